@@ -1,0 +1,102 @@
+package certs
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// RateLimitError says that the CA takes no further request from this account before At. The caller stores At and does
+// not ask again sooner, not even with --force (RFC 8555 section 6.6).
+type RateLimitError struct {
+	At  time.Time // earliest next request; already clamped to something sane by the issuer
+	Err error
+}
+
+// Error names the time in UTC.
+func (e *RateLimitError) Error() string {
+	return fmt.Sprintf("rate limited until %s: %v", e.At.UTC().Format(time.RFC3339), e.Err)
+}
+
+// Unwrap returns the CA's own words.
+func (e *RateLimitError) Unwrap() error { return e.Err }
+
+// UnavailableError says that the CA could not be asked or gave no usable answer: network, TLS, HTTP 5xx, a deadline.
+// It is never the fault of a name, so it counts towards failover and not towards a name's failure budget.
+type UnavailableError struct {
+	Directory string
+	Err       error
+}
+
+// Error names the CA's directory.
+func (e *UnavailableError) Error() string {
+	return fmt.Sprintf("CA %s is unavailable: %v", e.Directory, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// ValidationError says that the CA could not validate one identifier through one solver. Several of them are joined
+// with errors.Join; [Validations] takes them apart again.
+type ValidationError struct {
+	Identifier Identifier
+	Solver     string // configured name of the solver, for example "http-01" or "cloudflare"
+	Problem    string // the CA's problem type, for example "urn:ietf:params:acme:error:connection"
+	Err        error
+}
+
+// Error names the identifier and the solver.
+func (e *ValidationError) Error() string {
+	return fmt.Sprintf("%s could not be validated through %s: %v", e.Identifier.Value, e.Solver, e.Err)
+}
+
+// Unwrap returns the CA's own words.
+func (e *ValidationError) Unwrap() error { return e.Err }
+
+// PermanentError says that asking again for the same thing gives the same answer until an operator changes something:
+// a rejected identifier, an unknown profile, a wrong external account binding.
+type PermanentError struct{ Err error }
+
+// Error is the text of the cause.
+func (e *PermanentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *PermanentError) Unwrap() error { return e.Err }
+
+// VetError says that the CA returned something that must not be installed: another key, other names, an impossible
+// validity, a chain that does not build. Nothing of it is stored.
+type VetError struct{ Err error }
+
+// Error says what was wrong with the answer.
+func (e *VetError) Error() string {
+	return "the CA returned a certificate that is refused: " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *VetError) Unwrap() error { return e.Err }
+
+// Validations lists every [ValidationError] in err, through wrapping and joining.
+func Validations(err error) []*ValidationError {
+	var list []*ValidationError
+	walk(err, func(e error) bool {
+		v, ok := e.(*ValidationError) //nolint:errorlint // walk does the unwrapping, one level at a time
+		if ok {
+			list = append(list, v)
+		}
+		return !ok
+	})
+	return list
+}
+
+func walk(err error, visit func(error) bool) {
+	if err == nil || !visit(err) {
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			walk(e, visit)
+		}
+		return
+	}
+	walk(errors.Unwrap(err), visit)
+}
