@@ -1,0 +1,106 @@
+package challenges_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/google/go-cmp/cmp"
+)
+
+type solver challenges.Type
+
+func (s solver) Type() challenges.Type                             { return challenges.Type(s) }
+func (solver) Present(context.Context, challenges.Challenge) error { return nil }
+func (solver) CleanUp(context.Context, challenges.Challenge) error { return nil }
+func rung(name string, t challenges.Type, z ...string) challenges.Rung {
+	return challenges.Rung{Name: name, Solver: solver(t), Zones: z}
+}
+
+func TestPick(t *testing.T) {
+	ladder := challenges.Ladder{
+		rung("alpn", challenges.TLSALPN01),
+		rung("http", challenges.HTTP01),
+		rung("cf-org", challenges.DNS01, "example.org", "example.net."),
+		rung("cf", challenges.DNS01),
+	}
+	all := []challenges.Type{"dns-persist-01", challenges.DNS01, challenges.HTTP01, challenges.TLSALPN01}
+	for _, tc := range []struct {
+		name    string
+		id      string
+		offered []challenges.Type
+		tried   []string
+		hint    string
+		want    string // "": nothing left
+	}{
+		{name: "first", id: "example.com", offered: all, want: "alpn"},
+		{name: "hint first", id: "example.com", offered: all, hint: "http", want: "http"},
+		{name: "hint tried", id: "example.com", offered: all, hint: "http", tried: []string{"http"}, want: "alpn"},
+		{name: "hint gone from the configuration", id: "example.com", offered: all, hint: "webroot", want: "alpn"},
+		{name: "hint not offered", id: "example.com", offered: all[:2], hint: "http", want: "cf"},
+		{name: "hint of another zone", id: "example.com", offered: all, hint: "cf-org", want: "alpn"},
+		{name: "next", id: "example.com", offered: all, tried: []string{"alpn"}, want: "http"},
+		{name: "zone of the name", id: "example.org", offered: all, tried: []string{"alpn", "http"}, want: "cf-org"},
+		{name: "zone with a dot", id: "a.b.example.net", offered: all, tried: []string{"alpn", "http"}, want: "cf-org"},
+		{name: "zone ends within a label", id: "notexample.org", offered: all, tried: []string{"alpn", "http"}, want: "cf"},
+		{name: "wildcard", id: "*.example.com", offered: all, want: "cf"},
+		{name: "wildcard of a zone", id: "*.example.org", offered: all, hint: "http", want: "cf-org"},
+		{name: "wildcard without dns", id: "*.example.com", offered: all[2:]},
+		{name: "address", id: "192.0.2.1", offered: all, tried: []string{"alpn", "http"}},
+		{name: "nothing known", id: "example.com", offered: []challenges.Type{"dns-persist-01"}},
+		{name: "nothing offered", id: "example.com"},
+		{name: "all tried", id: "example.com", offered: all, tried: []string{"alpn", "http", "cf"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			id, _, err := certs.ParseIdentifier(tc.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tried := map[string]bool{}
+			for _, name := range tc.tried {
+				tried[name] = true
+			}
+			got, ok := ladder.Pick(id, tc.offered, tried, tc.hint)
+			if got.Name != tc.want || ok != (tc.want != "") {
+				t.Errorf("picked %q, %v; want %q", got.Name, ok, tc.want)
+			}
+		})
+	}
+}
+
+func TestPrefer(t *testing.T) {
+	ladder := challenges.Ladder{
+		rung("alpn", challenges.TLSALPN01), rung("webroot", challenges.HTTP01), rung("dns", challenges.DNS01), rung("http", challenges.HTTP01),
+	}
+	names := func(l challenges.Ladder) (list []string) {
+		for _, r := range l {
+			list = append(list, r.Name)
+		}
+		return list
+	}
+	got := names(ladder.Prefer([]challenges.Type{challenges.HTTP01, challenges.DNS01}))
+	if diff := cmp.Diff([]string{"webroot", "http", "dns", "alpn"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(names(ladder), names(ladder.Prefer(nil))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCheckToken(t *testing.T) {
+	for _, good := range []string{strings.Repeat("a", 22), "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0", strings.Repeat("-_0Z", 32)} {
+		if err := challenges.CheckToken(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	pad := strings.Repeat("a", 30)
+	for _, bad := range []string{"", strings.Repeat("a", 21), strings.Repeat("a", 1<<20), pad + "/", pad + "..", pad + "\x00", pad + "=", pad + "é", pad + "\r\n", " " + pad} {
+		if err := challenges.CheckToken(bad); err == nil {
+			t.Errorf("%.40q was accepted", bad)
+		} else if strings.Contains(err.Error(), pad) {
+			t.Errorf("the error repeats the token: %v", err)
+		}
+	}
+}
