@@ -1,0 +1,73 @@
+package store
+
+import (
+	"fmt"
+	"time"
+)
+
+// StateVersion is the version of the file formats that this package writes. It reads this one and earlier ones.
+const StateVersion = 1
+
+// State is what acmed remembers about one certificate between two sweeps, kept in state.json. The zero State, apart from
+// Version, is that of a certificate about which nothing happened yet; [Store.SaveState] sets Version itself.
+type State struct {
+	Version int `json:"version"`
+
+	Failures     int       `json:"failures,omitzero"`      // failed orders in a row
+	LastError    string    `json:"last_error,omitzero"`    // of the last failed order
+	LastErrorAt  time.Time `json:"last_error_at,omitzero"` // when that was
+	FailingSince time.Time `json:"failing_since,omitzero"` // first failure in a row
+	RetryAt      time.Time `json:"retry_at,omitzero"`      // no order before
+
+	RenewAt  time.Time `json:"renew_at,omitzero"`  // drawn once per leaf, so that restarts do not draw again
+	RenewFor string    `json:"renew_for,omitzero"` // fingerprint of the bundle for which RenewAt was drawn
+	ARI      ARI       `json:"ari,omitzero"`
+
+	Issued    []time.Time            `json:"issued,omitempty"`    // issuances of the last 24 hours
+	Installed map[string]Installed   `json:"installed,omitempty"` // by target ID
+	Held      *Held                  `json:"held,omitempty"`      // a version that waits for its clients; nil: none
+	Pinned    string                 `json:"pinned,omitempty"`    // version ID that a rollback pinned
+	Solved    map[string]string      `json:"solved,omitempty"`    // identifier to the solver that worked last
+	Invalid   map[string][]time.Time `json:"invalid,omitempty"`   // identifier to its failed validations of the last hour
+	Alerted   int                    `json:"alerted,omitempty"`   // smallest days-left threshold already alerted; 0: none
+}
+
+// ARI is the last renewal information that the CA gave (RFC 9773).
+type ARI struct {
+	CheckAt time.Time `json:"check_at,omitzero"` // do not ask again before
+	For     string    `json:"for,omitzero"`      // fingerprint of the bundle that the window belongs to
+	Start   time.Time `json:"start,omitzero"`
+	End     time.Time `json:"end,omitzero"`
+	URL     string    `json:"url,omitzero"` // the CA's explanation for people
+}
+
+// Installed is what is known about one target.
+type Installed struct {
+	Fingerprint string    `json:"fingerprint,omitzero"` // of the bundle that was installed; "" when nothing ever was
+	At          time.Time `json:"at,omitzero"`          // when it was installed
+	VerifiedAt  time.Time `json:"verified_at,omitzero"` // when the endpoint was last seen serving it
+	Failures    int       `json:"failures,omitzero"`    // failed installs or verifications in a row
+	LastError   string    `json:"last_error,omitzero"`
+	RetryAt     time.Time `json:"retry_at,omitzero"`
+}
+
+// Held is a stored version that must not go live yet.
+type Held struct {
+	Version string    `json:"version"`
+	Clients []string  `json:"clients,omitempty"` // trust stores that would not verify it
+	Reason  string    `json:"reason,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// NewerStateError says that a file was written by a later acmed. It is left as it is: the operator goes back to that
+// release, or restores a backup of the state directory from before it.
+type NewerStateError struct {
+	Path    string // relative to the state directory
+	Version int    // what the file says
+}
+
+// Error names the file and both versions.
+func (e *NewerStateError) Error() string {
+	return fmt.Sprintf("%s has format version %d, this acmed knows up to %d; run the acmed that wrote it, or a later one",
+		e.Path, e.Version, StateVersion)
+}
