@@ -1,0 +1,66 @@
+package installers
+
+import (
+	"fmt"
+)
+
+// ConflictError says that a file is not what the plan was made from, or not what acmed last wrote: somebody else edited
+// it. Nothing was written. The caller plans again from the present content, or leaves the file to the operator.
+type ConflictError struct {
+	Path   string
+	Reason string
+}
+
+// Error names the file.
+func (e *ConflictError) Error() string { return e.Path + ": " + e.Reason }
+
+// BrokenServerError says that the server's own test failed before anything was touched. There was no edit and no
+// reload; Install works again when the operator has repaired the configuration.
+type BrokenServerError struct{ Err error }
+
+// Error carries the words of the test.
+func (e *BrokenServerError) Error() string {
+	return "the server's own configuration test already fails, so nothing was changed: " + e.Err.Error()
+}
+
+// Unwrap returns the failure of the test.
+func (e *BrokenServerError) Unwrap() error { return e.Err }
+
+// NotRunningError says that the server is stopped: everything is in place, and it is neither reloaded nor started. The
+// state is "pending reload": installed, not verified.
+type NotRunningError struct{ Server string }
+
+// Error names the server.
+func (e *NotRunningError) Error() string {
+	return fmt.Sprintf("%s is not running: the certificate is in place and will be served when it is started", e.Server)
+}
+
+// CommandError says that a program failed or did not end in time.
+type CommandError struct {
+	Argv0    string
+	ExitCode int    // -1 when it did not exit by itself
+	Output   string // what it wrote, capped; Error escapes it
+	TimedOut bool
+	Err      error
+}
+
+// Error names the program and shows the end of its output.
+func (e *CommandError) Error() string { return e.Argv0 }
+
+// Unwrap returns the cause.
+func (e *CommandError) Unwrap() error { return e.Err }
+
+// DamagedJournalError says that an undo record on disk cannot be trusted: its checksum is wrong or a backup is missing.
+// Nothing was changed on its account.
+type DamagedJournalError struct {
+	Path string
+	Err  error
+}
+
+// Error names the file and says what to do.
+func (e *DamagedJournalError) Error() string {
+	return fmt.Sprintf("the undo record %s is damaged (%v): check the server's configuration by hand, then move the record away", e.Path, e.Err)
+}
+
+// Unwrap returns what was wrong.
+func (e *DamagedJournalError) Unwrap() error { return e.Err }
