@@ -21,7 +21,9 @@ func NewServer(name string, test, reload Command, active func(context.Context) (
 func (s *Server) Name() string { return s.name }
 
 // Lock waits until no other target edits the server's configuration.
-func (s *Server) Lock(_ context.Context) (unlock func(), err error) { return nil, errors.New("not ready") }
+func (s *Server) Lock(_ context.Context) (unlock func(), err error) {
+	return nil, errors.New("not ready")
+}
 
 // Test runs the server's own test.
 func (s *Server) Test(_ context.Context) error { return errors.New("not ready") }
