@@ -1,0 +1,107 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+)
+
+// Client is a [Backend] that asks the daemon.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+var _ Backend = (*Client)(nil)
+
+// ErrNoDaemon says that no daemon answers on the socket.
+var ErrNoDaemon = errors.New("no acmed is running")
+
+// Dial returns a client when a daemon answers on the socket, [ErrNoDaemon] when there is none, and an [Error] with
+// [CodePermission] when the caller may not speak to it.
+func Dial(ctx context.Context, path string) (*Client, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	conn, err := dial(ctx, "", "")
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, ErrNoDaemon
+	case errors.Is(err, os.ErrPermission):
+		return nil, &Error{Code: CodePermission, Message: permission(os.Getuid())}
+	case err != nil:
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	_ = conn.Close()
+	return &Client{path: path, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}, nil
+}
+
+// Status asks the daemon.
+func (c *Client) Status(ctx context.Context, q StatusRequest) (Status, error) {
+	var s Status
+	return s, c.call(ctx, "status", q, func(dec *json.Decoder) error { return dec.Decode(&s) })
+}
+
+// Reload asks the daemon and waits until the new configuration is in use or refused.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, "reload", nil, func(*json.Decoder) error { return nil })
+}
+
+// Renew asks the daemon and follows its progress. When ctx ends, the daemon goes on alone.
+func (c *Client) Renew(ctx context.Context, r RenewRequest, progress func(Progress)) (Report, error) {
+	var report *Report
+	err := c.call(ctx, "renew", r, func(dec *json.Decoder) error {
+		for report == nil {
+			var l line
+			if err := dec.Decode(&l); err != nil {
+				return fmt.Errorf("the daemon stopped answering: %w", err)
+			}
+			switch {
+			case l.Error != nil:
+				return l.Error
+			case l.Progress != nil && progress != nil:
+				progress(*l.Progress)
+			}
+			report = l.Report
+		}
+		return nil
+	})
+	if err != nil {
+		return Report{}, err
+	}
+	return *report, nil
+}
+
+func (c *Client) call(ctx context.Context, verb string, request any, read func(*json.Decoder) error) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://acmed/v1/"+verb, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("control socket %s: %w", c.path, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	dec := json.NewDecoder(resp.Body)
+	if resp.StatusCode == http.StatusOK {
+		return read(dec)
+	}
+	var l line
+	if err := dec.Decode(&l); err != nil || l.Error == nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxRequest))
+		return fmt.Errorf("control socket %s: unexpected answer %s", c.path, resp.Status)
+	}
+	return l.Error
+}

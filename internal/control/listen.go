@@ -1,0 +1,138 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listen makes the control socket. Another daemon that answers there is an error; a socket that nobody answers on is
+// replaced. The socket has mode 0660 from the moment it has its name, and only root, the daemon's own user and members of
+// the socket's group are answered, whatever the directory allows.
+func Listen(path string) (net.Listener, error) {
+	if err := clearStale(path); err != nil {
+		return nil, err
+	}
+	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+strconv.Itoa(os.Getpid()))
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(temp, 0o660), syscall.Rename(temp, path)); err != nil {
+		return nil, errors.Join(fmt.Errorf("control socket %s: %w", path, err), l.Close(), os.Remove(temp))
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	gid := -1
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		gid = int(st.Gid)
+	}
+	return &guarded{UnixListener: l, path: path, inode: info, gid: gid}, nil
+}
+
+func clearStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("control socket: %w", err)
+	case info.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("control socket %s: something that is not a socket is in the way; remove it or set socket: to another path", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("control socket %s: another acmed answers there", path)
+	}
+	return nil
+}
+
+// guarded answers strangers with an error and hands everybody else on.
+type guarded struct {
+	*net.UnixListener
+	path  string
+	inode os.FileInfo
+	gid   int
+}
+
+// Accept returns the next connection of somebody who may ask.
+func (g *guarded) Accept() (net.Conn, error) {
+	for {
+		conn, err := g.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		uid, gid, err := peer(conn)
+		if err == nil && g.allowed(uid, gid) {
+			return conn, nil
+		}
+		go refuse(conn, uid)
+	}
+}
+
+// Close removes the socket, unless another daemon has put its own there meanwhile.
+func (g *guarded) Close() error {
+	err := g.UnixListener.Close()
+	if now, statErr := os.Lstat(g.path); statErr == nil && os.SameFile(now, g.inode) {
+		err = errors.Join(err, os.Remove(g.path))
+	}
+	return err
+}
+
+func (g *guarded) allowed(uid, gid int) bool {
+	if uid == 0 || uid == os.Geteuid() || gid == g.gid {
+		return true
+	}
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return false
+	}
+	groups, err := u.GroupIds()
+	return err == nil && slices.Contains(groups, strconv.Itoa(g.gid))
+}
+
+func peer(conn *net.UnixConn) (uid, gid int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, -1, err
+	}
+	var cred *unix.Ucred
+	ctrlErr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(ctrlErr, err); err != nil {
+		return -1, -1, err
+	}
+	return int(cred.Uid), int(cred.Gid), nil
+}
+
+// refuse tells a stranger why in a form that the client understands, without reading a byte from it.
+func refuse(conn net.Conn, uid int) {
+	defer func() { _ = conn.Close() }()
+	body, err := json.Marshal(line{Error: &Error{Code: CodePermission, Message: permission(uid)}})
+	if err != nil {
+		return
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		http.StatusForbidden, len(body), body)
+}
+
+func permission(uid int) string {
+	return fmt.Sprintf("user %d may not control acmed; run the command as root or as a member of the group acmed", uid)
+}

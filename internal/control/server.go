@@ -1,0 +1,203 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
+)
+
+const (
+	// maxRequest holds a renew request with every name of a very large fleet.
+	maxRequest = 1 << 20
+	// maxConns is far above what people and monitoring do at one time.
+	maxConns = 64
+	// headerTime and idleTime end clients that hold a connection without asking anything.
+	headerTime = 5 * time.Second
+	idleTime   = time.Minute
+	// writeTime is how long a client may take to read one line of progress before it is given up.
+	writeTime = 10 * time.Second
+)
+
+// Server answers on a socket.
+type Server struct {
+	backend Backend
+	log     *zap.Logger
+	http    *http.Server
+}
+
+// NewServer returns a server for the backend.
+func NewServer(b Backend, log *zap.Logger) *Server {
+	s := &Server{backend: b, log: log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/status", s.status)
+	mux.HandleFunc("POST /v1/renew", s.renew)
+	mux.HandleFunc("POST /v1/reload", s.reload)
+	s.http = &http.Server{
+		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 8 << 10,
+		ErrorLog: zap.NewStdLog(zap.NewNop()),
+	}
+	return s
+}
+
+// Serve answers until Shutdown. The listener comes from [Listen].
+func (s *Server) Serve(l net.Listener) error {
+	err := s.http.Serve(netutil.LimitListener(l, maxConns))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown stops listening and waits for running answers until ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		return errors.Join(err, s.http.Close())
+	}
+	return nil
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	var q StatusRequest
+	if !s.read(w, r, &q) {
+		return
+	}
+	answer, err := s.backend.Status(r.Context(), q)
+	s.answer(w, answer, err)
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	s.log.Info("reload requested", zap.String("by", r.RemoteAddr))
+	s.answer(w, struct{}{}, s.backend.Reload(r.Context()))
+}
+
+// line is one line of the streamed answer to renew: progress, and at the end a report or an error.
+type line struct {
+	Progress *Progress `json:"progress,omitempty"`
+	Report   *Report   `json:"report,omitempty"`
+	Error    *Error    `json:"error,omitempty"`
+}
+
+// renew streams progress. A client that stops reading loses its stream; the work goes on.
+func (s *Server) renew(w http.ResponseWriter, r *http.Request) {
+	var q RenewRequest
+	if !s.read(w, r, &q) {
+		return
+	}
+	s.log.Info("renewal requested", zap.Strings("certificates", q.Names), zap.Bool("force", q.Force))
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	// The request is read; from here on the read deadline would only end the context of a long renewal.
+	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+		s.answer(w, nil, err)
+		return
+	}
+	stream := newStream(w)
+	defer stream.close()
+	report, err := s.backend.Renew(r.Context(), q, func(p Progress) { stream.send(line{Progress: &p}) })
+	if err != nil {
+		stream.send(line{Error: asError(err)})
+		return
+	}
+	stream.send(line{Report: &report})
+}
+
+// stream writes lines from a queue, so that a client that reads slowly never holds up a job.
+type stream struct {
+	lines chan line
+	done  chan struct{}
+	once  sync.Once
+}
+
+// streamQueue holds the progress of a few hundred certificates; a client that is further behind loses progress lines.
+const streamQueue = 4096
+
+func newStream(w http.ResponseWriter) *stream {
+	s := &stream{lines: make(chan line, streamQueue), done: make(chan struct{})}
+	go s.write(w)
+	return s
+}
+
+func (s *stream) write(w http.ResponseWriter) {
+	defer close(s.done)
+	control := http.NewResponseController(w)
+	enc := json.NewEncoder(w)
+	var broken bool
+	for l := range s.lines {
+		if broken {
+			continue
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(writeTime))
+		broken = enc.Encode(l) != nil || control.Flush() != nil
+	}
+}
+
+func (s *stream) send(l line) {
+	if l.Progress == nil { // the last line is worth waiting for
+		s.lines <- l
+		return
+	}
+	select {
+	case s.lines <- l:
+	default:
+	}
+}
+
+func (s *stream) close() {
+	s.once.Do(func() { close(s.lines) })
+	<-s.done
+}
+
+// read decodes the request, strictly, and answers itself when it cannot.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, into any) bool {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		s.answer(w, nil, &Error{Code: CodeUsage, Message: "the request cannot be read: " + err.Error()})
+		return false
+	}
+	return true
+}
+
+func (s *Server) answer(w http.ResponseWriter, body any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		e := asError(err)
+		w.WriteHeader(httpStatus(e.Code))
+		body = line{Error: e}
+	}
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		s.log.Debug("answer not delivered", zap.Error(err))
+	}
+}
+
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Code: CodeInternal, Message: err.Error()}
+}
+
+func httpStatus(c Code) int {
+	switch c {
+	case CodeUsage:
+		return http.StatusBadRequest
+	case CodeUnknown:
+		return http.StatusNotFound
+	case CodeConfig:
+		return http.StatusUnprocessableEntity
+	case CodePermission:
+		return http.StatusForbidden
+	case CodeStopping:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}

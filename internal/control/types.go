@@ -1,0 +1,109 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// Version is the version of the JSON forms in this package. Fields are added within a version, never changed.
+const Version = 1
+
+// Backend does what the commands ask for.
+type Backend interface {
+	// Status describes certificates; unknown names are an [Error] with [CodeUnknown].
+	Status(ctx context.Context, q StatusRequest) (Status, error)
+	// Renew brings certificates to where they should be, telling progress on the way. The error is about the request;
+	// what became of each certificate is in the report.
+	Renew(ctx context.Context, r RenewRequest, progress func(Progress)) (Report, error)
+	// Reload reads the configuration again. On an error, everything is as it was before.
+	Reload(ctx context.Context) error
+}
+
+// StatusRequest asks for some certificates by name, or for all.
+type StatusRequest struct {
+	Names []string `json:"names,omitempty"`
+}
+
+// Status is the answer.
+type Status struct {
+	Version      int              `json:"version"`
+	Daemon       *Daemon          `json:"daemon,omitempty"` // nil when no daemon runs
+	Certificates []renewal.Status `json:"certificates"`
+}
+
+// Daemon describes the running daemon.
+type Daemon struct {
+	Version     string    `json:"version"`
+	PID         int       `json:"pid"`
+	Started     time.Time `json:"started"`
+	Config      string    `json:"config"`
+	ReloadError string    `json:"reload_error,omitempty"` // why the configuration on disk is not the one in use
+}
+
+// RenewRequest asks for a run of some certificates, or of all.
+type RenewRequest struct {
+	Names []string `json:"names,omitempty"`
+	Force bool     `json:"force,omitempty"`
+}
+
+// Progress is one step of one certificate.
+type Progress struct {
+	Certificate string     `json:"certificate"`
+	Step        certs.Step `json:"step"`
+	Result      *Result    `json:"result,omitempty"` // set in the last one for a certificate
+}
+
+// Outcome says in one word what became of a certificate.
+type Outcome string
+
+// The outcomes. A certificate that was obtained and could not be installed has failed: somebody must look.
+const (
+	OutcomeObtained  Outcome = "obtained"
+	OutcomeUpdated   Outcome = "updated" // no new version, but something was activated or installed
+	OutcomeUnchanged Outcome = "unchanged"
+	OutcomeLimited   Outcome = "rate-limited"
+	OutcomeFailed    Outcome = "failed"
+)
+
+// Result is what became of one certificate.
+type Result struct {
+	Certificate string         `json:"certificate"`
+	Outcome     Outcome        `json:"outcome"`
+	Reason      renewal.Reason `json:"reason"`
+	Message     string         `json:"message"`
+	Version     string         `json:"version,omitempty"`
+	NotAfter    time.Time      `json:"not_after,omitzero"`
+	Next        time.Time      `json:"next,omitzero"`
+	Error       string         `json:"error,omitempty"`
+}
+
+// Report is the end of a renew request.
+type Report struct {
+	Version int      `json:"version"`
+	Results []Result `json:"results"`
+}
+
+// Code classifies an error for programs.
+type Code string
+
+// The codes.
+const (
+	CodeUsage      Code = "usage"         // the request makes no sense
+	CodeUnknown    Code = "unknown"       // a certificate that is not in the configuration
+	CodeConfig     Code = "configuration" // the configuration cannot be used
+	CodePermission Code = "permission"    // the caller may not do this
+	CodeStopping   Code = "stopping"      // the daemon is on its way out
+	CodeInternal   Code = "internal"      // anything else
+)
+
+// Error is an error that keeps its meaning over the socket.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }

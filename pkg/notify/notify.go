@@ -1,0 +1,90 @@
+// Package notify tells people and programs what happened to a certificate.
+//
+// It owns the events and the contract of a [Notifier]. It promises that a notifier can neither stop nor delay a renewal:
+// its errors are logged by the caller and never acted on. It decides nothing: which events happen is the engine's matter,
+// who hears of them is the configuration's.
+package notify
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Kind says what happened. The values are stable.
+type Kind string
+
+// The kinds of event.
+const (
+	Obtained      Kind = "obtained"       // a new version was issued, stored and made live
+	Failed        Kind = "failed"         // no new version could be obtained; Error says why, RetryAt when the next try is
+	InstallFailed Kind = "install_failed" // a target does not serve the live version; Target names it
+	RolledBack    Kind = "rolled_back"    // an endpoint stopped working after an install, the earlier version is live again
+	Expiring      Kind = "expiring"       // 14, 7, 3 or 1 days are left, or none
+	Recovered     Kind = "recovered"      // what was failing works again
+)
+
+// Event is one thing that happened to one certificate. Its JSON form is stable.
+type Event struct {
+	Kind        Kind      `json:"kind"`
+	Time        time.Time `json:"time"`
+	Certificate string    `json:"certificate"`
+	Names       []string  `json:"names"`
+	Version     string    `json:"version,omitempty"`
+	Target      string    `json:"target,omitempty"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	RetryAt     time.Time `json:"retry_at,omitzero"`
+	Message     string    `json:"message"` // one line for people
+	Error       string    `json:"error,omitempty"`
+}
+
+// Notifier is told what happened. It must return when ctx is done.
+type Notifier interface {
+	Notify(ctx context.Context, e Event) error
+}
+
+// All tells every notifier of the list, whatever the others answer, and joins their errors.
+type All []Notifier
+
+var _ Notifier = All(nil)
+
+// Notify tells each notifier in turn.
+func (all All) Notify(ctx context.Context, e Event) error {
+	var errs []error
+	for _, n := range all {
+		errs = append(errs, n.Notify(ctx, e))
+	}
+	return errors.Join(errs...)
+}
+
+// Log writes events to the log: failures as errors, the rest as information. It never fails.
+type Log struct{ Logger *zap.Logger }
+
+var _ Notifier = Log{}
+
+// Notify writes one line with a fixed set of fields.
+func (l Log) Notify(_ context.Context, e Event) error {
+	fields := []zap.Field{zap.String("certificate", e.Certificate), zap.String("event", string(e.Kind))}
+	for _, f := range []struct{ key, value string }{
+		{"version", e.Version}, {"target", e.Target}, {"detail", e.Message}, {"error", e.Error},
+	} {
+		if f.value != "" {
+			fields = append(fields, zap.String(f.key, f.value))
+		}
+	}
+	if !e.NotAfter.IsZero() {
+		fields = append(fields, zap.Time("not_after", e.NotAfter))
+	}
+	if !e.RetryAt.IsZero() {
+		fields = append(fields, zap.Time("retry_at", e.RetryAt))
+	}
+	switch e.Kind {
+	case Failed, InstallFailed, RolledBack, Expiring:
+		l.Logger.Error("certificate needs attention", fields...)
+	default:
+		l.Logger.Info("certificate updated", fields...)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package renewal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// deliver installs the active version at the plan's targets, and checks those that only need a look. Targets are
+// independent of each other: all are tried, each outcome is stored by itself.
+func (j *job) deliver(ctx context.Context, plan Plan, lineage *store.Lineage) error {
+	outcomes := make([]error, len(plan.Install)+len(plan.Verify))
+	var wg sync.WaitGroup
+	for i, target := range plan.Install {
+		wg.Go(func() { outcomes[i] = j.install(ctx, target, lineage.Current) })
+	}
+	for i, target := range plan.Verify {
+		wg.Go(func() { outcomes[len(plan.Install)+i] = j.verify(ctx, target, lineage.Current) })
+	}
+	wg.Wait()
+	if err := j.engine.base.Err(); err != nil { // stopped in the middle: nothing is known, the next start looks again
+		j.result.Err = errors.Join(j.result.Err, ErrClosed)
+		return ErrClosed
+	}
+	for i, target := range plan.Install {
+		j.recordTarget(lineage, target, outcomes[i])
+	}
+	for i, target := range plan.Verify {
+		j.recordLook(lineage, target, outcomes[len(plan.Install)+i])
+	}
+	return j.engine.store.SaveState(j.want.Name, &lineage.State)
+}
+
+func (j *job) install(ctx context.Context, target string, b *certs.Bundle) (err error) {
+	installer, ok := j.to[target]
+	if !ok {
+		return fmt.Errorf("target %q is not configured", target)
+	}
+	defer j.caught(target, &err)
+	j.tell(certs.Step{Phase: certs.PhaseInstall, Detail: target})
+	if err := installer.Install(ctx, b); err != nil {
+		return err
+	}
+	return j.look(ctx, installer, target, b)
+}
+
+func (j *job) verify(ctx context.Context, target string, b *certs.Bundle) (err error) {
+	installer, ok := j.to[target]
+	if !ok {
+		return fmt.Errorf("target %q is not configured", target)
+	}
+	defer j.caught(target, &err)
+	return j.look(ctx, installer, target, b)
+}
+
+func (j *job) look(ctx context.Context, installer installers.Installer, target string, b *certs.Bundle) error {
+	j.tell(certs.Step{Phase: certs.PhaseVerify, Detail: target})
+	return installer.Verify(ctx, b)
+}
+
+// caught turns a panic in a plugin into an error of its target.
+func (j *job) caught(target string, err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("internal error: %v", r)
+		j.engine.log.Error("installer panicked", zap.String("certificate", j.want.Name), zap.String("target", target),
+			zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+	}
+}
+
+// recordTarget notes the outcome of an installation. The fingerprint is only recorded when the target was seen to serve
+// the certificate.
+func (j *job) recordTarget(lineage *store.Lineage, target string, err error) {
+	st, now := &lineage.State, j.engine.clock()
+	t := installed(st, target)
+	if err == nil {
+		t = store.Installed{Fingerprint: lineage.Current.Fingerprint(), At: now, VerifiedAt: now}
+		st.Installed[target] = t
+		return
+	}
+	t.Failures = min(t.Failures+1, maxFailures)
+	t.LastError = shorten(err)
+	t.RetryAt = now.Add(Backoff(t.Failures, left(lineage.Current, now), spread()))
+	st.Installed[target] = t
+	j.result.Err = errors.Join(j.result.Err, fmt.Errorf("target %s: %w", target, err))
+	j.event(notify.Event{
+		Kind: notify.InstallFailed, Version: lineage.Version, Target: target, NotAfter: lineage.Current.Leaf.NotAfter,
+		RetryAt: t.RetryAt, Message: "the certificate is stored but not served", Error: t.LastError,
+	})
+}
+
+// recordLook notes the outcome of a daily check. A target that serves something else is installed again at once.
+func (j *job) recordLook(lineage *store.Lineage, target string, err error) {
+	st := &lineage.State
+	t := installed(st, target)
+	if err == nil {
+		t.VerifiedAt, t.Failures, t.LastError, t.RetryAt = j.engine.clock(), 0, "", time.Time{}
+	} else {
+		t.Fingerprint, t.LastError, t.RetryAt = "", shorten(err), time.Time{}
+	}
+	st.Installed[target] = t
+}
+
+// finish tidies up after the last round and writes the job's one line.
+func (j *job) finish(lineage *store.Lineage) {
+	if j.result.Obtained && lineage != nil {
+		if err := j.engine.store.Prune(j.want.Name, j.set.Keep); err != nil {
+			j.engine.log.Warn("old versions could not be removed", zap.String("certificate", j.want.Name), zap.Error(err))
+		}
+	}
+	fields := []zap.Field{
+		zap.String("certificate", j.want.Name), zap.String("reason", string(j.result.Reason)),
+		zap.Bool("obtained", j.result.Obtained), zap.Duration("took", j.engine.clock().Sub(j.begun)),
+	}
+	if j.result.Err != nil {
+		j.engine.log.Debug("job ended", append(fields, zap.Error(j.result.Err))...)
+		return
+	}
+	j.engine.log.Debug("job ended", fields...)
+}

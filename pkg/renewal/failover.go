@@ -1,0 +1,44 @@
+package renewal
+
+import (
+	"errors"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// failoverAfter is how long a CA may stay away before the next one in line is asked. A day covers every outage that
+// public CAs have had; a switch changes the chain, which some clients notice, so it is not done lightly.
+const failoverAfter = day
+
+// failover reports whether the next issuer shall be asked after err. It remembers in the state since when the issuer is
+// away. Only a CA that is unavailable or refuses all requests is left; a name's own failure would fail everywhere. With
+// the last third of the renewal time gone, or without any certificate to serve, there is nothing to wait for.
+func failover(now time.Time, want *certs.Spec, have *store.Lineage, issuer string, err error) bool {
+	st := &have.State
+	if !unavailable(err) {
+		delete(st.Down, issuer)
+		return false
+	}
+	since, known := st.Down[issuer]
+	if !known {
+		if st.Down == nil {
+			st.Down = map[string]time.Time{}
+		}
+		since = now
+		st.Down[issuer] = now
+	}
+	if have.Current == nil {
+		return true
+	}
+	leaf := have.Current.Leaf
+	before := RenewBefore(Lifetime(leaf.NotBefore, leaf.NotAfter), want.RenewBefore)
+	return now.Sub(since) >= failoverAfter || leaf.NotAfter.Sub(now) <= before/3
+}
+
+func unavailable(err error) bool {
+	var down *certs.UnavailableError
+	var limited *certs.RateLimitError
+	return errors.As(err, &down) || errors.As(err, &limited)
+}

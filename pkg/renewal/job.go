@@ -1,0 +1,187 @@
+package renewal
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// maxRounds bounds how often one job decides anew. The longest honest way is: ask ARI, obtain, activate, install.
+const maxRounds = 8
+
+// ariPatience is how long a CA may take to answer for its renewal window, which is only ever a hint.
+const ariPatience = 15 * time.Second
+
+// job is one run for one certificate.
+type job struct {
+	engine *Engine
+	set    *Set
+	want   certs.Spec
+	to     map[string]installers.Installer
+	opts   Options
+	begun  time.Time
+	result Result // written by the job alone, read after done is closed
+	done   chan struct{}
+
+	mu        sync.Mutex
+	steps     []certs.Step
+	listeners []listener
+}
+
+type listener struct {
+	ctx  context.Context
+	tell func(certs.Step)
+}
+
+func newJob(e *Engine, set *Set, c Certificate, opts Options) *job {
+	return &job{
+		engine: e, set: set, want: c.Spec, to: c.Targets, opts: opts, begun: e.clock(),
+		result: Result{Name: c.Spec.Name}, done: make(chan struct{}),
+	}
+}
+
+// listen tells progress about every step so far and every further one while ctx lasts.
+func (j *job) listen(ctx context.Context, progress func(certs.Step)) {
+	if progress == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, s := range j.steps {
+		progress(s)
+	}
+	j.listeners = append(j.listeners, listener{ctx, progress})
+}
+
+func (j *job) tell(s certs.Step) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.steps = append(j.steps, s)
+	for _, l := range j.listeners {
+		if l.ctx.Err() == nil {
+			l.tell(s)
+		}
+	}
+}
+
+// run decides and does the next missing thing until nothing is missing.
+func (j *job) run(ctx context.Context) {
+	force := j.opts.Force
+	var lineage *store.Lineage
+	for range maxRounds {
+		var err error
+		if lineage, err = j.engine.store.Load(j.want.Name); err != nil {
+			j.fail(err)
+			break
+		}
+		plan := Decide(j.engine.clock(), j.want, lineage, force)
+		if j.result.Reason == "" || j.result.Reason == ReasonNothing {
+			j.result.Reason, j.result.Message = plan.Reason, plan.Message
+		}
+		j.result.Next = plan.Next
+		if plan.Idle() {
+			break
+		}
+		if err := j.apply(ctx, plan, lineage); err != nil {
+			j.fail(err)
+			break
+		}
+		force = false
+	}
+	if lineage != nil && lineage.Current != nil {
+		j.result.Version, j.result.NotAfter = lineage.Version, lineage.Current.Leaf.NotAfter
+	}
+	j.finish(lineage)
+}
+
+// fail notes an error of the machine itself: a disk that cannot be read or written. Nothing about it can be stored.
+func (j *job) fail(err error) {
+	j.result.Err = errors.Join(j.result.Err, err)
+	j.result.Next = j.engine.clock().Add(retryTable()[1])
+}
+
+// apply does the first thing that the plan asks for. A returned error ends the job; errors that were stored with the
+// time of the next try do not.
+func (j *job) apply(ctx context.Context, plan Plan, lineage *store.Lineage) error {
+	switch {
+	case plan.Obtain:
+		return j.obtain(ctx, lineage)
+	case plan.Activate != "":
+		j.tell(certs.Step{Phase: certs.PhaseActivate, Detail: plan.Activate})
+		return j.engine.store.Activate(j.want.Name, plan.Activate)
+	case len(plan.Install)+len(plan.Verify) > 0:
+		return j.deliver(ctx, plan, lineage)
+	default:
+		return j.askARI(ctx, lineage)
+	}
+}
+
+// obtain orders a new version and stores it. The attempt is on disk before the CA hears of it, so that a crash loop or a
+// full disk cannot become a request loop.
+func (j *job) obtain(ctx context.Context, lineage *store.Lineage) error {
+	st := &lineage.State
+	if err := j.recordAttempt(st); err != nil {
+		return err
+	}
+	bundle, err := j.order(ctx, lineage)
+	if err != nil {
+		return j.recordOrderFailure(lineage, err)
+	}
+	j.tell(certs.Step{Phase: certs.PhaseStore})
+	now := j.engine.clock()
+	version, err := j.engine.store.AddVersion(j.want.Name, bundle, now)
+	if err != nil {
+		return fmt.Errorf("store the new certificate: %w", err)
+	}
+	j.result.Obtained = true
+	return j.recordIssued(lineage, bundle, version, now)
+}
+
+// order asks the issuers in turn. The next one is asked only when the CA itself is the problem; see failover.
+func (j *job) order(ctx context.Context, lineage *store.Lineage) (*certs.Bundle, error) {
+	var errs []error
+	for _, name := range j.want.Issuers {
+		issuer, ok := j.set.Issuers[name]
+		if !ok {
+			errs = append(errs, fmt.Errorf("issuer %q is not configured", name))
+			continue
+		}
+		j.tell(certs.Step{Phase: certs.PhaseOrder, Detail: name})
+		bundle, err := issuer.Obtain(ctx, certs.Request{
+			Spec: j.want, Replaces: lineage.Current, Solved: lineage.State.Solved, Progress: j.tell,
+		})
+		if err == nil {
+			delete(lineage.State.Down, name)
+			return bundle, nil
+		}
+		errs = append(errs, err)
+		if !failover(j.engine.clock(), &j.want, lineage, name, err) {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// askARI fetches the CA's renewal window and draws the renewal time in it, once for each window. No answer is no news.
+func (j *job) askARI(ctx context.Context, lineage *store.Lineage) error {
+	ctx, cancel := context.WithTimeout(ctx, ariPatience)
+	defer cancel()
+	leaf := lineage.Current.Leaf
+	window, err := j.renewalInfo(ctx, lineage.Current.Issuer, leaf)
+	return j.recordWindow(lineage, leaf, window, err)
+}
+
+func (j *job) renewalInfo(ctx context.Context, issuer string, leaf *x509.Certificate) (certs.Window, error) {
+	i, ok := j.set.Issuers[issuer]
+	if !ok {
+		return certs.Window{}, fmt.Errorf("issuer %q is not configured", issuer)
+	}
+	return i.RenewalInfo(ctx, leaf)
+}

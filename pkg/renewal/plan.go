@@ -1,0 +1,47 @@
+package renewal
+
+import (
+	"time"
+)
+
+// Reason says in one word why a plan is what it is. The values are stable: they appear in status, logs and metrics.
+type Reason string
+
+// The reasons, in the order in which [Decide] looks at them.
+const (
+	ReasonClock        Reason = "clock"          // the machine's clock contradicts the active certificate
+	ReasonNeverIssued  Reason = "never-issued"   // there is no certificate yet
+	ReasonDamaged      Reason = "damaged"        // the active pair is unreadable or does not match
+	ReasonNames        Reason = "names-changed"  // the wanted identifiers differ from the certificate's
+	ReasonIssuer       Reason = "issuer-changed" // the active certificate comes from an issuer that is no longer listed
+	ReasonKeyType      Reason = "key-type"       // another key type is wanted
+	ReasonProfile      Reason = "profile"        // another ACME profile is wanted
+	ReasonARI          Reason = "ari"            // the time drawn in the CA's window is reached
+	ReasonLastTenth    Reason = "last-tenth"     // a tenth of the lifetime is left; nothing may delay any more
+	ReasonRenewBefore  Reason = "renew-before"   // 30 days or fewer remain, scaled for short lifetimes
+	ReasonForced       Reason = "forced"         // an operator asked for it
+	ReasonBackoff      Reason = "backoff"        // due, but the last try failed and its retry time lies ahead
+	ReasonIssueLimit   Reason = "issuance-limit" // due, but issued twice within 24 hours
+	ReasonHeld         Reason = "held"           // a newer version waits for the operator: a client would not trust it
+	ReasonActivate     Reason = "not-active"     // a newer version is stored but not live
+	ReasonNotInstalled Reason = "not-installed"  // a target does not have the active version
+	ReasonDrift        Reason = "verify"         // a target's daily check on the wire is due
+	ReasonNothing      Reason = "nothing-to-do"  // until Next
+)
+
+// Plan is what one certificate needs now. The engine carries it out from top to bottom.
+type Plan struct {
+	Reason   Reason
+	Message  string    // one line for people
+	AskARI   bool      // fetch the CA's renewal window first, then decide again
+	Obtain   bool      // order a new version; the fields below are decided again afterwards
+	Activate string    // version to make live, "" for none
+	Install  []string  // IDs of targets to install
+	Verify   []string  // IDs of targets to check on the wire without installing
+	Next     time.Time // when to decide again, if nothing happens before
+}
+
+// Idle reports whether the plan asks for nothing at all.
+func (p *Plan) Idle() bool {
+	return !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0
+}

@@ -1,0 +1,182 @@
+package renewal
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+const (
+	// invalidWindow is for how long a failed validation counts; public CAs count them by the hour.
+	invalidWindow = time.Hour
+	// ariAgain is when to ask for the window again after an answer that could not be used (RFC 9773 section 4.3.3).
+	ariAgain = 6 * time.Hour
+	// maxFailures keeps the counter readable; the schedule has long been daily by then.
+	maxFailures = 100_000
+	// errorText is the longest error kept in the state.
+	errorText = 2000
+)
+
+// recordAttempt notes that a try begins. A try that never ended, because acmed was killed, is followed by one prompt
+// further try and then by the ordinary schedule.
+func (j *job) recordAttempt(st *store.State) error {
+	st.Attempts++
+	if st.Attempts > 1 {
+		st.RetryAt = j.engine.clock().Add(Backoff(st.Attempts-1, 0, spread()))
+	}
+	return j.engine.store.SaveState(j.want.Name, st)
+}
+
+// recordOrderFailure stores why no certificate could be obtained and when to try again. The error becomes part of the
+// result; only a failure to store it is returned.
+func (j *job) recordOrderFailure(lineage *store.Lineage, err error) error {
+	j.result.Err = errors.Join(j.result.Err, err)
+	st, now := &lineage.State, j.engine.clock()
+	st.Attempts = 0
+	if j.engine.base.Err() != nil { // stopped, not failed
+		st.RetryAt = time.Time{}
+		return j.engine.store.SaveState(j.want.Name, st)
+	}
+	for _, v := range certs.Validations(err) {
+		if st.Invalid == nil {
+			st.Invalid = map[string][]time.Time{}
+		}
+		id := v.Identifier.Value
+		st.Invalid[id] = append(since(st.Invalid[id], now.Add(-invalidWindow)), now)
+	}
+	st.LastError, st.LastErrorAt = shorten(err), now
+	if st.FailingSince.IsZero() {
+		st.FailingSince = now
+	}
+	st.RetryAt = j.retryAt(st, lineage.Current, err)
+	j.event(notify.Event{Kind: notify.Failed, RetryAt: st.RetryAt, Message: "no new certificate could be obtained", Error: st.LastError})
+	return j.engine.store.SaveState(j.want.Name, st)
+}
+
+func (j *job) retryAt(st *store.State, current *certs.Bundle, err error) time.Time {
+	now := j.engine.clock()
+	var limited *certs.RateLimitError
+	if errors.As(err, &limited) && limited.At.After(now) {
+		return limited.At.Add(time.Duration(spread() * float64(time.Minute)))
+	}
+	st.Failures = min(st.Failures+1, maxFailures)
+	var permanent *certs.PermanentError
+	if errors.As(err, &permanent) { // only an operator can help, so the quick tries are skipped
+		st.Failures = max(st.Failures, len(retryTable())+1)
+	}
+	return now.Add(Backoff(st.Failures, left(current, now), spread()))
+}
+
+func left(current *certs.Bundle, now time.Time) time.Duration {
+	if current == nil {
+		return 0
+	}
+	return current.Leaf.NotAfter.Sub(now)
+}
+
+// recordIssued notes a new version. Its first question for a renewal window comes later, spread over half a day.
+func (j *job) recordIssued(lineage *store.Lineage, b *certs.Bundle, version string, now time.Time) error {
+	st := &lineage.State
+	kind, message := notify.Obtained, "a new certificate was issued by "+b.Issuer
+	if st.Failures > 0 {
+		kind, message = notify.Recovered, message+" after failures"
+	}
+	st.Attempts, st.Failures, st.LastError = 0, 0, ""
+	st.LastErrorAt, st.FailingSince, st.RetryAt = time.Time{}, time.Time{}, time.Time{}
+	st.RenewAt, st.RenewFor, st.Held, st.Pinned, st.Alerted = time.Time{}, "", nil, "", 0
+	st.ARI = store.ARI{For: certs.Fingerprint(b.Leaf), CheckAt: now.Add(ARIEvery/2 + time.Duration(spread()*float64(ARIEvery/2)))}
+	st.Issued = append(since(st.Issued, now.Add(-issueWindow)), now)
+	st.Invalid = nil
+	st.Solved = map[string]string{}
+	for _, v := range b.Validations {
+		if v.Solver != "" {
+			st.Solved[v.Identifier] = v.Solver
+		}
+	}
+	j.event(notify.Event{Kind: kind, Version: version, NotAfter: b.Leaf.NotAfter, Message: message})
+	return j.engine.store.SaveState(j.want.Name, st)
+}
+
+// recordWindow stores the CA's renewal window. The time in it is drawn once: drawing it at every look could put it off
+// for ever.
+func (j *job) recordWindow(lineage *store.Lineage, leaf *x509.Certificate, w certs.Window, err error) error {
+	st, now, fingerprint := &lineage.State, j.engine.clock(), certs.Fingerprint(leaf)
+	if err != nil {
+		j.engine.log.Debug("no renewal window", zap.String("certificate", j.want.Name), zap.Error(err))
+		st.ARI.For, st.ARI.CheckAt = fingerprint, now.Add(ariAgain)
+		return j.engine.store.SaveState(j.want.Name, st)
+	}
+	again := w.RetryAfter
+	if again <= 0 {
+		again = ARIEvery
+	}
+	moved := !w.Start.Equal(st.ARI.Start) || !w.End.Equal(st.ARI.End)
+	st.ARI = store.ARI{CheckAt: now.Add(again), For: fingerprint, Start: w.Start, End: w.End, URL: w.ExplanationURL}
+	switch {
+	case w.IsZero():
+		st.RenewAt, st.RenewFor = time.Time{}, ""
+	case moved || st.RenewFor != fingerprint:
+		st.RenewAt = w.Start.Add(time.Duration(spread() * float64(w.End.Sub(w.Start))))
+		st.RenewFor = fingerprint
+	}
+	return j.engine.store.SaveState(j.want.Name, st)
+}
+
+// recordFailure stores an internal error, so that a job that panics is not begun again at once.
+func (j *job) recordFailure(err error) {
+	lineage, loadErr := j.engine.store.Load(j.want.Name)
+	if loadErr != nil {
+		j.fail(loadErr)
+		return
+	}
+	if saveErr := j.recordOrderFailure(lineage, err); saveErr != nil {
+		j.fail(saveErr)
+		return
+	}
+	j.result.Next = lineage.State.RetryAt
+}
+
+// event sends an event about this job's certificate. A notifier that fails is logged and otherwise ignored.
+func (j *job) event(e notify.Event) {
+	if j.set.Notifier == nil {
+		return
+	}
+	e.Time, e.Certificate, e.Names = j.engine.clock(), j.want.Name, j.want.Names()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.engine.base), 30*time.Second)
+	defer cancel()
+	if err := j.set.Notifier.Notify(ctx, e); err != nil {
+		j.engine.log.Warn("notification failed", zap.String("certificate", e.Certificate), zap.Error(err))
+	}
+}
+
+// since keeps the times after cut.
+func since(times []time.Time, cut time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(times), func(t time.Time) bool { return !t.After(cut) })
+}
+
+func shorten(err error) string {
+	text := strings.ToValidUTF8(err.Error(), "?")
+	if len(text) > errorText {
+		text = strings.ToValidUTF8(text[:errorText], "") + "…"
+	}
+	return text
+}
+
+// installed returns the record of one target, ready to be changed.
+func installed(st *store.State, target string) store.Installed {
+	st.Installed = maps.Clone(st.Installed)
+	if st.Installed == nil {
+		st.Installed = map[string]store.Installed{}
+	}
+	return st.Installed[target]
+}

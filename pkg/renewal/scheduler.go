@@ -1,0 +1,155 @@
+package renewal
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// soonest is the least time between two runs of one certificate, whatever its plan says. It is what stands between a
+// mistake in a plan and a busy loop.
+const soonest = 30 * time.Second
+
+// SchedulerConfig makes a [Scheduler].
+type SchedulerConfig struct {
+	Engine    *Engine
+	Schedule  string           // cron expression of the sweep; see CheckSchedule
+	Splay     time.Duration    // every sweep comes up to this much later, drawn once at start
+	Clock     func() time.Time // time.Now if nil
+	Beat      func()           // called whenever the scheduler goes round; may be nil
+	BeatEvery time.Duration    // go round at least this often; 0: only when something is due
+}
+
+// Scheduler looks after all certificates: a sweep over everything at start and then by schedule, and in between only
+// those whose plan named an earlier time. It keeps one timer and one time per certificate; what is due is on disk.
+type Scheduler struct {
+	SchedulerConfig
+	schedule cron.Schedule
+	offset   time.Duration
+	poked    chan struct{}
+	wg       sync.WaitGroup
+
+	mu    sync.Mutex
+	sweep time.Time            // next sweep over everything
+	next  map[string]time.Time // next run of each certificate that is not running
+	timer time.Time            // what Run waits for
+}
+
+// NewScheduler checks the schedule.
+func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
+	schedule, err := parseSchedule(c.Schedule)
+	if err != nil {
+		return nil, err
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Beat == nil {
+		c.Beat = func() {}
+	}
+	return &Scheduler{
+		SchedulerConfig: c, schedule: schedule, next: map[string]time.Time{}, poked: make(chan struct{}, 1),
+		offset: time.Duration(spread() * float64(c.Splay)),
+	}, nil
+}
+
+// Run sweeps until ctx ends, then waits for the jobs that it began; [Engine.Close] bounds how long they take.
+func (s *Scheduler) Run(ctx context.Context) {
+	defer s.wg.Wait()
+	slots := make(chan struct{}, max(s.Engine.current().Concurrency, 1))
+	for ctx.Err() == nil {
+		s.Beat()
+		now := s.Clock()
+		s.start(ctx, slots, s.due(now))
+		s.wait(ctx, s.wake().Sub(s.Clock()))
+	}
+}
+
+// Sweep makes the scheduler look at every certificate now: after a reload, or when the clock was set.
+func (s *Scheduler) Sweep() {
+	s.mu.Lock()
+	s.sweep = time.Time{}
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *Scheduler) poke() {
+	select {
+	case s.poked <- struct{}{}:
+	default:
+	}
+}
+
+// due lists the certificates to run now.
+func (s *Scheduler) due(now time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !now.Before(s.sweep) {
+		s.sweep = s.schedule.Next(now.Add(-s.offset)).Add(s.offset)
+		s.next = map[string]time.Time{} // certificates that left the configuration drop out here
+		return slices.Sorted(slices.Values(s.Engine.Names()))
+	}
+	var names []string
+	for name, at := range s.next {
+		if !now.Before(at) {
+			names = append(names, name)
+		}
+	}
+	return slices.Sorted(slices.Values(names))
+}
+
+// start begins a job for each name, at most as many at a time as there are slots.
+func (s *Scheduler) start(ctx context.Context, slots chan struct{}, names []string) {
+	for _, name := range names {
+		select {
+		case <-ctx.Done():
+			return
+		case slots <- struct{}{}:
+		}
+		s.mu.Lock()
+		delete(s.next, name)
+		s.mu.Unlock()
+		s.wg.Go(func() {
+			defer func() { <-slots }()
+			s.done(name, s.Engine.Run(context.WithoutCancel(ctx), name, Options{}, nil))
+		})
+	}
+}
+
+func (s *Scheduler) done(name string, r Result) {
+	at := later(r.Next, s.Clock().Add(soonest))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next[name] = at
+	if at.Before(s.timer) {
+		s.poke()
+	}
+}
+
+// wake is the next moment at which anything may be due.
+func (s *Scheduler) wake() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.sweep
+	for _, next := range s.next {
+		at = earliest(at, next)
+	}
+	if s.BeatEvery > 0 {
+		at = earliest(at, s.Clock().Add(s.BeatEvery))
+	}
+	s.timer = at
+	return at
+}
+
+func (s *Scheduler) wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-s.poked:
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,135 @@
+package renewal
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// Health is the state of one certificate in one word. The values are stable.
+type Health string
+
+// The states, the worst first.
+const (
+	HealthExpired      Health = "expired"       // the active certificate is no longer valid
+	HealthMissing      Health = "missing"       // there is no usable certificate
+	HealthFailing      Health = "failing"       // the last order failed
+	HealthHeld         Health = "held"          // a newer version waits for the operator
+	HealthNotInstalled Health = "not-installed" // a target does not serve the active version
+	HealthOK           Health = "ok"
+)
+
+// Status describes one certificate. Its JSON form is stable: fields are added, never changed.
+type Status struct {
+	Name     string            `json:"name"`
+	Names    []string          `json:"names"`
+	Health   Health            `json:"health"`
+	Version  string            `json:"version,omitempty"`
+	Serial   string            `json:"serial,omitempty"`
+	Issuer   string            `json:"issuer,omitempty"`
+	KeyTypes []certs.KeyType   `json:"key_types,omitempty"`
+	From     time.Time         `json:"not_before,omitzero"`
+	NotAfter time.Time         `json:"not_after,omitzero"`
+	Reason   Reason            `json:"reason"` // why the next action is what it is
+	Message  string            `json:"message"`
+	Next     time.Time         `json:"next,omitzero"` // when that is
+	Failures int               `json:"failures,omitempty"`
+	Error    string            `json:"error,omitempty"`
+	RetryAt  time.Time         `json:"retry_at,omitzero"`
+	Targets  []TargetStatus    `json:"targets,omitempty"`
+	Solved   map[string]string `json:"solved,omitempty"` // identifier to the solver that proved it
+	Versions []VersionStatus   `json:"versions,omitempty"`
+	Running  bool              `json:"running,omitempty"` // a job is at work
+	Notes    []string          `json:"notes,omitempty"`
+}
+
+// VersionStatus is one stored version.
+type VersionStatus struct {
+	ID       string    `json:"id"`
+	Active   bool      `json:"active,omitempty"`
+	Issuer   string    `json:"issuer,omitempty"`
+	NotAfter time.Time `json:"not_after"`
+}
+
+// TargetStatus is one install target.
+type TargetStatus struct {
+	ID         string    `json:"id"`
+	Installed  bool      `json:"installed"` // serves the active version, as last seen
+	VerifiedAt time.Time `json:"verified_at,omitzero"`
+	Error      string    `json:"error,omitempty"`
+	RetryAt    time.Time `json:"retry_at,omitzero"`
+}
+
+// Status looks one certificate up. It reads the state and changes nothing.
+func (e *Engine) Status(name string) (Status, error) {
+	c, ok := e.Certificate(name)
+	if !ok {
+		return Status{}, fmt.Errorf("certificate %q is not in the configuration", name)
+	}
+	have, err := e.store.Load(name)
+	if err != nil {
+		return Status{}, err
+	}
+	now := e.clock()
+	plan := Decide(now, c.Spec, have, false)
+	s := Status{
+		Name: name, Names: c.Spec.Names(), Reason: plan.Reason, Message: plan.Message, Next: plan.Next,
+		Failures: have.State.Failures, Error: have.State.LastError, RetryAt: have.State.RetryAt,
+		Solved: have.State.Solved, Notes: have.Notes, Running: e.running(name),
+	}
+	describe(&s, have)
+	targets(&s, &c.Spec, have)
+	s.Health = health(now, &s, have)
+	return s, nil
+}
+
+func (e *Engine) running(name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.jobs[name]
+	return ok
+}
+
+func describe(s *Status, have *store.Lineage) {
+	for _, v := range have.Versions {
+		s.Versions = append(s.Versions, VersionStatus{ID: v.ID, Active: v.ID == have.Version, Issuer: v.Issuer, NotAfter: v.NotAfter})
+	}
+	b := have.Current
+	if b == nil {
+		return
+	}
+	s.Version, s.Serial, s.Issuer = have.Version, b.Serial(), b.Issuer
+	s.From, s.NotAfter = b.Leaf.NotBefore, b.Leaf.NotAfter
+	for _, leaf := range b.Leaves() {
+		s.KeyTypes = append(s.KeyTypes, certs.KeyTypeOf(leaf.PublicKey))
+	}
+}
+
+func targets(s *Status, want *certs.Spec, have *store.Lineage) {
+	for _, id := range want.Targets {
+		t := have.State.Installed[id]
+		s.Targets = append(s.Targets, TargetStatus{
+			ID: id, VerifiedAt: t.VerifiedAt, Error: t.LastError, RetryAt: t.RetryAt,
+			Installed: have.Current != nil && t.Fingerprint == have.Current.Fingerprint(),
+		})
+	}
+}
+
+func health(now time.Time, s *Status, have *store.Lineage) Health {
+	switch {
+	case have.Current == nil:
+		return HealthMissing
+	case !now.Before(s.NotAfter):
+		return HealthExpired
+	case s.Error != "":
+		return HealthFailing
+	case s.Reason == ReasonHeld:
+		return HealthHeld
+	case slices.ContainsFunc(s.Targets, func(t TargetStatus) bool { return !t.Installed || t.Error != "" }):
+		return HealthNotInstalled
+	}
+	return HealthOK
+}
