@@ -1,0 +1,116 @@
+package nginx
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// edit replaces text[start:end] by text.
+type edit struct {
+	start, end int
+	text       string
+}
+
+// apply returns text with the edits made. Bytes outside the edits stay as they are. Edits at the same offset are made in
+// the order given; edits that overlap are a mistake of the caller.
+func apply(text []byte, edits []edit) ([]byte, error) {
+	edits = slices.Clone(edits)
+	slices.SortStableFunc(edits, func(a, b edit) int { return a.start - b.start })
+	var out bytes.Buffer
+	at := 0
+	for _, e := range edits {
+		if e.start < at || e.end < e.start || e.end > len(text) {
+			return nil, fmt.Errorf("overlapping edits at offset %d", e.start)
+		}
+		out.Write(text[at:e.start])
+		out.WriteString(e.text)
+		at = e.end
+	}
+	out.Write(text[at:])
+	return out.Bytes(), nil
+}
+
+// lineStart is the offset at which the line with pos begins.
+func lineStart(text []byte, pos int) int { return bytes.LastIndexByte(text[:pos], '\n') + 1 }
+
+// lineEnd is the offset behind the line with pos, its newline included.
+func lineEnd(text []byte, pos int) int {
+	if n := bytes.IndexByte(text[pos:], '\n'); n >= 0 {
+		return pos + n + 1
+	}
+	return len(text)
+}
+
+// newline is the line ending in use at pos.
+func newline(text []byte, pos int) string {
+	end := lineEnd(text, pos)
+	if end == len(text) && !bytes.HasSuffix(text, []byte{'\n'}) {
+		end = lineStart(text, pos)
+	}
+	if bytes.HasSuffix(text[:end], []byte("\r\n")) {
+		return "\r\n"
+	}
+	return "\n"
+}
+
+// indentAt is the white space that begins the line with pos, and whether nothing else stands before pos.
+func indentAt(text []byte, pos int) (indent string, first bool) {
+	line := text[lineStart(text, pos):pos]
+	rest := bytes.TrimLeft(line, " \t")
+	return string(line[:len(line)-len(rest)]), len(rest) == 0
+}
+
+// comment is what stands in the comment behind end on the same line. ok is false when something else stands there.
+func comment(text []byte, end int) (words string, ok bool) {
+	rest := strings.TrimSpace(string(text[end:lineEnd(text, end)]))
+	if rest == "" {
+		return "", true
+	}
+	words, ok = strings.CutPrefix(rest, "#")
+	return strings.TrimSpace(words), ok
+}
+
+// insertAfter puts whole lines behind offset pos, with the indentation given: on the next line when the rest of the line
+// is blank or a comment, else by breaking the line.
+func insertAfter(text []byte, pos int, indent string, lines []string) edit {
+	nl := newline(text, pos)
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString(indent + line + nl)
+	}
+	if _, free := comment(text, pos); free && lineEnd(text, pos) < len(text) {
+		pos = lineEnd(text, pos)
+		return edit{pos, pos, b.String()}
+	}
+	return edit{pos, pos, nl + b.String()}
+}
+
+// removeDirective takes a directive away, with its line when nothing else but a comment of ours stands on it.
+func removeDirective(d *directive) edit {
+	text := d.src.text
+	_, first := indentAt(text, d.start)
+	_, last := comment(text, d.end)
+	if first && last {
+		return edit{lineStart(text, d.start), lineEnd(text, d.end), ""}
+	}
+	return edit{d.start, d.end, ""}
+}
+
+// quote writes a path so that nginx reads it as one parameter without variables. ok is false when that is impossible.
+func quote(path string) (text string, ok bool) {
+	plain := true
+	for _, c := range []byte(path) {
+		if c < ' ' || c == 0x7f || c == '$' {
+			return "", false
+		}
+		if !strings.ContainsRune("/._-+@:=,", rune(c)) && !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9') {
+			plain = false
+		}
+	}
+	if plain && path != "" {
+		return path, true
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(path) + `"`, true
+}
