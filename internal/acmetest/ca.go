@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -38,13 +36,14 @@ type Server struct {
 // CA is Pebble inside this process. Its requests run one at a time, because Pebble deadlocks under concurrent ones.
 type CA struct {
 	Server
+	*Management
 	// DNS is the name server the CA asks.
 	DNS *DNS
 
 	options *options
 	tls     *tls.Config
 	addr    string
-	seen    counter
+	seen    recorder
 	issued  atomic.Int64
 	faults  atomic.Pointer[[]Middleware]
 
@@ -76,16 +75,10 @@ func New(opts ...Option) (*CA, error) {
 		set(o)
 	}
 	c := &CA{options: o, Server: Server{HTTPPort: o.httpPort, TLSPort: o.tlsPort}}
+	c.Management = &Management{ask: c.askPebble}
 	c.Use(o.middleware...)
-	for _, port := range []*int{&c.HTTPPort, &c.TLSPort} {
-		if *port != 0 {
-			continue
-		}
-		free, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		*port = free
+	if err := c.choosePorts(); err != nil {
+		return nil, err
 	}
 	if err := c.makeTLS(); err != nil {
 		return nil, err
@@ -102,6 +95,29 @@ func New(opts ...Option) (*CA, error) {
 	return c, nil
 }
 
+// choosePorts fills in the ports that the options leave open.
+func (c *CA) choosePorts() error {
+	var own int
+	ports := []*int{&c.HTTPPort, &c.TLSPort}
+	if c.options.listen == "" {
+		ports = append(ports, &own)
+	}
+	for _, port := range ports {
+		if *port != 0 {
+			continue
+		}
+		free, err := freePort()
+		if err != nil {
+			return err
+		}
+		*port = free
+	}
+	if c.options.listen == "" {
+		c.options.listen = fmt.Sprintf("127.0.0.1:%d", own)
+	}
+	return nil
+}
+
 func (c *CA) makeTLS() error {
 	root, err := newAuthority("Test directory root")
 	if err != nil {
@@ -111,7 +127,7 @@ func (c *CA) makeTLS() error {
 	if err != nil {
 		return err
 	}
-	c.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	c.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	c.Roots = x509.NewCertPool()
 	c.Roots.AddCert(root.cert)
 	c.RootPEM = encode(root.cert)
@@ -148,9 +164,9 @@ func (c *CA) Forget() error {
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.acme, c.manage = front.Handler(), front.ManagementHandler()
-	return nil
+	c.mu.Unlock()
+	return c.load(o.alternateRoots + 1)
 }
 
 func (c *CA) listen(addr string) error {
@@ -159,8 +175,11 @@ func (c *CA) listen(addr string) error {
 		return fmt.Errorf("listen for ACME: %w", err)
 	}
 	c.addr = l.Addr().String()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(c.options.http2)
 	server := &http.Server{
-		Handler: c, TLSConfig: c.tls, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute,
+		Handler: c, TLSConfig: c.tls, Protocols: protocols, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute,
 	}
 	c.mu.Lock()
 	c.server = server
@@ -189,7 +208,7 @@ func (c *CA) Use(m ...Middleware) { c.faults.Store(&m) }
 // ServeHTTP counts a request and passes it through the middleware to Pebble.
 func (c *CA) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := endpointOf(r.URL.Path)
-	c.seen.add(e)
+	c.seen.add(e, r)
 	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.forward(e, w, r) })
 	faults := *c.faults.Load()
 	for i := len(faults) - 1; i >= 0; i-- {
@@ -206,100 +225,26 @@ func (c *CA) forward(e Endpoint, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	answer := httptest.NewRecorder()
-	c.mu.Lock()
-	c.acme.ServeHTTP(answer, r)
-	c.mu.Unlock()
-	if e == Finalize && answer.Code == http.StatusOK {
+	answer := c.pebble(r)
+	if e == Finalize && answer.Status == http.StatusOK {
 		c.issued.Add(1)
 	}
-	copyAnswer(w, answer)
+	answer.send(w)
 }
 
-func copyAnswer(w http.ResponseWriter, answer *httptest.ResponseRecorder) {
-	for key, values := range answer.Header() {
-		w.Header()[key] = values
-	}
-	w.WriteHeader(answer.Code)
-	_, _ = w.Write(answer.Body.Bytes())
+func (c *CA) pebble(r *http.Request) *Response {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return collect(c.acme, r)
 }
 
-// Requests is the number of requests clients sent to an endpoint, also those which a middleware answered.
-func (c *CA) Requests(e Endpoint) int { return c.seen.get(e) }
-
-// AllRequests is Requests for every endpoint that was asked at all.
-func (c *CA) AllRequests() map[Endpoint]int { return c.seen.all() }
-
-// ResetRequests starts counting requests at zero again.
-func (c *CA) ResetRequests() { c.seen.reset() }
-
-// Issued is the number of orders the CA accepted for issuance.
-func (c *CA) Issued() int { return int(c.issued.Load()) }
-
-// IssuingRoots verifies the certificates the CA issues, through its main and all alternate roots.
-func (c *CA) IssuingRoots() *x509.CertPool {
-	pool := x509.NewCertPool()
-	for i := range c.options.alternateRoots + 1 {
-		pool.AppendCertsFromPEM(c.IssuingRootPEM(i))
-	}
-	return pool
-}
-
-// IssuingRootPEM is the issuing root of chain i: 0 is the main one, then the alternates.
-func (c *CA) IssuingRootPEM(i int) []byte {
-	return c.management(http.MethodGet, fmt.Sprintf("/roots/%d", i), nil).Body.Bytes()
-}
-
-// IntermediatePEM is the issuing certificate of chain i.
-func (c *CA) IntermediatePEM(i int) []byte {
-	return c.management(http.MethodGet, fmt.Sprintf("/intermediates/%d", i), nil).Body.Bytes()
-}
-
-// SetRenewalInfo sets the window that the CA suggests for the renewal of leaf (RFC 9773 section 4.2).
-func (c *CA) SetRenewalInfo(leaf *x509.Certificate, start, end time.Time) error {
-	type window struct {
-		Start time.Time `json:"start"`
-		End   time.Time `json:"end"`
-	}
-	body, err := json.Marshal(map[string]window{"suggestedWindow": {start, end}})
-	if err != nil {
-		return fmt.Errorf("renewal window: %w", err)
-	}
-	return c.SetRenewalInfoRaw(leaf, string(body))
-}
-
-// SetRenewalInfoRaw sets the literal body of the CA's answer, which need not be JSON.
-func (c *CA) SetRenewalInfoRaw(leaf *x509.Certificate, body string) error {
-	request, err := json.Marshal(map[string]string{"certificate": string(encode(leaf)), "ariResponse": body})
-	if err != nil {
-		return fmt.Errorf("renewal information: %w", err)
-	}
-	if answer := c.management(http.MethodPost, "/set-renewal-info/", request); answer.Code != http.StatusOK {
-		return fmt.Errorf("set renewal information: status %d: %s", answer.Code, answer.Body)
-	}
-	return nil
-}
-
-// Revoked tells whether a certificate with this serial number was revoked, and for which reason (RFC 5280 section
-// 5.3.1). An unknown serial number is an error.
-func (c *CA) Revoked(serial *big.Int) (revoked bool, reason int, err error) {
-	answer := c.management(http.MethodGet, "/cert-status-by-serial/"+serial.Text(16), nil)
-	var status struct {
-		Status string
-		Reason int
-	}
-	if err := json.Unmarshal(answer.Body.Bytes(), &status); err != nil {
-		return false, 0, fmt.Errorf("status of certificate %x: status %d: %w", serial, answer.Code, err)
-	}
-	return status.Status == "Revoked", status.Reason, nil
-}
-
-func (c *CA) management(method, path string, body []byte) *httptest.ResponseRecorder {
+// askPebble asks Pebble's management interface without a network.
+func (c *CA) askPebble(method, path string, body []byte) (int, []byte, error) {
 	r := httptest.NewRequest(method, path, bytes.NewReader(body))
 	r.Header.Set("User-Agent", "acmetest")
 	answer := httptest.NewRecorder()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.manage.ServeHTTP(answer, r)
-	return answer
+	return answer.Code, answer.Body.Bytes(), nil
 }

@@ -1,6 +1,7 @@
 package acmetest_test
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -117,3 +118,5 @@ func TestEnvironmentIsPutBack(t *testing.T) {
 		}
 	}
 }
+
+func clientTLS(s acmetest.Server) *tls.Config { return &tls.Config{RootCAs: s.Roots} }

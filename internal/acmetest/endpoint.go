@@ -1,10 +1,8 @@
 package acmetest
 
 import (
-	"maps"
 	"net/http"
 	"strings"
-	"sync"
 )
 
 // Endpoint names one kind of ACME resource (RFC 8555 section 7.1, RFC 9773).
@@ -65,37 +63,4 @@ func endpointOf(path string) Endpoint {
 		}
 	}
 	return Other
-}
-
-// counter counts requests by endpoint.
-type counter struct {
-	mu sync.Mutex
-	n  map[Endpoint]int
-}
-
-func (c *counter) add(e Endpoint) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n == nil {
-		c.n = map[Endpoint]int{}
-	}
-	c.n[e]++
-}
-
-func (c *counter) get(e Endpoint) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.n[e]
-}
-
-func (c *counter) all() map[Endpoint]int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.n)
-}
-
-func (c *counter) reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	clear(c.n)
 }

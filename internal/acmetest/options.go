@@ -31,6 +31,7 @@ type options struct {
 	serverFault     ServerFault
 	middleware      []Middleware
 	rsaIntermediate bool
+	http2           bool
 }
 
 func defaults() *options {
@@ -50,7 +51,6 @@ func defaults() *options {
 		caaIdentities: []string{"pebble.letsencrypt.org"},
 		retryAuthz:    1,
 		retryOrder:    1,
-		listen:        "127.0.0.1:0",
 		dnsListen:     "127.0.0.1:0",
 	}
 }
@@ -135,6 +135,10 @@ func WithListen(directory, dns string) Option {
 func WithMiddleware(m ...Middleware) Option {
 	return func(o *options) { o.middleware = append(o.middleware, m...) }
 }
+
+// WithHTTP2 offers HTTP/2 as well. Faults that break connections only abort their stream then, and EndlessHeaders does
+// nothing more than that.
+func WithHTTP2() Option { return func(o *options) { o.http2 = true } }
 
 // WithServerFault gives the directory a TLS certificate that a client must refuse.
 func WithServerFault(f ServerFault) Option { return func(o *options) { o.serverFault = f } }
