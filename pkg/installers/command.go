@@ -1,8 +1,16 @@
 package installers
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -12,10 +20,137 @@ type Command struct {
 	Env        []string      // "KEY=value", added to a fixed PATH and LANG; nothing else of our environment is passed
 	Dir        string        // working directory; "" is "/"
 	Timeout    time.Duration // 0 is a minute
-	Stdin      []byte        // "" is an empty input
-	MaxOutput  int           // refuse a program that prints more than this many bytes; 0 keeps 64 KiB and drops the rest
+	Stdin      []byte        // nil is an empty input
+	MaxOutput  int           // refuse a program that prints more bytes than this; 0 keeps 64 KiB and drops the rest
 	WithStderr bool          // return what it writes to standard error too, in order
 }
 
-// Run is documented with its body.
-func (c Command) Run(_ context.Context) ([]byte, error) { return nil, errors.New("not ready") }
+const (
+	defaultTimeout   = time.Minute
+	defaultMaxOutput = 64 << 10
+	// pipeGrace is how long a program that has ended may leave its output open in a process of its own, before it is
+	// closed. A daemon that a reload restarts often keeps it.
+	pipeGrace = time.Second
+)
+
+// cleanEnv is all that a program gets besides its own Env: no proxy settings, no loader variables, no secrets.
+func cleanEnv() []string {
+	return []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "LC_ALL=C"}
+}
+
+// Run runs the program and returns its standard output. It fails with a [*CommandError] when the program cannot be
+// started, exits other than with 0, prints more than MaxOutput, or is still running after Timeout or when ctx ends: then
+// its whole process group is killed. A program that others could have changed is refused.
+func (c Command) Run(ctx context.Context) ([]byte, error) {
+	if len(c.Argv) == 0 {
+		return nil, errors.New("a command without a program")
+	}
+	if err := checkProgram(c.Argv[0]); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(c.Timeout, 0), defaultTimeout))
+	defer cancel()
+	stdout := &capped{limit: cmp.Or(max(c.MaxOutput, 0), defaultMaxOutput)}
+	stderr := &capped{limit: defaultMaxOutput}
+	cmd := c.build(ctx, stdout, stderr)
+	err := cmd.Run()
+	switch {
+	case errors.Is(err, exec.ErrWaitDelay):
+		err = nil
+	case err == nil && c.MaxOutput > 0 && stdout.dropped:
+		err = fmt.Errorf("more than %d bytes of output", c.MaxOutput)
+	}
+	if err != nil {
+		err = c.failure(ctx, cmd.ProcessState, err, cmp.Or(stderr.kept.String(), stdout.kept.String()))
+	}
+	return stdout.kept.Bytes(), err
+}
+
+func (c Command) failure(ctx context.Context, end *os.ProcessState, err error, output string) error {
+	failed := &CommandError{Argv0: c.Argv[0], ExitCode: -1, Output: output, Err: err}
+	if end != nil {
+		failed.ExitCode = end.ExitCode()
+	}
+	if cause := context.Cause(ctx); cause != nil && failed.ExitCode == -1 {
+		failed.Err = cause
+		failed.TimedOut = errors.Is(cause, context.DeadlineExceeded)
+	}
+	return failed
+}
+
+func (c Command) build(ctx context.Context, stdout, stderr *capped) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
+	cmd.Env = append(cleanEnv(), c.Env...)
+	cmd.Dir = c.Dir
+	if cmd.Dir == "" {
+		cmd.Dir = "/"
+	}
+	cmd.Stdin = bytes.NewReader(c.Stdin)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if c.WithStderr {
+		cmd.Stderr = stdout
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = pipeGrace
+	return cmd
+}
+
+// checkProgram refuses a program that somebody other than root and the present user could have put there.
+func checkProgram(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("the program %q is not an absolute path", path)
+	}
+	file, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fmt.Errorf("the program: %w", err)
+	}
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the program: %w", err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("the program %s is not a regular file", path)
+	case info.Mode().Perm()&0o111 == 0:
+		return fmt.Errorf("the program %s is not executable", path)
+	case info.Mode().Perm()&0o002 != 0:
+		return fmt.Errorf("everybody can write to the program %s: not run", path)
+	}
+	if uid := owner(info); uid != 0 && uid != os.Geteuid() {
+		return fmt.Errorf("the program %s belongs to user %d, neither to root nor to acmed: not run", path, uid)
+	}
+	return checkParents(file)
+}
+
+// checkParents refuses a program in a directory whose entries everybody can replace.
+func checkParents(path string) error {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
+			return fmt.Errorf("everybody can replace the program %s, because the directory %s is open: not run", path, dir)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
+
+// capped keeps the first bytes that are written and swallows the rest, so that the writer is never blocked.
+type capped struct {
+	kept    bytes.Buffer
+	limit   int
+	dropped bool
+}
+
+// Write never fails.
+func (w *capped) Write(p []byte) (int, error) {
+	room := max(w.limit-w.kept.Len(), 0)
+	if len(p) > room {
+		w.dropped = true
+	}
+	w.kept.Write(p[:min(room, len(p))])
+	return len(p), nil
+}

@@ -2,6 +2,9 @@ package installers
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
 )
 
 // ConflictError says that a file is not what the plan was made from, or not what acmed last wrote: somebody else edited
@@ -44,8 +47,17 @@ type CommandError struct {
 	Err      error
 }
 
-// Error names the program and shows the end of its output.
-func (e *CommandError) Error() string { return e.Argv0 }
+// Error names the program and shows the end of its output, control characters escaped.
+func (e *CommandError) Error() string {
+	what := fmt.Sprintf("%s: %v", e.Argv0, e.Err)
+	if e.TimedOut {
+		what = e.Argv0 + ": it did not end in time and was killed"
+	}
+	if said := printable(e.Output, maxShown); said != "" {
+		what += ": " + said
+	}
+	return what
+}
 
 // Unwrap returns the cause.
 func (e *CommandError) Unwrap() error { return e.Err }
@@ -64,3 +76,25 @@ func (e *DamagedJournalError) Error() string {
 
 // Unwrap returns what was wrong.
 func (e *DamagedJournalError) Unwrap() error { return e.Err }
+
+// maxShown is how much foreign text an error shows. What a server says last is what it failed on.
+const maxShown = 2000
+
+// printable is the end of a foreign text on one line, with everything escaped that a terminal or a log could take for
+// more than text.
+func printable(text string, most int) string {
+	text = strings.TrimSpace(text)
+	if len(text) > most {
+		text = "…" + text[len(text)-most:]
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRuneToASCII(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
+}

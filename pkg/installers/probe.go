@@ -2,30 +2,204 @@ package installers
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
 )
 
-// Endpoint is one address where a certificate is served.
-type Endpoint struct {
-	Addr       string // host:port; a host name stands for all its addresses
-	ServerName string // sent as SNI; "" is the host of Addr unless that is an IP address
-	StartTLS   string // "" for TLS at once, or smtp, imap, pop3, ftp, ldap, postgres, xmpp
-	RSA        bool   // ask for the RSA certificate of a server that has two (TLS 1.2)
+// handshakeTimeout bounds one look at one address, name resolution, STARTTLS and TLS included. A server that is slower
+// is as good as down for its clients.
+const handshakeTimeout = 10 * time.Second
+
+// Polling starts fast, because most servers answer with the new certificate within milliseconds of a reload, and slows
+// down to spare one that takes seconds.
+const (
+	firstPoll = 20 * time.Millisecond
+	lastPoll  = time.Second
+)
+
+// parallelProbes bounds the connections that one verification keeps open at once.
+const parallelProbes = 16
+
+// The suites that make a TLS 1.2 server choose the certificate of one key type. TLS 1.3 suites do not name a key type.
+var (
+	rsaSuites = []uint16{
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+	}
+	ecdsaSuites = []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
+	}
+)
+
+// tls13Only recognises the answer of a server that speaks TLS 1.3 only: the alert protocol_version (RFC 8446 section
+// 6.2). The type of a received alert is private to crypto/tls, so its text must do.
+func tls13Only(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "tls: protocol version not supported")
 }
 
-// ParseEndpoint reads "host:port", "host:port/server.name" or "smtp://host:port".
-func ParseEndpoint(_ string) (Endpoint, error) { return Endpoint{}, errors.New("not ready") }
-
-// Handshake returns the chain that the endpoint presents.
-func Handshake(_ context.Context, _ Endpoint) ([]*x509.Certificate, error) {
-	return nil, errors.New("not ready")
+// Handshake connects once and returns the chain that the endpoint presents, leaf first. It proves that the server holds
+// the key, but judges neither trust nor names nor dates. It takes at most ten seconds.
+func Handshake(ctx context.Context, e Endpoint) ([]*x509.Certificate, error) {
+	if e.RSA {
+		return handshake(ctx, e, rsaSuites)
+	}
+	return handshake(ctx, e, nil)
 }
 
-// VerifyEndpoints polls until every address of every endpoint serves b, or wait is over.
-func VerifyEndpoints(_ context.Context, _ []Endpoint, _ *certs.Bundle, _ time.Duration) error {
-	return errors.New("not ready")
+// handshake restricts the client to TLS 1.2 with the given suites, if there are any.
+func handshake(ctx context.Context, e Endpoint, suites []uint16) ([]*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	chain, err := dialTLS(ctx, e, suites)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", e, err)
+	}
+	return chain, nil
+}
+
+func dialTLS(ctx context.Context, e Endpoint, suites []uint16) ([]*x509.Certificate, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", e.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return nil, err
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	if err := startTLS(conn, e); err != nil {
+		return nil, errors.Join(err, context.Cause(ctx))
+	}
+	config := &tls.Config{
+		ServerName:         e.sni(),
+		InsecureSkipVerify: true, // the caller compares the leaf with the one it knows; trust is not the question here
+		NextProtos:         alpn(e),
+	}
+	if suites != nil {
+		config.MaxVersion = tls.VersionTLS12
+		config.CipherSuites = suites
+	}
+	client := tls.Client(conn, config)
+	if err := client.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("the TLS handshake failed: %w", err)
+	}
+	return client.ConnectionState().PeerCertificates, nil
+}
+
+// alpn names HTTP on a port that speaks TLS at once and nothing after STARTTLS. A server that only tunnels by ALPN
+// (RFC 7301) would otherwise refuse.
+func alpn(e Endpoint) []string {
+	if e.StartTLS != "" {
+		return nil
+	}
+	return []string{"h2", "http/1.1"}
+}
+
+// VerifyEndpoints polls until every address of every endpoint serves b's leaf, or wait is over; with no wait it looks
+// once. For a dual unit each address must serve both leaves, unless it speaks TLS 1.3 only, where a client cannot choose.
+// The error joins one line for each address that is still wrong, and says what it serves instead.
+func VerifyEndpoints(ctx context.Context, endpoints []Endpoint, b *certs.Bundle, wait time.Duration) error {
+	deadline := time.NewTimer(wait)
+	defer deadline.Stop()
+	for delay := firstPoll; ; delay = min(delay*3/2, lastPoll) {
+		err := verifyOnce(ctx, endpoints, b)
+		if err == nil || wait <= 0 {
+			return err
+		}
+		next := time.NewTimer(delay)
+		select {
+		case <-next.C:
+		case <-deadline.C:
+			next.Stop()
+			return err
+		case <-ctx.Done():
+			next.Stop()
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+}
+
+func verifyOnce(ctx context.Context, endpoints []Endpoint, b *certs.Bundle) error {
+	var all []Endpoint
+	var errs []error
+	for _, e := range endpoints {
+		list, err := e.resolve(ctx)
+		errs = append(errs, err)
+		all = append(all, list...)
+	}
+	results := make([]error, len(all))
+	slots := make(chan struct{}, parallelProbes)
+	var wg sync.WaitGroup
+	for i, e := range all {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			results[i] = verifyAddress(ctx, e, b)
+		})
+	}
+	wg.Wait()
+	return errors.Join(append(errs, results...)...)
+}
+
+func verifyAddress(ctx context.Context, e Endpoint, b *certs.Bundle) error {
+	if b.RSA == nil {
+		chain, err := Handshake(ctx, e)
+		if err != nil {
+			return err
+		}
+		return compare(e, chain, b.Leaf)
+	}
+	err := errors.Join(
+		verifySuites(ctx, e, b.Leaf, ecdsaSuites),
+		verifySuites(ctx, e, b.RSA.Leaf, rsaSuites),
+	)
+	if !tls13Only(err) {
+		return err
+	}
+	chain, err := handshake(ctx, e, nil)
+	if err != nil {
+		return err
+	}
+	return compare(e, chain, b.Leaves()...)
+}
+
+func verifySuites(ctx context.Context, e Endpoint, want *x509.Certificate, suites []uint16) error {
+	chain, err := handshake(ctx, e, suites)
+	if err != nil {
+		return err
+	}
+	return compare(e, chain, want)
+}
+
+// maxIssuer is how much of a stranger's name an error shows.
+const maxIssuer = 200
+
+// compare says who answered what when the leaf is none of the wanted ones.
+func compare(e Endpoint, chain []*x509.Certificate, want ...*x509.Certificate) error {
+	if len(chain) == 0 {
+		return fmt.Errorf("%s presents no certificate", e)
+	}
+	serials := make([]string, len(want))
+	for i, w := range want {
+		if chain[0].Equal(w) {
+			return nil
+		}
+		serials[i] = w.SerialNumber.Text(16)
+	}
+	got := chain[0]
+	return fmt.Errorf("%s serves serial %s from \"%s\" until %s, expected serial %s", e, got.SerialNumber.Text(16),
+		printable(got.Issuer.String(), maxIssuer), got.NotAfter.UTC().Format(time.RFC3339), strings.Join(serials, " or "))
 }

@@ -1,0 +1,113 @@
+package installers
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Endpoint is one address where a certificate is served.
+type Endpoint struct {
+	Addr       string // host:port; a host name stands for all its addresses
+	ServerName string // sent as SNI; "" is the host of Addr unless that is an IP address
+	StartTLS   string // "" for TLS at once, or one of StartTLSProtocols
+	RSA        bool   // ask for the RSA certificate of a server that has two (needs TLS 1.2)
+}
+
+// StartTLSProtocols lists the protocols that can be asked to switch to TLS.
+func StartTLSProtocols() []string {
+	return []string{"smtp", "imap", "pop3", "ftp", "ldap", "postgres", "xmpp"}
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
+
+// ParseEndpoint reads "host:port", "host:port/server.name" and "smtp://host:port/server.name". The server name is what
+// the client asks for (SNI); it is needed where the host is an IP address and the server has more than one certificate.
+func ParseEndpoint(text string) (Endpoint, error) {
+	var e Endpoint
+	rest := text
+	if protocol, after, found := strings.Cut(text, "://"); found {
+		if !slices.Contains(StartTLSProtocols(), protocol) {
+			return Endpoint{}, fmt.Errorf("endpoint %q: %q is not one of %s", text, protocol, strings.Join(StartTLSProtocols(), ", "))
+		}
+		e.StartTLS, rest = protocol, after
+	}
+	addr, name, named := strings.Cut(rest, "/")
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return Endpoint{}, fmt.Errorf("endpoint %q: want host:port, such as example.com:443 or [2001:db8::1]:443", text)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return Endpoint{}, fmt.Errorf("endpoint %q: %q is not a port", text, port)
+	}
+	if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) {
+		return Endpoint{}, fmt.Errorf("endpoint %q: %q is neither a host name nor an IP address", text, host)
+	}
+	if named && !hostName.MatchString(name) {
+		return Endpoint{}, fmt.Errorf("endpoint %q: %q is not a server name", text, name)
+	}
+	e.Addr, e.ServerName = addr, name
+	return e, nil
+}
+
+// String says where and for which name, as errors show it.
+func (e Endpoint) String() string {
+	text := e.Addr
+	if e.StartTLS != "" {
+		text = e.StartTLS + "://" + text
+	}
+	if name := e.sni(); name != "" {
+		text += " (SNI " + name + ")"
+	}
+	return text
+}
+
+// sni is the name to ask for; "" asks for the server's default certificate.
+func (e Endpoint) sni() string {
+	if e.ServerName != "" {
+		return e.ServerName
+	}
+	host, _, err := net.SplitHostPort(e.Addr)
+	if err != nil {
+		return ""
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return ""
+	}
+	return host
+}
+
+// maxAddresses bounds what one name may stand for; a name with more addresses is a farm that is checked elsewhere.
+const maxAddresses = 32
+
+// resolve returns one endpoint for each address of e's host.
+func (e Endpoint) resolve(ctx context.Context) ([]Endpoint, error) {
+	host, port, err := net.SplitHostPort(e.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("endpoint %q: %w", e.Addr, err)
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return []Endpoint{e}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, fmt.Errorf("endpoint %s: %w", e, err)
+	}
+	var list []Endpoint
+	for _, addr := range addrs[:min(len(addrs), maxAddresses)] {
+		one := e
+		one.ServerName = e.sni()
+		one.Addr = net.JoinHostPort(addr.Unmap().String(), port)
+		if !slices.Contains(list, one) {
+			list = append(list, one)
+		}
+	}
+	return list, nil
+}
