@@ -3,10 +3,11 @@ package nginx
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
-	"strconv"
 	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
 )
 
 // Config is one nginx target of a certificate. The zero value is the nginx of the distribution: its own configuration
@@ -21,8 +22,9 @@ type Config struct {
 	Reload  []string      `mapstructure:"reload"`   // argv that reloads; default: systemctl reload UNIT, or nginx -s reload with pid_file
 	Timeout time.Duration `mapstructure:"timeout"`  // bound on each of the two commands; default 60s
 
+	Names         []string      `mapstructure:"names"`          // names to serve it for; default: all names of the certificate
 	Listen        int           `mapstructure:"listen"`         // port that serves TLS, added where it is missing; default 443
-	Verify        []string      `mapstructure:"verify"`         // host:port to prove the certificate at; default: the listen addresses found
+	Verify        []string      `mapstructure:"verify"`         // host:port or host:port/name to prove the certificate at; default: the listen addresses found
 	VerifyTimeout time.Duration `mapstructure:"verify_timeout"` // how long an endpoint may take to serve it after a reload; default 30s
 
 	Redirect    bool          `mapstructure:"redirect"`     // send plain HTTP for the certificate's fixed names to HTTPS
@@ -79,13 +81,13 @@ func (c *Config) checkAddresses() error {
 		errs = append(errs, fmt.Errorf("listen: %d is not a port", c.Listen))
 	}
 	for _, addr := range c.Verify {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil || host == "" {
-			errs = append(errs, fmt.Errorf("verify: %q is not host:port", addr))
-			continue
+		if _, err := installers.ParseEndpoint(addr); err != nil {
+			errs = append(errs, fmt.Errorf("verify: %w", err))
 		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			errs = append(errs, fmt.Errorf("verify: %q has no port between 1 and 65535", addr))
+	}
+	for _, name := range c.Names {
+		if _, _, err := certs.ParseIdentifier(name); err != nil {
+			errs = append(errs, fmt.Errorf("names: %w", err))
 		}
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,180 @@
+package nginx
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// The bounds on one configuration, far above any real one.
+const (
+	maxFiles      = 20_000
+	maxTotal      = 256 << 20 // bytes in all files
+	maxIncludes   = 64        // includes within includes
+	maxDirectives = 4_000_000 // directives looked at, counting a file once for each time it is included
+)
+
+// tree is a configuration: the main file and what it includes, each file read once.
+type tree struct {
+	main    *source
+	prefix  string             // directory of the main file: relative includes and certificates start there
+	sources map[string]*source // by path as nginx opens it
+	overlay map[string][]byte  // by real path: read instead of the file, to look at an edit before it is made
+	total   int                // bytes read
+	walked  int                // directives walked
+}
+
+// load reads the main file. Includes are followed when the directives around them are looked at.
+func load(path string, overlay map[string][]byte) (*tree, error) {
+	t := &tree{prefix: filepath.Dir(path), sources: map[string]*source{}, overlay: overlay}
+	var err error
+	t.main, err = t.read(path)
+	return t, err
+}
+
+func (t *tree) read(path string) (*source, error) {
+	if src := t.sources[path]; src != nil {
+		return src, nil
+	}
+	if len(t.sources) == maxFiles {
+		return nil, fmt.Errorf("%s: the configuration has more than %d files", path, maxFiles)
+	}
+	real, text, err := t.open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the nginx configuration: %w", err)
+	}
+	if t.total += len(text); t.total > maxTotal {
+		return nil, fmt.Errorf("%s: the configuration has more than %d bytes", path, maxTotal)
+	}
+	src, err := parse(path, text)
+	if err != nil {
+		return nil, err
+	}
+	src.real = real
+	t.sources[path] = src
+	return src, nil
+}
+
+// open reads a file through the overlay and resolves the links in its path.
+func (t *tree) open(path string) (real string, text []byte, err error) {
+	if text, ok := t.overlay[path]; ok {
+		return path, text, nil
+	}
+	if real, err = filepath.EvalSymlinks(path); err != nil {
+		return "", nil, err
+	}
+	if text, ok := t.overlay[real]; ok {
+		return real, text, nil
+	}
+	text, err = readRegular(real)
+	return real, text, err
+}
+
+// readRegular reads a regular file of a bounded size. It does not block on a FIFO and reads no device.
+func readRegular(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	if info.Size() > maxFileSize {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", path, info.Size(), maxFileSize)
+	}
+	var text bytes.Buffer
+	_, err = text.ReadFrom(io.LimitReader(f, maxFileSize+1))
+	return text.Bytes(), err
+}
+
+// walk calls visit for every directive of one level in nginx's order, with includes replaced by what they include.
+func (t *tree) walk(ds []*directive, visit func(*directive) error) error {
+	return t.walkFrom(ds, nil, visit)
+}
+
+func (t *tree) walkFrom(ds []*directive, above []*source, visit func(*directive) error) error {
+	for _, d := range ds {
+		if t.walked++; t.walked > maxDirectives {
+			return d.errorf("the configuration has more than %d directives", maxDirectives)
+		}
+		if !d.is("include") {
+			if err := visit(d); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := t.resolve(d); err != nil {
+			return err
+		}
+		for _, src := range d.included {
+			if err := enterInclude(d, src, above); err != nil {
+				return err
+			}
+			if err := t.walkFrom(src.root, append(above, src), visit); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func enterInclude(d *directive, src *source, above []*source) error {
+	loop := src.real == d.src.real || slices.ContainsFunc(above, func(s *source) bool { return s.real == src.real })
+	if loop {
+		return d.errorf("%s is included from within itself", src.path)
+	}
+	if len(above) == maxIncludes {
+		return d.errorf("includes are nested more than %d deep", maxIncludes)
+	}
+	return nil
+}
+
+// resolve finds the files of an include directive as ngx_conf_include does: relative to the directory of the main file,
+// wildcards in glob's order and possibly none, any other name as it is.
+func (t *tree) resolve(d *directive) error {
+	if d.resolved {
+		return nil
+	}
+	if len(d.words) != 2 {
+		return d.errorf("include takes one file or pattern")
+	}
+	name := d.words[1].value
+	if !strings.HasPrefix(name, "/") {
+		name = t.prefix + "/" + name
+	}
+	names := []string{name}
+	if strings.ContainsAny(name, "*?[") {
+		var err error
+		if names, err = glob(name); err != nil {
+			return d.errorf("include %s: %v", clip(name), err)
+		}
+	}
+	for _, name := range names {
+		src, err := t.read(name)
+		if err != nil {
+			return includeError(d, err)
+		}
+		d.included = append(d.included, src)
+	}
+	d.resolved = true
+	return nil
+}
+
+// includeError adds the include's place unless the error has one inside the included file.
+func includeError(d *directive, err error) error {
+	if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
+		return err
+	}
+	return d.errorf("include: %v", err)
+}
