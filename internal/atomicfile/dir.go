@@ -90,6 +90,14 @@ func (d *Dir) Readlink(name string) (string, error) {
 	return d.root.Readlink(name)
 }
 
+// Lstat describes a file or a symbolic link.
+func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
+	if err := d.ask("read", name); err != nil {
+		return nil, err
+	}
+	return d.root.Lstat(name)
+}
+
 // ReadDir lists a directory in no particular order.
 func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err := d.ask("readdir", name); err != nil {

@@ -1,8 +1,18 @@
 package store
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
+
+	"github.com/acmed/acmed/internal/atomicfile"
+)
+
+const (
+	stateFile = "state.json"
+	maxState  = 1 << 20 // bytes; a certificate with 100 names and 20 targets needs 10,000
 )
 
 // StateVersion is the version of the file formats that this package writes. It reads this one and earlier ones.
@@ -13,6 +23,7 @@ const StateVersion = 1
 type State struct {
 	Version int `json:"version"`
 
+	Attempts     int       `json:"attempts,omitzero"`      // orders begun whose end was not recorded; above 1 acmed was killed in them
 	Failures     int       `json:"failures,omitzero"`      // failed orders in a row
 	LastError    string    `json:"last_error,omitzero"`    // of the last failed order
 	LastErrorAt  time.Time `json:"last_error_at,omitzero"` // when that was
@@ -23,6 +34,7 @@ type State struct {
 	RenewFor string    `json:"renew_for,omitzero"` // fingerprint of the bundle for which RenewAt was drawn
 	ARI      ARI       `json:"ari,omitzero"`
 
+	Down      map[string]time.Time   `json:"down,omitempty"`      // issuer to the time since when it is unavailable
 	Issued    []time.Time            `json:"issued,omitempty"`    // issuances of the last 24 hours
 	Installed map[string]Installed   `json:"installed,omitempty"` // by target ID
 	Held      *Held                  `json:"held,omitempty"`      // a version that waits for its clients; nil: none
@@ -70,4 +82,62 @@ type NewerStateError struct {
 func (e *NewerStateError) Error() string {
 	return fmt.Sprintf("%s has format version %d, this acmed knows up to %d; run the acmed that wrote it, or a later one",
 		e.Path, e.Version, StateVersion)
+}
+
+// SaveState writes state.json. It refuses to replace the file of a later acmed with a [*NewerStateError].
+func (s *Store) SaveState(name string, st *State) error {
+	return s.inMade(name, "save the state", func(d *atomicfile.Dir, _ *entry) error {
+		var newer *NewerStateError
+		if _, err := readState(d); errors.As(err, &newer) {
+			return err
+		}
+		saved := *st
+		saved.Version = StateVersion
+		text, err := json.MarshalIndent(&saved, "", "  ")
+		if err != nil {
+			return err
+		}
+		return d.Write(stateFile, append(text, '\n'), publicFile)
+	})
+}
+
+// loadState reads state.json. A missing one is rebuilt from the versions on disk, a damaged one as well, after it was set
+// aside; what makes no sense in a sound one is dropped.
+func (e *entry) loadState(d *atomicfile.Dir) (State, error) {
+	st, err := readState(d)
+	var bad *damageError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return e.rebuild(), nil
+	case errors.As(err, &bad):
+		e.setAside(d, stateFile, bad)
+		return e.rebuild(), nil
+	case err != nil:
+		return State{}, err
+	}
+	for _, what := range st.repair(e.has) {
+		e.note("%s: %s", stateFile, what)
+	}
+	return st, nil
+}
+
+// readState returns a *damageError for a file that is no state, and a *NewerStateError for one from the future.
+func readState(d *atomicfile.Dir) (State, error) {
+	var st State
+	if err := readJSON(d, stateFile, maxState, &st); err != nil {
+		return State{}, err
+	}
+	return st, nil
+}
+
+// rebuild makes the state of a lineage of which only the versions are known. Their times count as issuances, so that
+// losing the state does not lift the limit on them.
+func (e *entry) rebuild() State {
+	st := State{Version: StateVersion}
+	for _, v := range e.versions {
+		if v.Fingerprint != "" && len(st.Issued) < maxTimes {
+			st.Issued = append(st.Issued, v.Created)
+		}
+	}
+	return st
 }

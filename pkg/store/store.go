@@ -3,14 +3,67 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// The names in the state directory, and the modes of what is made there.
+const (
+	lockFile    = "lock"
+	certsDir    = "certs"
+	accountsDir = "accounts"
+
+	publicDir  fs.FileMode = 0o750 // certificates: the group may look
+	privateDir fs.FileMode = 0o700 // accounts: nobody else
+	publicFile fs.FileMode = 0o640
+	secretFile fs.FileMode = 0o600 // private keys, and files that hold one
 )
 
 // Store is an open and locked state directory. It is safe for concurrent use; changes to one lineage take turns.
 type Store struct {
-	dir string
+	path string
+	dir  *atomicfile.Dir
+	lock *os.File
+
+	accounts sync.Mutex // one change of an account at a time
+	mu       sync.Mutex // guards entries
+	entries  map[string]*entry
 }
 
-// LockedError says that another acmed uses the state directory.
+// entry is what the store keeps in memory about one lineage. It is small, because there may be ten thousand.
+type entry struct {
+	mu       sync.Mutex // held during every operation on the lineage
+	versions []Version  // as of the last look; versions never change, so each is read once
+	checked  digest     // content of the active version when it was last found to be a matching pair
+	notes    []string   // to be told by the next Load
+	told     map[string]bool
+}
+
+// note keeps a remark for the next Load, unless this process made it before.
+func (e *entry) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if e.told[text] {
+		return
+	}
+	if e.told == nil {
+		e.told = map[string]bool{}
+	}
+	e.told[text] = true
+	e.notes = append(e.notes, text)
+}
+
+// LockedError says that another process uses the state directory.
 type LockedError struct {
 	Dir string
 	PID int // of the process that holds the lock; 0 when unknown
@@ -18,17 +71,235 @@ type LockedError struct {
 
 // Error names the directory and the process.
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("%s is in use by process %d", e.Dir, e.PID)
+	holder := "another process"
+	if e.PID > 0 {
+		holder = fmt.Sprintf("process %d", e.PID)
+	}
+	return fmt.Sprintf("state directory %s is in use by %s; stop that acmed, or ask the running daemon instead", e.Dir, holder)
 }
 
-// Open checks and locks a state directory.
-func Open(dir string) (*Store, error) { return nil, errors.ErrUnsupported }
+// Open checks and locks a state directory, and removes temporaries that a killed process left at its top. The directory
+// must exist, belong to the running user and be writable by nobody else: otherwise the error says what to do, and nothing
+// is repaired. A directory in use gives a [*LockedError]. The lock ends with [Store.Close] or with the process.
+//
+// A read-only file system can be opened; then every change fails.
+func Open(dir string) (*Store, error) { return open(dir, nil) }
 
-// Close releases the lock.
-func (s *Store) Close() error { return errors.ErrUnsupported }
+func open(dir string, guard atomicfile.Guard) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(dir)
+	if err != nil {
+		return nil, err
+	}
+	d, err := atomicfile.OpenDir(dir, guard)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("state directory: %w", err), lock.Close())
+	}
+	s := &Store{path: dir, dir: d, lock: lock, entries: map[string]*entry{}}
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(fmt.Errorf("state directory %s: %w", dir, err), s.Close())
+	}
+	return s, nil
+}
+
+// checkDir says in one line what is wrong with the state directory, and what to do about it.
+func checkDir(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("state directory %s does not exist; make it with: install -d -m 0750 -o %s %s", dir, userName(os.Geteuid()), dir)
+	case err != nil:
+		return fmt.Errorf("state directory: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("state directory %s is not a directory; move it away, or configure another", dir)
+	}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
+		return fmt.Errorf("state directory %s belongs to user %s, but acmed runs as user %s; run acmed as its owner, or: chown -R %[3]s %[1]s",
+			dir, userName(int(sys.Uid)), userName(os.Geteuid()))
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return fmt.Errorf("state directory %s can be written by others (mode %#o), who could plant keys there; repair it with: chmod 0750 %s",
+			dir, mode, dir)
+	}
+	return nil
+}
+
+func userName(uid int) string {
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+// takeLock opens and locks the lock file, which is never removed, and writes the process ID into it for messages.
+func takeLock(dir string) (*os.File, error) {
+	name := filepath.Join(dir, lockFile)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, publicFile)
+	readOnly := errors.Is(err, syscall.EROFS)
+	if readOnly {
+		f, err = os.Open(name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the state directory: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		locked := &LockedError{Dir: dir, PID: readPID(f)}
+		_ = f.Close() // nothing was written
+		return nil, locked
+	}
+	if err == nil && !readOnly {
+		err = writePID(f)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+	}
+	return f, nil
+}
+
+func readPID(f *os.File) int {
+	text := make([]byte, 20)
+	n, _ := f.ReadAt(text, 0) // the end of the file is expected; without a number the holder is unknown
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+// writePID only informs, so a full disk does not keep anybody from starting.
+func writePID(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(f, "%d\n", os.Getpid())
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return nil
+	}
+	return err
+}
+
+// prepare makes the two upper directories. With the lock held, every temporary is a dead process's.
+func (s *Store) prepare() error {
+	err := errors.Join(
+		s.dir.Mkdir(certsDir, publicDir), s.dir.Mkdir(accountsDir, privateDir),
+		s.dir.Sweep("."), s.dir.Sweep(certsDir))
+	if errors.Is(err, syscall.EROFS) {
+		return nil
+	}
+	return err
+}
+
+// Close releases the lock. The Store cannot be used afterwards.
+func (s *Store) Close() error { return errors.Join(s.dir.Close(), s.lock.Close()) }
 
 // Dir is the absolute path of the state directory.
-func (s *Store) Dir() string { return s.dir }
+func (s *Store) Dir() string { return s.path }
 
-// Names lists the lineages on disk, sorted.
-func (s *Store) Names() ([]string, error) { return nil, errors.ErrUnsupported }
+// CheckWritable proves that the directory takes another durable file of some kilobytes. Ask before placing an order: a
+// certificate that cannot be stored would be lost.
+func (s *Store) CheckWritable() error {
+	const probe = "writable"
+	err := s.dir.Write(probe, make([]byte, 64<<10), secretFile)
+	if err = errors.Join(err, s.dir.Remove(probe)); err != nil {
+		return fmt.Errorf("state directory %s cannot be written: %w", s.path, err)
+	}
+	return nil
+}
+
+// Names lists the lineages on disk, sorted. What is no directory or has an impossible name is not listed.
+func (s *Store) Names() ([]string, error) {
+	entries, err := s.dir.ReadDir(certsDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list the certificates: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && certs.CheckName(e.Name()) == nil {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Remove deletes a lineage with all its versions, keys and state. It is no error when there is none. What installers
+// keep about it stays.
+func (s *Store) Remove(name string) error {
+	e, err := s.enter(name)
+	if err != nil {
+		return err
+	}
+	defer e.leave()
+	e.versions, e.checked, e.notes, e.told = nil, digest{}, nil, nil
+	if err := s.dir.RemoveTree(path.Join(certsDir, name)); err != nil {
+		return fmt.Errorf("remove certificate %s: %w", name, err)
+	}
+	return nil
+}
+
+// enter checks a name and takes its turn on the lineage. Every path from a name to the disk leads through here.
+func (s *Store) enter(name string) (*entry, error) {
+	if err := certs.CheckName(name); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	e := s.entries[name]
+	if e == nil {
+		e = &entry{}
+		s.entries[name] = e
+	}
+	s.mu.Unlock()
+	e.mu.Lock()
+	return e, nil
+}
+
+func (e *entry) leave() { e.mu.Unlock() }
+
+// errNoLineage says that nothing was ever stored under a name.
+var errNoLineage = errors.New("there is no such certificate")
+
+// in runs do in the directory of a lineage while nobody else is at it. Without that directory it returns an error that
+// wraps errNoLineage. Errors name the certificate and what was tried.
+func (s *Store) in(name, what string, do func(d *atomicfile.Dir, e *entry) error) error {
+	return s.inDir(name, what, do, func(dir string) (*atomicfile.Dir, error) {
+		d, err := s.dir.Sub(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, errNoLineage
+		}
+		return d, err
+	})
+}
+
+// inMade is in for those who write: it makes the directory if need be.
+func (s *Store) inMade(name, what string, do func(d *atomicfile.Dir, e *entry) error) error {
+	return s.inDir(name, what, do, func(dir string) (*atomicfile.Dir, error) {
+		if err := s.dir.Mkdir(dir, publicDir); err != nil {
+			return nil, err
+		}
+		return s.dir.Sub(dir)
+	})
+}
+
+func (s *Store) inDir(name, what string, do func(*atomicfile.Dir, *entry) error, open func(dir string) (*atomicfile.Dir, error)) error {
+	e, err := s.enter(name)
+	if err != nil {
+		return err
+	}
+	defer e.leave()
+	d, err := open(path.Join(certsDir, name))
+	if err == nil {
+		err = errors.Join(do(d, e), d.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("certificate %s: %s: %w", name, what, inPath(err, certsDir, name))
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/acmed/acmed/internal/atomicfile"
+)
+
+// damageError is about what a file holds, as opposed to an error of the disk or of permissions: reading again gives the
+// same, and what it held is lost.
+type damageError struct{ err error }
+
+func (e *damageError) Error() string { return e.err.Error() }
+func (e *damageError) Unwrap() error { return e.err }
+
+func damaged(format string, args ...any) error { return &damageError{fmt.Errorf(format, args...)} }
+
+// read reads a file. One that is missing, no regular file or larger than it can be is a *damageError; a missing one also
+// wraps fs.ErrNotExist.
+func read(d *atomicfile.Dir, name string, limit int64) ([]byte, fs.FileInfo, error) {
+	data, info, err := d.ReadFile(name, limit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, damaged("%s: %w", path.Base(name), fs.ErrNotExist)
+	case errors.Is(err, atomicfile.ErrTooLarge), errors.Is(err, atomicfile.ErrNotRegular):
+		return nil, nil, &damageError{err}
+	}
+	return data, info, err
+}
+
+// readJSON decodes a file that has a "version". Errors are as those of read, and a *NewerStateError.
+func readJSON(d *atomicfile.Dir, name string, limit int64, into any) error {
+	text, _, err := read(d, name, limit)
+	if err != nil {
+		return err
+	}
+	decodeErr := json.Unmarshal(text, into)
+	var format struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(text, &format); err != nil {
+		return damaged("%s is no JSON object with a version: %w", name, err)
+	}
+	switch {
+	case format.Version > StateVersion:
+		return &NewerStateError{Path: name, Version: format.Version}
+	case format.Version < 1:
+		return damaged("%s has no version", name)
+	case decodeErr != nil:
+		return damaged("%s: %w", name, decodeErr)
+	}
+	return nil
+}
+
+// inPath completes the path of a NewerStateError that came from a directory below.
+func inPath(err error, dir ...string) error {
+	var newer *NewerStateError
+	if errors.As(err, &newer) {
+		return &NewerStateError{Path: path.Join(append(dir, newer.Path)...), Version: newer.Version}
+	}
+	return err
+}
+
+// setAside moves a damaged file out of the way, so that it can be looked at and is replaced by the next save. Its name
+// tells when it was last written.
+func (e *entry) setAside(d *atomicfile.Dir, name string, why error) {
+	to, err := setAside(d, name)
+	if err != nil {
+		e.note("%v; it could not be set aside: %v", why, err)
+		return
+	}
+	e.note("%v; it was set aside as %s", why, to)
+}
+
+func setAside(d *atomicfile.Dir, name string) (string, error) {
+	info, err := d.Lstat(name)
+	if err != nil {
+		return "", err
+	}
+	to := name + ".damaged-" + info.ModTime().UTC().Format(timeFormat)
+	return to, d.Rename(name, to)
+}

@@ -1,0 +1,130 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The bounds on what can have got into state.json by acmed itself. Anything beyond was edited by hand or by a bad disk.
+const (
+	maxCount = 1_000_000 // failures; the longest delay is reached after five
+	maxTimes = 100       // entries of one list of times
+	maxText  = 4096      // bytes of one message or URL
+	minYear  = 2000
+	maxYear  = 2200
+)
+
+// repair drops or clamps every value that makes no sense, and says which. Whether a time that does make sense is too far
+// away is for those who know the time of day. has tells which versions are stored.
+func (st *State) repair(has func(version string) bool) []string {
+	r := repairer{}
+	r.count("failures", &st.Failures)
+	r.count("alerted", &st.Alerted)
+	r.text("last_error", &st.LastError)
+	r.time("last_error_at", &st.LastErrorAt)
+	r.time("failing_since", &st.FailingSince)
+	r.time("retry_at", &st.RetryAt)
+	r.time("renew_at", &st.RenewAt)
+	r.ari(&st.ARI)
+	r.times("issued", &st.Issued)
+	for _, id := range slices.Sorted(maps.Keys(st.Installed)) {
+		in := st.Installed[id]
+		r.installed("installed."+id, &in)
+		st.Installed[id] = in
+	}
+	for _, id := range slices.Sorted(maps.Keys(st.Invalid)) {
+		list := st.Invalid[id]
+		r.times("invalid."+id, &list)
+		st.Invalid[id] = list
+	}
+	if st.Pinned != "" && !has(st.Pinned) {
+		r.say("pinned", "version %q is not stored", clip(st.Pinned))
+		st.Pinned = ""
+	}
+	st.Held = r.held(st.Held, has)
+	return r.said
+}
+
+// repairer collects what was repaired.
+type repairer struct{ said []string }
+
+func (r *repairer) say(field, format string, args ...any) {
+	r.said = append(r.said, fmt.Sprintf("%s ignored: %s", clip(field), fmt.Sprintf(format, args...)))
+}
+
+func (r *repairer) count(field string, n *int) {
+	if *n < 0 || *n > maxCount {
+		r.say(field, "impossible number %d", *n)
+		*n = min(max(*n, 0), maxCount)
+	}
+}
+
+func (r *repairer) text(field string, s *string) {
+	if len(*s) > maxText {
+		r.say(field, "%d bytes of text", len(*s))
+		*s = strings.ToValidUTF8((*s)[:maxText], "")
+	}
+}
+
+func sane(t time.Time) bool { return t.IsZero() || t.Year() >= minYear && t.Year() < maxYear }
+
+func (r *repairer) time(field string, t *time.Time) {
+	if !sane(*t) {
+		r.say(field, "impossible time %s", t.Format(time.RFC3339))
+		*t = time.Time{}
+	}
+}
+
+func (r *repairer) times(field string, list *[]time.Time) {
+	kept := slices.DeleteFunc(slices.Clone(*list), func(t time.Time) bool { return t.IsZero() || !sane(t) })
+	if len(kept) != len(*list) {
+		r.say(field, "%d impossible times", len(*list)-len(kept))
+	}
+	slices.SortFunc(kept, time.Time.Compare)
+	if len(kept) > maxTimes {
+		r.say(field, "%d times, more than %d", len(kept), maxTimes)
+		kept = kept[len(kept)-maxTimes:]
+	}
+	*list = kept
+}
+
+func (r *repairer) ari(a *ARI) {
+	r.time("ari.check_at", &a.CheckAt)
+	if !sane(a.Start) || !sane(a.End) || a.End.Before(a.Start) {
+		r.say("ari", "impossible window %s to %s", a.Start.Format(time.RFC3339), a.End.Format(time.RFC3339))
+		a.Start, a.End, a.For = time.Time{}, time.Time{}, ""
+	}
+	r.text("ari.url", &a.URL)
+}
+
+func (r *repairer) installed(field string, in *Installed) {
+	r.time(field+".at", &in.At)
+	r.time(field+".verified_at", &in.VerifiedAt)
+	r.time(field+".retry_at", &in.RetryAt)
+	r.count(field+".failures", &in.Failures)
+	r.text(field+".last_error", &in.LastError)
+}
+
+func (r *repairer) held(h *Held, has func(string) bool) *Held {
+	if h == nil {
+		return nil
+	}
+	if !has(h.Version) {
+		r.say("held", "version %q is not stored", clip(h.Version))
+		return nil
+	}
+	r.time("held.since", &h.Since)
+	r.text("held.reason", &h.Reason)
+	return h
+}
+
+func clip(s string) string {
+	const most = 80
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
