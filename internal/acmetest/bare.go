@@ -40,8 +40,9 @@ func NewBare(s Server) (*Bare, error) {
 	}
 	b := &Bare{transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: s.Roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 64,
+		ResponseHeaderTimeout: 30 * time.Second,
 	}}
-	client := &http.Client{Transport: b.transport, Timeout: 30 * time.Second}
+	client := &http.Client{Transport: b.transport}
 	if b.core, err = api.New(client, "acmetest-bare", s.Directory, "", key); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}

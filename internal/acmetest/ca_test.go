@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -120,3 +121,24 @@ func TestEnvironmentIsPutBack(t *testing.T) {
 }
 
 func clientTLS(s acmetest.Server) *tls.Config { return &tls.Config{RootCAs: s.Roots} }
+
+func TestCloseLeavesNothingRunning(t *testing.T) {
+	idle := goleak.IgnoreTopFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks") // it has no way to stop
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), idle)
+	ca, err := acmetest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := acmetest.BareOrder(t.Context(), ca.Server, "a.example.com"); err != nil {
+		t.Error(err)
+	}
+	if err := ca.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := ca.Resume(); err != nil { // the address is free again
+		t.Fatal(err)
+	}
+	if err := ca.Stop(); err != nil {
+		t.Error(err)
+	}
+}
