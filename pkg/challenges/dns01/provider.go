@@ -1,0 +1,52 @@
+package dns01
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+
+	"github.com/acmed/acmed/pkg/challenges"
+)
+
+// Record is the one TXT record that answers one challenge, with all that a provider may need to set and remove it, also
+// after a restart. It holds no secret.
+type Record struct {
+	Domain  string `json:"domain"`   // the name to validate, without "*."
+	FQDN    string `json:"fqdn"`     // where the record goes: CNAMEs followed, lower case, with the final dot
+	Value   string `json:"value"`    // base64url(sha256(key authorization))
+	Token   string `json:"token"`    // of the challenge
+	KeyAuth string `json:"key_auth"` // token.thumbprint
+}
+
+// Provider changes the records of one DNS account.
+type Provider interface {
+	// Present adds the record beside others of the same name. It may be called again for the same record.
+	Present(ctx context.Context, r Record) error
+	// CleanUp removes this record and no other. What is not there any more should be no error.
+	CleanUp(ctx context.Context, r Record) error
+}
+
+// challengeName is where a CA looks for the answer, before CNAMEs are followed.
+func challengeName(domain string) string { return "_acme-challenge." + domain + "." }
+
+func recordOf(c challenges.Challenge) Record {
+	sum := sha256.Sum256([]byte(c.KeyAuth))
+	domain := c.Identifier.Base()
+	return Record{
+		Domain: domain, FQDN: challengeName(domain), Value: base64.RawURLEncoding.EncodeToString(sum[:]),
+		Token: c.Token, KeyAuth: c.KeyAuth,
+	}
+}
+
+// permanentError marks a provider's error as one that a second attempt does not change.
+type permanentError struct{ error }
+
+func (e permanentError) Unwrap() error { return e.error }
+
+func permanent(err error) error { return permanentError{err} }
+
+func isPermanent(err error) bool {
+	var p permanentError
+	return errors.As(err, &p)
+}

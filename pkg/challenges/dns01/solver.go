@@ -1,0 +1,154 @@
+package dns01
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/acmed/acmed/pkg/challenges"
+)
+
+// Solver answers dns-01 challenges through one provider. [New] makes one. It is safe for concurrent use.
+type Solver struct {
+	name       string
+	credential string // what the lock of a name is for
+	provider   Provider
+	journal    *Journal
+	locks      *Locks
+	now        func() time.Time
+	retries    []time.Duration // pauses between attempts to set a record
+	wait       propagation
+	resolvers  func() ([]string, error) // the system's, asked for at the first use
+
+	mu      sync.Mutex
+	pending map[string]Record // presented and not yet removed, by key authorization and domain
+}
+
+var _ challenges.Solver = (*Solver)(nil)
+
+// A provider's service that fails gets two more attempts: seconds apart for a hiccup, half a minute for a rate limit.
+func defaultRetries() []time.Duration { return []time.Duration{2 * time.Second, 30 * time.Second} }
+
+// undoTimeout bounds the removal after a failed Present, which must not depend on the context that may have failed it.
+const undoTimeout = 2 * time.Minute
+
+// Type returns dns-01.
+func (s *Solver) Type() challenges.Type { return challenges.DNS01 }
+
+// Present sets the TXT record and returns when every server that [Config.Propagation] asks has it. After an error the
+// record has been removed again, or the error says that it could not be.
+func (s *Solver) Present(ctx context.Context, c challenges.Challenge) error {
+	r := recordOf(c)
+	net, err := s.network()
+	if err != nil {
+		return err
+	}
+	if r.FQDN, err = net.resolver.delegated(ctx, r.FQDN); err != nil {
+		return fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
+	}
+	s.remember(r)
+	if err := s.journal.add(Entry{Solver: s.name, Created: s.now(), Record: r}); err != nil {
+		s.forget(r)
+		return fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
+	}
+	if err = s.set(ctx, r); err == nil {
+		err = net.wait(ctx, r)
+	}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	return errors.Join(err, s.remove(undo, r))
+}
+
+// CleanUp removes the record of the challenge, at the name where Present put it whatever the DNS says now. A record that
+// the provider could not remove stays in the journal for [Solver.Recover].
+func (s *Solver) CleanUp(ctx context.Context, c challenges.Challenge) error {
+	r := recordOf(c)
+	s.mu.Lock()
+	p, ok := s.pending[key(r)]
+	s.mu.Unlock()
+	if !ok {
+		e, found := s.journal.find(s.name, r)
+		if !found {
+			return nil
+		}
+		p = e.Record
+	}
+	return s.remove(ctx, p)
+}
+
+func (s *Solver) set(ctx context.Context, r Record) error {
+	var err error
+	for attempt := 0; ; attempt++ {
+		if err = s.change(ctx, r, s.provider.Present); err == nil || ctx.Err() != nil {
+			return err
+		}
+		if isPermanent(err) || attempt == len(s.retries) {
+			return fmt.Errorf("set the TXT record at %s: %w", r.FQDN, err)
+		}
+		select {
+		case <-time.After(s.retries[attempt]):
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+}
+
+// remove takes the record away and out of the journal.
+func (s *Solver) remove(ctx context.Context, r Record) error {
+	err := s.change(ctx, r, s.provider.CleanUp)
+	if err == nil {
+		err = s.journal.remove(s.name, r)
+	}
+	s.forget(r)
+	if err != nil {
+		return fmt.Errorf("remove the TXT record at %s with the value %s: %w", r.FQDN, r.Value, err)
+	}
+	return nil
+}
+
+func (s *Solver) change(ctx context.Context, r Record, do func(context.Context, Record) error) error {
+	release, err := s.locks.acquire(ctx, lockKey{s.credential, r.FQDN})
+	if err != nil {
+		return err
+	}
+	defer release()
+	return do(ctx, r)
+}
+
+// network returns the solver's view of the DNS, with the system's resolvers where none are configured.
+func (s *Solver) network() (propagation, error) {
+	view := s.wait
+	if len(view.resolver.servers) > 0 {
+		return view, nil
+	}
+	var err error
+	view.resolver.servers, err = s.resolvers()
+	return view, err
+}
+
+func key(r Record) string { return r.Domain + "\n" + r.KeyAuth }
+
+func (s *Solver) remember(r Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending[key(r)] = r
+}
+
+func (s *Solver) forget(r Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pending, key(r))
+}
+
+func (s *Solver) isPending(r Record) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.pending[key(r)]
+	return ok
+}
