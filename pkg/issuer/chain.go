@@ -1,0 +1,161 @@
+package issuer
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// maxAlternates is how many further chains are fetched. Let's Encrypt has offered at most three.
+const maxAlternates = 10
+
+// download fetches the certificate with all its chains, and vets it.
+func (j *job) download(o *order) (*certs.Bundle, error) {
+	if err := j.i.transport.allowedText(o.Certificate); err != nil {
+		return nil, j.i.unavailable(err)
+	}
+	chain, err := j.fetchChain(o.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, _, err := o.key()
+	if err != nil {
+		return nil, err
+	}
+	b, err := certs.NewBundle(chain, keyPEM)
+	if err != nil {
+		return nil, &certs.VetError{Err: err}
+	}
+	if j.csr != nil && !certs.SameKey(j.csr.PublicKey, b.Leaf.PublicKey) {
+		return nil, &certs.VetError{Err: errors.New("the certificate is not for the key of the CSR")}
+	}
+	b.Issuer, b.Directory, b.Profile, b.Validations = j.i.config.Name, j.i.config.Directory, j.req.Spec.Profile, o.validations
+	if b.Alternates, err = j.alternates(o.Certificate, b.Leaf); err != nil {
+		return nil, err
+	}
+	if err := certs.Vet(b, &j.req.Spec, j.i.config.Policy, j.i.now()); err != nil {
+		return nil, err
+	}
+	return j.prefer(b), nil
+}
+
+func (j *job) fetchChain(url string) (chain []byte, err error) {
+	err = j.call("download the certificate", func(core *api.Core) (err error) {
+		chain, _, err = core.Certificates.Get(url, true)
+		return err
+	})
+	return chain, err
+}
+
+// alternates fetches the other chains of the same leaf (RFC 8555 section 7.4.2), each without the leaf.
+func (j *job) alternates(address string, leaf *x509.Certificate) ([][]byte, error) {
+	urls := alternateLinks(address, j.header(address, "Link"))
+	if len(urls) > maxAlternates {
+		j.i.config.Log.Warn("the CA offers more chains than are looked at", zapCert(j.req.Spec.Name), zapIssuer(j.i))
+		urls = urls[:maxAlternates]
+	}
+	chains, errs := make([][]byte, len(urls)), make([]error, len(urls))
+	var all sync.WaitGroup
+	for n, u := range urls {
+		all.Go(func() { chains[n], errs[n] = j.alternate(u, leaf) })
+	}
+	all.Wait()
+	return chains, joinHard(j.ctx, errs)
+}
+
+func (j *job) alternate(url string, leaf *x509.Certificate) ([]byte, error) {
+	text, err := j.fetchChain(url)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := certs.ParseChain(text)
+	if err != nil {
+		return nil, &certs.VetError{Err: fmt.Errorf("alternate chain: %w", err)}
+	}
+	if !chain[0].Equal(leaf) {
+		return nil, &certs.VetError{Err: errors.New("an alternate chain is for another certificate")}
+	}
+	var issuers []byte
+	for _, c := range chain[1:] {
+		issuers = append(issuers, certs.EncodeCert(c)...)
+	}
+	return issuers, nil
+}
+
+// alternateLinks reads the targets of Link headers with rel="alternate" (RFC 8288), made absolute, without repetitions.
+func alternateLinks(base string, headers []string) []string {
+	from, err := url.Parse(base)
+	if err != nil {
+		return nil
+	}
+	var found []string
+	seen := map[string]bool{base: true}
+	for _, header := range headers {
+		for link := range strings.SplitSeq(header, ",") {
+			target, params, ok := strings.Cut(link, ">")
+			target, opened := strings.CutPrefix(strings.TrimSpace(target), "<")
+			if !ok || !opened || !isAlternate(params) {
+				continue
+			}
+			u, err := from.Parse(target)
+			if err != nil || seen[u.String()] {
+				continue
+			}
+			seen[u.String()] = true
+			found = append(found, u.String())
+		}
+	}
+	return found
+}
+
+func isAlternate(params string) bool {
+	for param := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+		if strings.EqualFold(name, "rel") && strings.EqualFold(strings.Trim(value, `"`), "alternate") {
+			return true
+		}
+	}
+	return false
+}
+
+// prefer presents the first chain, the CA's default before the alternates, that has a certificate of the preferred name or
+// ends at a root of that name.
+func (j *job) prefer(b *certs.Bundle) *certs.Bundle {
+	name := j.req.Spec.PreferredChain
+	if name == "" {
+		return b
+	}
+	for n := range len(b.Alternates) + 1 {
+		candidate := b.WithChain(n)
+		if hasIssuer(candidate, name) {
+			return candidate
+		}
+	}
+	j.i.config.Log.Warn("the CA offers no chain of the preferred name, using its default chain",
+		zapCert(j.req.Spec.Name), zapText("preferred_chain", name))
+	return b
+}
+
+func hasIssuer(b *certs.Bundle, name string) bool {
+	top := b.Leaf
+	if len(b.ChainPEM) > 0 {
+		chain, err := certs.ParseChain(b.ChainPEM)
+		if err != nil {
+			return false
+		}
+		for _, c := range chain {
+			if c.Subject.CommonName == name {
+				return true
+			}
+		}
+		top = chain[len(chain)-1]
+	}
+	return top.Issuer.CommonName == name
+}

@@ -1,0 +1,219 @@
+package issuer
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// client signs requests with one key for as long as one context lives. It is the HTTP transport beneath lego's api.Core,
+// which knows no contexts: it binds every request to the context, answers for the directory and the nonces from what the
+// issuer shares, and keeps the headers that Core throws away.
+//
+// Answers that are not a success leave RoundTrip as errors. Core would turn them into errors as well, but without the
+// Retry-After header, and it would repeat a badNonce on its own with pauses that no context ends.
+type client struct {
+	ctx  context.Context //nolint:containedctx // the point of the type, see above
+	i    *Issuer
+	dir  *directory
+	kid  string
+	key  crypto.Signer
+	core *api.Core
+
+	mu      sync.Mutex
+	headers map[string]http.Header // of the last answer from a URL, where someone asks for it
+}
+
+// newClient makes a client for the account kid; "" makes it send the public key instead (RFC 8555 section 6.2).
+func (i *Issuer) newClient(ctx context.Context, kid string, key crypto.Signer) (*client, error) {
+	c := &client{ctx: ctx, i: i, kid: kid, key: key, headers: map[string]http.Header{}}
+	err := c.retry(func() (err error) {
+		c.dir, err = i.transport.directory(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	c.core, err = api.New(&http.Client{Transport: c}, i.config.UserAgent, i.config.Directory, kid, key)
+	if err != nil {
+		return nil, c.explain(fmt.Errorf("read the directory: %w", err))
+	}
+	return c, nil
+}
+
+// RoundTrip is for lego's api.Core only.
+func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
+	t := c.i.transport
+	switch {
+	case req.Method == http.MethodGet && req.URL.String() == c.i.config.Directory:
+		return (&answer{status: http.StatusOK, header: http.Header{}, body: c.dir.raw}).response(req), nil
+	case req.Method == http.MethodHead && req.URL.String() == c.dir.NewNonceURL:
+		value, err := t.nonce(c.ctx, c.dir.NewNonceURL)
+		if err != nil {
+			return nil, err
+		}
+		return (&answer{status: http.StatusOK, header: http.Header{"Replay-Nonce": {value}}}).response(req), nil
+	}
+	a, err := t.send(c.ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.headers[req.URL.String()] = a.header
+	c.mu.Unlock()
+	if err := a.failure(); err != nil {
+		if p := problemOf(err); p != nil {
+			p.newOrder = req.URL.String() == c.dir.NewOrderURL
+		}
+		return nil, err
+	}
+	return a.response(req), nil
+}
+
+// header returns one header of the last answer from a URL.
+func (c *client) header(url, name string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.headers[url].Values(name)
+}
+
+// The bounds on asking again within one call. Half of all nonces refused still succeeds surely enough (0.5^20); a CA that
+// refuses nearly all of them ends the call after 12 s.
+const (
+	maxBadNonces  = 20
+	freeBadNonces = 5 // without a pause
+	maxTries      = 3 // for a network error or a 5xx
+)
+
+// call runs one signed request and repeats it within bounds: at once when the CA wants another nonce, after a short pause
+// when the CA was not reachable. Only requests that may be sent twice belong here. Its error is typed.
+func (c *client) call(what string, send func(*api.Core) error) error {
+	if err := c.retry(func() error { return send(c.core) }); err != nil {
+		return c.explain(fmt.Errorf("%s: %w", what, err))
+	}
+	return nil
+}
+
+// once is call for a request that must not be repeated when its answer is lost.
+func (c *client) once(what string, send func(*api.Core) error) error {
+	err := c.retryNonce(func() error { return send(c.core) })
+	if err != nil {
+		return c.explain(fmt.Errorf("%s: %w", what, err))
+	}
+	return nil
+}
+
+func (c *client) retry(send func() error) error {
+	for n := 1; ; n++ {
+		err := c.retryNonce(send)
+		if err == nil || n == maxTries || !temporary(err) || c.ctx.Err() != nil {
+			return err
+		}
+		pause := c.i.retryPause << n
+		if waitErr := sleep(c.ctx, pause/2+rand.N(pause)); waitErr != nil {
+			return waitErr
+		}
+	}
+}
+
+func (c *client) retryNonce(send func() error) error {
+	for n := 1; ; n++ {
+		err := send()
+		if !isKind(err, typeBadNonce) || n == maxBadNonces {
+			return err
+		}
+		if n <= freeBadNonces {
+			continue
+		}
+		if waitErr := sleep(c.ctx, min(time.Second, 20*time.Millisecond<<(n-freeBadNonces))); waitErr != nil {
+			return waitErr
+		}
+	}
+}
+
+// temporary reports whether the same request may well succeed in a moment.
+func temporary(err error) bool {
+	if p := problemOf(err); p != nil {
+		return p.status >= http.StatusInternalServerError && !p.limited()
+	}
+	var refused *refusal
+	var tlsErr *tls.CertificateVerificationError
+	return !errors.As(err, &refused) && !errors.As(err, &tlsErr)
+}
+
+// explain gives an error of the CA or the network its type, so that the caller knows when another try makes sense.
+func (c *client) explain(err error) error {
+	if ctxErr := c.i.ended(c.ctx); ctxErr != nil {
+		return ctxErr
+	}
+	p := problemOf(err)
+	switch {
+	case p == nil:
+		return c.i.unavailable(&cleaned{err})
+	case p.limited():
+		return &certs.RateLimitError{At: c.i.retryAt(p.retryAfter), Err: err}
+	case p.status >= http.StatusInternalServerError, p.kind == typeBadNonce:
+		return c.i.unavailable(err)
+	case p.permanent():
+		return &certs.PermanentError{Err: err}
+	}
+	return err
+}
+
+// cleaned bounds and escapes a text in which lego may have quoted the CA.
+type cleaned struct{ error }
+
+// Error is the bounded text.
+func (e *cleaned) Error() string { return clean(e.error.Error(), maxText) }
+
+// Unwrap returns the error as it was.
+func (e *cleaned) Unwrap() error { return e.error }
+
+func (i *Issuer) unavailable(err error) error {
+	return &certs.UnavailableError{Directory: i.config.Directory, Err: err}
+}
+
+// retryAt is when the CA takes another request: within a minute and a day.
+func (i *Issuer) retryAt(header string) time.Time {
+	now := i.now()
+	wait, _ := retryAfter(header, now)
+	return now.Add(clamp(wait, minPause, maxPause))
+}
+
+// ended is nil while ctx lives. A deadline means that the CA was too slow; being cancelled is nobody's fault.
+func (i *Issuer) ended(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	cause := context.Cause(ctx)
+	var typed *certs.UnavailableError
+	switch {
+	case errors.As(cause, &typed):
+		return cause
+	case errors.Is(cause, context.DeadlineExceeded):
+		return i.unavailable(cause)
+	}
+	return fmt.Errorf("the order was interrupted: %w", cause)
+}
+
+// sleep returns early, with an error, when ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,92 @@
+package issuer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// directoryLife is how long a directory is used before it is fetched again. Its URLs hardly ever change; profiles and
+// the renewal information come and go, and an hour is soon enough to notice.
+const directoryLife = time.Hour
+
+const maxRedirects = 3 // of the directory URL only
+
+// directory is the CA's directory (RFC 8555 section 7.1.1) with every URL checked.
+type directory struct {
+	acme.Directory
+	raw []byte // as received
+}
+
+// directory returns the cached directory or fetches it. Concurrent callers share one request.
+func (t *transport) directory(ctx context.Context) (*directory, error) {
+	select {
+	case t.fetching <- struct{}{}:
+		defer func() { <-t.fetching }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	t.mu.Lock()
+	dir, fresh := t.dir, t.now().Before(t.dirTill)
+	t.mu.Unlock()
+	if fresh {
+		return dir, nil
+	}
+	a, err := t.get(ctx, http.MethodGet, t.home.String(), maxRedirects)
+	if err != nil {
+		return nil, fmt.Errorf("fetch the directory: %w", err)
+	}
+	dir = &directory{raw: a.body}
+	if err := json.Unmarshal(a.body, &dir.Directory); err != nil {
+		return nil, fmt.Errorf("the directory is not readable: %w", err)
+	}
+	if err := t.checkDirectory(dir); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dir, t.dirTill = dir, t.now().Add(directoryLife)
+	return dir, nil
+}
+
+func (t *transport) checkDirectory(d *directory) error {
+	for name, address := range map[string]string{"newNonce": d.NewNonceURL, "newAccount": d.NewAccountURL, "newOrder": d.NewOrderURL} {
+		if address == "" {
+			return refuse("the directory has no %s; is this the URL of an ACME directory?", name)
+		}
+	}
+	for _, address := range []string{d.NewNonceURL, d.NewAccountURL, d.NewOrderURL, d.RevokeCertURL, d.KeyChangeURL, d.RenewalInfo} {
+		if address == "" {
+			continue
+		}
+		if err := t.allowedText(address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkProfile refuses a profile that the CA does not offer, with the ones that it does.
+func (d *directory) checkProfile(profile string) error {
+	if _, ok := d.Meta.Profiles[profile]; ok || profile == "" {
+		return nil
+	}
+	if len(d.Meta.Profiles) == 0 {
+		return &certs.PermanentError{Err: fmt.Errorf("the CA offers no profiles, so not %q either; remove profile from the certificate", profile)}
+	}
+	offered := make([]string, 0, len(d.Meta.Profiles))
+	for name := range d.Meta.Profiles {
+		offered = append(offered, clean(name, 60))
+	}
+	slices.Sort(offered)
+	return &certs.PermanentError{Err: fmt.Errorf("the CA does not offer the profile %q, but %s",
+		profile, clean(strings.Join(offered, ", "), 500))}
+}

@@ -1,0 +1,263 @@
+package issuer
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// maxNames is the most identifiers that public CAs take in one certificate.
+const maxNames = 100
+
+// Obtain orders one certificate and returns it vetted. A stored order of the same certificate is taken up first. The
+// order stays stored until the caller has stored the bundle.
+//
+// Errors are [*certs.RateLimitError], [*certs.UnavailableError], [*certs.PermanentError], [*certs.VetError], or
+// [*certs.ValidationError] for each name that no solver could prove, joined. When ctx is cancelled, Obtain returns within a
+// second with ctx's cause; taking away the answers to challenges goes on in the background, see [Issuer.Close].
+func (i *Issuer) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, error) {
+	ladder, err := i.checkRequest(&req.Spec)
+	if err != nil {
+		return nil, err
+	}
+	timeout := i.unavailable(fmt.Errorf("the order was not complete after %s", i.config.OrderTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, i.config.OrderTimeout, timeout)
+	defer cancel()
+	for again := false; ; again = true {
+		account, err := i.registered(ctx)
+		if err != nil {
+			return nil, err
+		}
+		bundle, err := i.obtainUnit(ctx, &req, ladder, &account)
+		i.pauseAccount(ctx, err)
+		if err == nil || again || !isKind(err, typeAccountDoesNotExist) && !isKind(err, typeUnauthorized) {
+			return bundle, err
+		}
+		renewed, renewErr := i.reregister(ctx, account.URI)
+		if renewErr != nil {
+			return nil, renewErr
+		}
+		if !renewed {
+			return nil, err
+		}
+	}
+}
+
+// obtainUnit obtains the certificate, and its RSA twin if the unit is dual. They are ordered one after the other, so that
+// the CA can use the authorizations of the first for the second.
+func (i *Issuer) obtainUnit(ctx context.Context, req *certs.Request, ladder challenges.Ladder, account *store.Account) (*certs.Bundle, error) {
+	var unit *certs.Bundle
+	for n, keyType := range keyTypes(&req.Spec) {
+		j, err := i.newJob(ctx, req, ladder, account, keyType)
+		if err != nil {
+			return nil, err
+		}
+		bundle, err := j.run()
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			unit = bundle
+			continue
+		}
+		unit.RSA = bundle
+	}
+	return unit, nil
+}
+
+// keyTypes lists the key types to order, an EC key first.
+func keyTypes(spec *certs.Spec) []certs.KeyType {
+	if len(spec.KeyTypes) == 0 {
+		return []certs.KeyType{certs.EC256}
+	}
+	types := slices.Clone(spec.KeyTypes)
+	slices.SortStableFunc(types, func(a, b certs.KeyType) int {
+		switch {
+		case a.IsRSA() == b.IsRSA():
+			return 0
+		case a.IsRSA():
+			return 1
+		}
+		return -1
+	})
+	return types
+}
+
+// checkRequest refuses, before any request is made, what no answer of the CA could make right.
+func (i *Issuer) checkRequest(spec *certs.Spec) (challenges.Ladder, error) {
+	ladder, err := i.ladder(spec.Solvers)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(checkUnit(spec), i.checkNames(spec, ladder)); err != nil {
+		return nil, &certs.PermanentError{Err: err}
+	}
+	return ladder, nil
+}
+
+func checkUnit(spec *certs.Spec) error {
+	types := keyTypes(spec)
+	for _, t := range types {
+		if !slices.Contains(certs.KeyTypes(), t) {
+			return fmt.Errorf("unknown key type %q", t)
+		}
+	}
+	switch {
+	case len(types) > 2, len(types) == 2 && types[0].IsRSA() == types[1].IsRSA():
+		return fmt.Errorf("key types %q: a dual unit has one EC and one RSA key", types)
+	case spec.CSR == nil:
+		return nil
+	case len(types) > 1:
+		return errors.New("a CSR has one key, so the certificate cannot be dual")
+	}
+	_, err := checkCSR(spec)
+	return err
+}
+
+func (i *Issuer) checkNames(spec *certs.Spec, ladder challenges.Ladder) error {
+	if n := len(spec.Identifiers); n == 0 || n > maxNames {
+		return fmt.Errorf("%d names, a certificate has 1 to %d; split it", n, maxNames)
+	}
+	var errs []error
+	for n, id := range spec.Identifiers {
+		if slices.Contains(spec.Identifiers[:n], id) {
+			errs = append(errs, fmt.Errorf("%s is listed twice", id))
+		}
+		if !i.config.Private {
+			errs = append(errs, certs.CheckPublic(id))
+		}
+		if _, ok := ladder.Pick(id, []challenges.Type{challenges.HTTP01, challenges.DNS01, challenges.TLSALPN01}, nil, ""); !ok {
+			errs = append(errs, fmt.Errorf("none of the solvers %q can prove %s", spec.Solvers, id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// job is one certificate of one key type on its way.
+type job struct {
+	*client
+	req     *certs.Request
+	ladder  challenges.Ladder
+	account *store.Account
+	thumb   string // of the account key
+	keyType certs.KeyType
+	slot    string
+	csr     *x509.CertificateRequest // the operator's own, nil: acmed makes key and request
+	prior   *certs.Bundle            // the one that is replaced, nil: none
+
+	mu    sync.Mutex                 // guards the field below
+	tried map[string]map[string]bool // solvers that failed, by identifier
+}
+
+func (i *Issuer) newJob(ctx context.Context, req *certs.Request, ladder challenges.Ladder, account *store.Account, keyType certs.KeyType) (*job, error) {
+	c, err := i.newClient(ctx, account.URI, account.Key)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.dir.checkProfile(req.Spec.Profile); err != nil {
+		return nil, err
+	}
+	thumb, err := Thumbprint(account.Key.Public())
+	if err != nil {
+		return nil, err
+	}
+	j := &job{client: c, req: req, ladder: ladder, account: account, thumb: thumb, keyType: keyType, slot: store.SlotEC,
+		tried: map[string]map[string]bool{}}
+	if keyType.IsRSA() {
+		j.slot = store.SlotRSA
+	}
+	if req.Spec.CSR != nil {
+		if j.csr, err = checkCSR(&req.Spec); err != nil {
+			return nil, &certs.PermanentError{Err: err}
+		}
+	}
+	j.prior = priorOf(req.Replaces, keyType, j.csr != nil)
+	return j, nil
+}
+
+// priorOf picks the certificate of the replaced unit that has the same kind of key.
+func priorOf(unit *certs.Bundle, keyType certs.KeyType, csr bool) *certs.Bundle {
+	switch {
+	case unit == nil || csr:
+		return unit
+	case unit.RSA != nil && keyType.IsRSA():
+		return unit.RSA
+	}
+	return unit
+}
+
+// run takes up the stored order, or places a new one. When names fail, it orders again with the next solver for each of
+// them, at most once per rung of the ladder: a failed authorization is dead, but CAs keep the valid ones.
+func (j *job) run() (*certs.Bundle, error) {
+	bundle, err := j.resume()
+	if bundle != nil || err != nil {
+		return bundle, err
+	}
+	key := j.newKey()
+	var failed []error
+	for range j.ladder {
+		o, err := j.newOrder()
+		if err != nil {
+			return nil, errors.Join(append(failed, err)...)
+		}
+		o.key = key
+		bundle, err := j.complete(o)
+		if err == nil {
+			return bundle, nil
+		}
+		invalid := certs.Validations(err)
+		if len(invalid) == 0 {
+			return nil, errors.Join(append(failed, err)...)
+		}
+		failed = append(failed, err)
+		if !j.another(o, invalid) {
+			break
+		}
+	}
+	return nil, errors.Join(failed...)
+}
+
+// another marks the failed solvers and reports whether the ladder has a next one for every failed name.
+func (j *job) another(o *order, invalid []*certs.ValidationError) bool {
+	for _, v := range invalid {
+		j.markTried(v.Identifier, v.Solver)
+	}
+	for _, v := range invalid {
+		if _, ok := j.pick(v.Identifier, o.offered[v.Identifier.Value]); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// pick chooses the solver for a name, the one that worked last time first.
+func (j *job) pick(id certs.Identifier, offered []challenges.Type) (challenges.Rung, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.ladder.Pick(id, offered, j.tried[id.Value], j.req.Solved[id.Value])
+}
+
+func (j *job) markTried(id certs.Identifier, solver string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.tried[id.Value] == nil {
+		j.tried[id.Value] = map[string]bool{}
+	}
+	j.tried[id.Value][solver] = true
+}
+
+// notAfter is the end of life to ask for, zero for none.
+func (j *job) notAfter() time.Time {
+	if j.req.Spec.Lifetime == 0 {
+		return time.Time{}
+	}
+	return j.i.now().Add(j.req.Spec.Lifetime).UTC().Truncate(time.Second)
+}

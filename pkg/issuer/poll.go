@@ -1,0 +1,43 @@
+package issuer
+
+import (
+	"time"
+)
+
+// polling is how often an order is looked at.
+type polling struct {
+	first, most time.Duration // the pause grows from first to most
+	own         time.Duration // a Retry-After counts from this age of the wait on
+}
+
+// A public CA needs 1 to 3 s for a validation from several places, and says when to come back. One's own CA is on the
+// same network, validates within milliseconds and sends the same fixed Retry-After whatever it does, so for the first
+// second its advice does not count.
+func newPolling(private bool) polling {
+	if private {
+		return polling{first: 5 * time.Millisecond, most: 5 * time.Second, own: time.Second}
+	}
+	return polling{first: 250 * time.Millisecond, most: 5 * time.Second}
+}
+
+// maxRetryPoll bounds a Retry-After between two polls: some CAs send an hour.
+const maxRetryPoll = time.Minute
+
+// poller yields the pauses of one wait.
+type poller struct {
+	polling
+	began time.Time
+	pause time.Duration
+}
+
+func (p polling) begin(now time.Time) *poller { return &poller{polling: p, began: now, pause: p.first} }
+
+// next is the pause before the next look, given the Retry-After of the last one.
+func (p *poller) next(header string, now time.Time) time.Duration {
+	pause := p.pause
+	p.pause = min(p.pause*3/2, p.most)
+	if wait, ok := retryAfter(header, now); ok && now.Sub(p.began) >= p.own {
+		return clamp(wait, pause, maxRetryPoll)
+	}
+	return pause
+}

@@ -1,0 +1,264 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges"
+)
+
+// authorization is one that was handed to the CA for validation.
+type authorization struct {
+	url    string
+	id     certs.Identifier
+	solver string
+	typ    challenges.Type
+}
+
+// doubtAfter is how long an order may stay pending until its authorizations are asked: some CAs keep an order pending
+// although an authorization failed.
+const doubtAfter = 15 * time.Second
+
+// prove gets the order's authorizations valid: all names are presented and handed to the CA at the same time, then only
+// the order is looked at. The error has a [*certs.ValidationError] for each name that failed.
+func (j *job) prove(o *order, answers *presented) error {
+	if o.Status != acme.StatusPending {
+		return nil
+	}
+	if err := j.authorizeAll(o, answers); err != nil {
+		return err
+	}
+	return j.awaitReady(o)
+}
+
+// authorizeAll hands every authorization to the CA. When the CA itself fails, the presentations under way are cut short;
+// a name that fails stops no other, so that one run tells about all of them.
+func (j *job) authorizeAll(o *order, answers *presented) error {
+	ctx, cancel := context.WithCancel(j.ctx)
+	defer cancel()
+	errs := make([]error, len(o.Authorizations))
+	var all sync.WaitGroup
+	for n, url := range o.Authorizations {
+		all.Go(func() {
+			errs[n] = j.authorize(ctx, o, url, answers)
+			if errs[n] != nil && len(certs.Validations(errs[n])) == 0 {
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	return joinHard(j.ctx, errs)
+}
+
+// joinHard joins the errors; when some are not about a name, only those, without the ones that merely report the stop.
+func joinHard(ctx context.Context, errs []error) error {
+	var hard []error
+	for _, err := range errs {
+		if err != nil && len(certs.Validations(err)) == 0 && (ctx.Err() != nil || !errors.Is(err, errStopped)) {
+			hard = append(hard, err)
+		}
+	}
+	switch len(hard) {
+	case 0:
+		return errors.Join(errs...)
+	case 1:
+		return hard[0]
+	}
+	return fmt.Errorf("%w (and %d more errors)", hard[0], len(hard)-1) // usually the same one for every name
+}
+
+// errStopped marks a name that was not tried to the end because another one hit a wall.
+var errStopped = errors.New("stopped")
+
+// authorize takes one authorization up to the CA's validation.
+func (j *job) authorize(ctx context.Context, o *order, url string, answers *presented) error {
+	var got acme.Authorization
+	err := j.call("read an authorization", func(core *api.Core) (err error) {
+		got, err = core.Authorizations.Get(url)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	id, err := j.belongs(&got)
+	if err != nil {
+		return err
+	}
+	switch got.Status {
+	case acme.StatusValid:
+		o.proved(certs.Validation{Identifier: id.Value})
+		return nil
+	case acme.StatusPending:
+	default:
+		return j.suspicious("the new authorization for %s is %q", id, clean(got.Status, 40))
+	}
+	offered := offeredTypes(got.Challenges)
+	o.mu.Lock()
+	o.offered[id.Value] = offered
+	o.mu.Unlock()
+	rung, challenge, err := j.present(ctx, id, &got, offered, answers)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return errStopped
+	}
+	return j.handOver(o, &authorization{url: url, id: id, solver: rung.Name, typ: rung.Solver.Type()}, challenge)
+}
+
+// belongs finds the identifier of the order that an authorization is for.
+func (j *job) belongs(got *acme.Authorization) (certs.Identifier, error) {
+	value := got.Identifier.Value
+	if got.Wildcard {
+		value = "*." + value
+	}
+	id := certs.Identifier{Type: certs.IdentifierType(got.Identifier.Type), Value: value}
+	if !slices.Contains(j.req.Spec.Identifiers, id) {
+		return id, j.suspicious("the order has an authorization for %q, which was not ordered", clean(value, 260))
+	}
+	return id, nil
+}
+
+func offeredTypes(list []acme.Challenge) []challenges.Type {
+	var types []challenges.Type
+	for _, c := range list {
+		types = append(types, challenges.Type(c.Type))
+	}
+	return types
+}
+
+// present has the first fit solver answer the challenge. A solver that cannot present is passed over for the next one
+// within the same authorization, since the CA has not looked yet.
+func (j *job) present(ctx context.Context, id certs.Identifier, got *acme.Authorization, offered []challenges.Type,
+	answers *presented) (challenges.Rung, *acme.Challenge, error) {
+	var failed []error
+	for {
+		rung, ok := j.pick(id, offered)
+		if !ok {
+			return rung, nil, j.nothingFits(id, offered, failed)
+		}
+		n := slices.IndexFunc(got.Challenges, func(c acme.Challenge) bool { return challenges.Type(c.Type) == rung.Solver.Type() })
+		challenge := &got.Challenges[n]
+		if err := challenges.CheckToken(challenge.Token); err != nil {
+			return rung, nil, j.i.unavailable(&refusal{text: err.Error()})
+		}
+		j.req.Tell(certs.Step{Phase: certs.PhaseValidate, Detail: id.Value + " via " + rung.Name})
+		err := answers.present(ctx, rung, challenges.Challenge{Identifier: id, Type: rung.Solver.Type(), Token: challenge.Token,
+			KeyAuth: challenges.KeyAuthorization(challenge.Token, j.thumb), Thumbprint: j.thumb})
+		switch {
+		case err == nil:
+			return rung, challenge, nil
+		case ctx.Err() != nil:
+			return rung, nil, errStopped
+		}
+		j.i.config.Log.Warn("a solver could not present its answer, trying the next one",
+			zapCert(j.req.Spec.Name), zapName(id.Value), zapSolver(rung.Name), zapError(err))
+		j.markTried(id, rung.Name)
+		failed = append(failed, &certs.ValidationError{Identifier: id, Solver: rung.Name, Err: fmt.Errorf("present the answer: %w", err)})
+	}
+}
+
+func (j *job) nothingFits(id certs.Identifier, offered []challenges.Type, failed []error) error {
+	if len(failed) > 0 {
+		return errors.Join(failed...)
+	}
+	return &certs.PermanentError{Err: fmt.Errorf("the CA offers %s for %s, which none of the solvers %q answers",
+		clean(fmt.Sprint(offered), 200), id, j.req.Spec.Solvers)}
+}
+
+// handOver tells the CA to validate (RFC 8555 section 7.5.1).
+func (j *job) handOver(o *order, a *authorization, challenge *acme.Challenge) error {
+	var got acme.ExtendedChallenge
+	err := j.call("start the validation of "+a.id.Value, func(core *api.Core) (err error) {
+		got, err = core.Challenges.New(challenge.URL)
+		return err
+	})
+	o.mu.Lock()
+	o.pending = append(o.pending, a)
+	o.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case got.Status == acme.StatusInvalid || got.Error != nil: // some CAs validate at once
+		return a.failed(got.Error)
+	}
+	o.proved(certs.Validation{Identifier: a.id.Value, Solver: a.solver, Type: string(a.typ)})
+	return nil
+}
+
+func (o *order) proved(v certs.Validation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.validations = append(o.validations, v)
+}
+
+func (a *authorization) failed(details *acme.ProblemDetails) error {
+	p := fromDetails(details)
+	return &certs.ValidationError{Identifier: a.id, Solver: a.solver, Problem: p.kind, Err: p}
+}
+
+// awaitReady looks at the order until every name is proved or one failed.
+func (j *job) awaitReady(o *order) error {
+	now := j.i.now()
+	poller, doubt := j.i.polling.begin(now), now.Add(doubtAfter)
+	for {
+		if err := j.look(o, poller); err != nil {
+			return err
+		}
+		switch o.Status {
+		case acme.StatusReady, acme.StatusProcessing, acme.StatusValid:
+			return nil
+		case acme.StatusInvalid:
+			if err := j.failures(o); err != nil {
+				return err
+			}
+			return j.orderFailed(o)
+		}
+		if now := j.i.now(); now.After(doubt) {
+			if err := j.failures(o); err != nil {
+				return err
+			}
+			doubt = now.Add(doubtAfter)
+		}
+	}
+}
+
+// failures asks which authorizations failed, and why.
+func (j *job) failures(o *order) error {
+	errs := make([]error, len(o.pending))
+	var all sync.WaitGroup
+	for n, a := range o.pending {
+		all.Go(func() {
+			var got acme.Authorization
+			errs[n] = j.call("read an authorization", func(core *api.Core) (err error) {
+				got, err = core.Authorizations.Get(a.url)
+				return err
+			})
+			if errs[n] == nil {
+				errs[n] = a.outcome(&got)
+			}
+		})
+	}
+	all.Wait()
+	return joinHard(j.ctx, errs)
+}
+
+// outcome is nil unless the authorization failed.
+func (a *authorization) outcome(got *acme.Authorization) error {
+	n := slices.IndexFunc(got.Challenges, func(c acme.Challenge) bool { return challenges.Type(c.Type) == a.typ })
+	switch {
+	case n >= 0 && got.Challenges[n].Error != nil:
+		return a.failed(got.Challenges[n].Error)
+	case got.Status == acme.StatusPending || got.Status == acme.StatusValid:
+		return nil
+	}
+	return a.failed(&acme.ProblemDetails{Detail: "the authorization is " + got.Status})
+}

@@ -1,0 +1,132 @@
+package issuer
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// Rollover gives the account a new key (RFC 8555 section 7.3.5). The new key is stored before the CA hears of it; when the
+// answer is lost, the next operation finds out which of the two keys the CA knows.
+func (i *Issuer) Rollover(ctx context.Context) error {
+	if _, err := i.registered(ctx); err != nil {
+		return err
+	}
+	return i.withAccount(ctx, func(a *store.Account) error {
+		next, err := certs.NewKey(certs.EC256)
+		if err != nil {
+			return fmt.Errorf("make an account key: %w", err)
+		}
+		a.NextKey = next
+		if err := i.saveAccount(a); err != nil {
+			a.NextKey = nil
+			return err
+		}
+		c, err := i.newClient(ctx, a.URI, a.Key)
+		if err != nil {
+			return err
+		}
+		if err := c.changeKey(a.URI, a.Key, next); err != nil {
+			return err // settle finds out later what became of it
+		}
+		a.Key, a.NextKey = next, nil
+		return i.saveAccount(a)
+	})
+}
+
+// settle ends a key rollover of which the outcome is unknown: if the CA knows the account by the next key, that is the key
+// from now on, else the rollover did not happen.
+func (i *Issuer) settle(ctx context.Context, a *store.Account) error {
+	if a.NextKey == nil {
+		return nil
+	}
+	c, err := i.newClient(ctx, "", a.NextKey)
+	if err != nil {
+		return err
+	}
+	got, err := c.newAccount("look the account up", acme.Account{OnlyReturnExisting: true})
+	switch {
+	case err == nil && (a.URI == "" || got.Location == a.URI):
+		a.Key, a.URI = a.NextKey, got.Location
+	case err != nil && !isKind(err, typeAccountDoesNotExist) && !isKind(err, typeMalformed):
+		return err
+	}
+	a.NextKey = nil
+	return i.saveAccount(a)
+}
+
+// changeKey asks the CA to replace the account's key.
+func (c *client) changeKey(uri string, old, next crypto.Signer) error {
+	address := c.dir.KeyChangeURL
+	if address == "" {
+		return &certs.PermanentError{Err: errors.New("the CA does not offer key rollover")}
+	}
+	payload, err := json.Marshal(map[string]any{"account": uri, "oldKey": jose.JSONWebKey{Key: old.Public()}})
+	if err != nil {
+		return fmt.Errorf("key rollover: %w", err)
+	}
+	inner, err := sign(next, payload, &jose.SignerOptions{EmbedJWK: true, ExtraHeaders: map[jose.HeaderKey]any{"url": address}}, "")
+	if err != nil {
+		return fmt.Errorf("key rollover: %w", err)
+	}
+	err = c.retryNonce(func() error {
+		outer, err := sign(old, []byte(inner),
+			&jose.SignerOptions{NonceSource: c, ExtraHeaders: map[jose.HeaderKey]any{"url": address}}, uri)
+		if err != nil {
+			return err
+		}
+		return c.postJOSE(address, outer)
+	})
+	if err != nil {
+		return c.explain(fmt.Errorf("key rollover: %w", err))
+	}
+	return nil
+}
+
+// Nonce lets go-jose take nonces from the pool.
+func (c *client) Nonce() (string, error) { return c.i.transport.nonce(c.ctx, c.dir.NewNonceURL) }
+
+func (c *client) postJOSE(address, body string) error {
+	req, err := http.NewRequestWithContext(c.ctx, http.MethodPost, address, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/jose+json")
+	a, err := c.i.transport.send(c.ctx, req)
+	if err != nil {
+		return err
+	}
+	return a.failure()
+}
+
+// sign makes a JWS in the flattened JSON form (RFC 8555 section 6.2).
+func sign(key crypto.Signer, payload []byte, options *jose.SignerOptions, kid string) (string, error) {
+	algorithm := jose.RS256
+	if ec, ok := key.Public().(*ecdsa.PublicKey); ok {
+		algorithm = jose.ES256
+		if ec.Curve == elliptic.P384() {
+			algorithm = jose.ES384
+		}
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, options)
+	if err != nil {
+		return "", err
+	}
+	signed, err := signer.Sign(payload)
+	if err != nil {
+		return "", err
+	}
+	return signed.FullSerialize(), nil
+}
