@@ -234,6 +234,19 @@ func (f *File) want(now state) state {
 	return s
 }
 
+// Stale lists the files that Apply would change. It changes nothing.
+func (c *Change) Stale() ([]string, error) {
+	edits, err := c.plan()
+	if err != nil {
+		return nil, err
+	}
+	paths := make([]string, len(edits))
+	for i := range edits {
+		paths[i] = edits[i].Path
+	}
+	return paths, nil
+}
+
 // Diff returns what Apply would change as a unified diff; of secrets and of binary files it says only that they differ.
 // It changes nothing.
 func (c *Change) Diff() (string, error) {

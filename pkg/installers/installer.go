@@ -28,6 +28,13 @@ type Previewer interface {
 	Preview(ctx context.Context, b *certs.Bundle) (string, error)
 }
 
+// Recoverer is an [Installer] that settles at start what a crash left behind: the configuration is afterwards as it was
+// before the interrupted Install, or as a finished Uninstall leaves it. It is idempotent and quick when there is nothing
+// to settle.
+type Recoverer interface {
+	Recover(ctx context.Context) error
+}
+
 // Target is what a plugin learns about the certificate that it installs. It is built from the configuration; making a
 // plugin from it touches neither network nor disk.
 type Target struct {

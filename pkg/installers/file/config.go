@@ -33,7 +33,7 @@ type Config struct {
 
 	Owner string `mapstructure:"owner"` // user name or number; "" keeps it
 	Group string `mapstructure:"group"` // group name or number; "" keeps it
-	Mode  string `mapstructure:"mode"`  // octal, of files that hold the key; default "0600", others get no access
+	Mode  string `mapstructure:"mode"`  // octal, of files that hold the key; default "0600", with a group "0640"; others get no access
 
 	AllowSharedDir bool `mapstructure:"allow_shared_dir"` // accept a directory in which others can write
 
@@ -47,11 +47,10 @@ type Config struct {
 
 const (
 	defaultMode  fs.FileMode = 0o600
+	groupMode    fs.FileMode = 0o640
 	publicMode   fs.FileMode = 0o644
 	defaultAlias             = "acmed"
 	defaultWait              = 30 * time.Second
-	// minPassword is what keytool insists on.
-	minPassword = 6
 )
 
 var (
@@ -148,7 +147,10 @@ func (c *Config) checkOwner() error {
 }
 
 func (c *Config) mode() (fs.FileMode, error) {
-	if c.Mode == "" {
+	switch {
+	case c.Mode == "" && c.Group != "":
+		return groupMode, nil
+	case c.Mode == "":
 		return defaultMode, nil
 	}
 	n, err := strconv.ParseUint(c.Mode, 8, 32)

@@ -1,0 +1,250 @@
+package file
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+// Installer writes the files of one target. It is safe for concurrent use.
+type Installer struct {
+	config    Config
+	target    installers.Target
+	server    *installers.Server // nil when nothing is to be reloaded
+	endpoints []installers.Endpoint
+}
+
+var (
+	_ installers.Installer   = (*Installer)(nil)
+	_ installers.Uninstaller = (*Installer)(nil)
+	_ installers.Previewer   = (*Installer)(nil)
+	_ installers.Recoverer   = (*Installer)(nil)
+)
+
+// New makes the installer of a valid configuration. It touches neither network nor disk. Targets that name the same unit
+// should share one Server in t, so that they share its reloads.
+func New(c Config, t installers.Target) (*Installer, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	p := &Installer{config: c, target: t, server: t.Server}
+	switch {
+	case p.server != nil:
+	case c.Unit != "":
+		reload := installers.SystemdReload(c.Unit)
+		reload.Timeout = c.ReloadTimeout
+		p.server = installers.NewServer(c.Unit, installers.Command{}, reload, installers.SystemdActive(c.Unit))
+	case len(c.Reload) > 0:
+		reload := installers.Command{Argv: c.Reload, Timeout: c.ReloadTimeout}
+		p.server = installers.NewServer(c.Reload[0], installers.Command{}, reload, nil)
+	}
+	for _, text := range c.Verify {
+		e, err := installers.ParseEndpoint(text)
+		if err != nil {
+			return nil, err
+		}
+		if e.ServerName == "" && isAddress(e.Addr) {
+			e.ServerName = firstName(t.Names)
+		}
+		p.endpoints = append(p.endpoints, e)
+	}
+	return p, nil
+}
+
+func isAddress(hostPort string) bool {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return false
+	}
+	_, err = netip.ParseAddr(host)
+	return err == nil
+}
+
+// firstName is what to ask an IP address for: the first name that a client can send, which a wildcard is not.
+func firstName(names []certs.Identifier) string {
+	for _, id := range names {
+		if id.Type == certs.DNS && !id.IsWildcard() {
+			return id.Value
+		}
+	}
+	return ""
+}
+
+// Install writes the files, reloads and looks at the endpoints. When all files are up to date it reloads only if an
+// endpoint still serves something else.
+func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
+	change, err := p.change(b)
+	if err != nil {
+		return err
+	}
+	changed, err := change.Apply(ctx)
+	if err != nil || changed || installers.VerifyEndpoints(ctx, p.endpoints, b, 0) == nil {
+		return err
+	}
+	change.Always = true
+	_, err = change.Apply(ctx)
+	return err
+}
+
+// Verify compares the files with b and looks once at each endpoint.
+func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
+	change, err := p.change(b)
+	if err != nil {
+		return err
+	}
+	stale, err := change.Stale()
+	if err != nil {
+		return err
+	}
+	if len(stale) > 0 {
+		return fmt.Errorf("not up to date: %s", strings.Join(stale, ", "))
+	}
+	return installers.VerifyEndpoints(ctx, p.endpoints, b, 0)
+}
+
+// Preview shows what Install would change.
+func (p *Installer) Preview(_ context.Context, b *certs.Bundle) (string, error) {
+	change, err := p.change(b)
+	if err != nil {
+		return "", err
+	}
+	return change.Diff()
+}
+
+// Uninstall gives every file the content that it had before the first Install, removes those that did not exist, and
+// reloads.
+func (p *Installer) Uninstall(ctx context.Context) error {
+	return installers.Undo(ctx, p.target.Journal, nil, p.reload())
+}
+
+// Recover puts back what a killed Install left.
+func (p *Installer) Recover(ctx context.Context) error {
+	return installers.Recover(ctx, p.target.Journal, p.reload())
+}
+
+func (p *Installer) reload() func(context.Context) error {
+	if p.server == nil {
+		return nil
+	}
+	return p.server.Reload
+}
+
+func (p *Installer) change(b *certs.Bundle) (*installers.Change, error) {
+	files, err := p.files(b)
+	if err != nil {
+		return nil, err
+	}
+	change := &installers.Change{Journal: p.target.Journal, Files: files, Reload: p.reload()}
+	if len(p.endpoints) > 0 {
+		change.Probe = func(ctx context.Context) error {
+			return installers.VerifyEndpoints(ctx, p.endpoints, b, p.wait())
+		}
+	}
+	return change, nil
+}
+
+func (p *Installer) wait() time.Duration {
+	if p.config.VerifyWait > 0 {
+		return p.config.VerifyWait
+	}
+	return defaultWait
+}
+
+// files lists all files of the target with the content that b gives them.
+func (p *Installer) files(b *certs.Bundle) ([]installers.File, error) {
+	owner, err := p.owner()
+	if err != nil {
+		return nil, err
+	}
+	secretMode, err := p.config.mode()
+	if err != nil {
+		return nil, err
+	}
+	password, err := p.config.password()
+	if err != nil {
+		return nil, err
+	}
+	var files []installers.File
+	for _, f := range p.config.formats() {
+		for name, unit := range units(f.name, b) {
+			content, secret, err := p.encode(f.field, unit, password)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", filepath.Join(p.config.Dir, name), err)
+			}
+			mode := publicMode
+			if secret {
+				mode = secretMode
+			}
+			files = append(files, installers.File{
+				Path: filepath.Join(p.config.Dir, name), Content: content, Secret: secret,
+				Mode: mode, Owner: owner, Shared: p.config.AllowSharedDir,
+			})
+		}
+	}
+	return files, nil
+}
+
+// units yields the bundle under its file name and the RSA twin, if there is one, under its own.
+func units(name string, b *certs.Bundle) func(yield func(string, *certs.Bundle) bool) {
+	return func(yield func(string, *certs.Bundle) bool) {
+		if yield(name, b) && b.RSA != nil {
+			yield(twinName(name), b.RSA)
+		}
+	}
+}
+
+// owner looks the configured names up; nil keeps owner and group.
+func (p *Installer) owner() (*installers.Owner, error) {
+	if p.config.Owner == "" && p.config.Group == "" {
+		return nil, nil
+	}
+	owner := &installers.Owner{UID: installers.Keep, GID: installers.Keep}
+	if name := p.config.Owner; name != "" {
+		id, err := number(name, func() (string, error) {
+			u, err := user.Lookup(name)
+			if err != nil {
+				return "", err
+			}
+			return u.Uid, nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("owner %q: %w", name, err)
+		}
+		owner.UID = id
+	}
+	if name := p.config.Group; name != "" {
+		id, err := number(name, func() (string, error) {
+			g, err := user.LookupGroup(name)
+			if err != nil {
+				return "", err
+			}
+			return g.Gid, nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("group %q: %w", name, err)
+		}
+		owner.GID = id
+	}
+	return owner, nil
+}
+
+// number takes an ID as it is and looks a name up.
+func number(name string, lookUp func() (string, error)) (int, error) {
+	if id, err := strconv.Atoi(name); err == nil {
+		return id, nil
+	}
+	text, err := lookUp()
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(text)
+}
