@@ -13,8 +13,9 @@ import (
 )
 
 // Guard is asked before each file-system call and can fail it. Tests use one to break the Nth call or to kill the process
-// there; everybody else passes nil. The operations are open, read, write, chown, chmod, fsync, mkdir, rename, symlink,
-// readlink, readdir and remove; name is relative to the directory given to [OpenDir].
+// there; everybody else passes nil. The operations are open (a directory), create, write, chown, chmod, fsync,
+// mkdir, rename (name is the new one), symlink, remove, read, readlink and readdir; name is relative to the directory given
+// to [OpenDir].
 type Guard func(op, name string) error
 
 // Dir is a directory below which files are changed. Names are relative and slash-separated; [os.Root] keeps every name and

@@ -135,7 +135,7 @@ func (d *Dir) replace(name string, build func(tmp string) error) error {
 
 // create writes and fsyncs a new file. Until its owner is right only the running user can read it.
 func (d *Dir) create(name string, data []byte, mode fs.FileMode, uid, gid int) error {
-	if err := d.ask("open", name); err != nil {
+	if err := d.ask("create", name); err != nil {
 		return err
 	}
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode&0o600)

@@ -1,0 +1,184 @@
+package store
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+const (
+	caURL = "https://ca.example/directory"
+	ops   = "ops@example.com"
+)
+
+func account(t *testing.T, s *Store, directory, contact string) *Account {
+	t.Helper()
+	a, err := s.Account(directory, contact)
+	must(t, err)
+	return a
+}
+
+// files finds the folder of the only account.
+func folderOf(t *testing.T, s *Store) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(s.Dir(), "accounts", "*", "*"))
+	must(t, err)
+	if len(found) != 1 {
+		t.Fatalf("accounts: %q", found)
+	}
+	return found[0]
+}
+
+func TestAccountRoundTrip(t *testing.T) {
+	s := openTest(t, stateDir(t), nil)
+	if a := account(t, s, caURL, ops); a != nil {
+		t.Errorf("out of nothing: %+v", a)
+	}
+	_, edKey, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	want := &Account{
+		URI: "https://ca.example/acct/1", Contacts: []string{"mailto:" + ops}, Key: ecKey(t), NextKey: edKey,
+		RetryAt: noon(), Orders: []time.Time{noon()}, Created: noon(),
+	}
+	must(t, s.SaveAccount(caURL, ops, want))
+	if diff := cmp.Diff(want, account(t, s, caURL, ops)); diff != "" {
+		t.Error(diff)
+	}
+	old := want.Key
+	want.Key, want.NextKey = want.NextKey, nil
+	must(t, s.SaveAccount(caURL, ops, want))
+	got := account(t, s, caURL, ops)
+	if diff := cmp.Diff(want, got); diff != "" || certs.SameKey(got.Key.Public(), old.Public()) {
+		t.Errorf("after the rollover: %s", diff)
+	}
+	if err := s.SaveAccount(caURL, ops, &Account{}); err == nil {
+		t.Error("saved an account without a key")
+	}
+}
+
+func TestAccountsDoNotMeet(t *testing.T) {
+	s := openTest(t, stateDir(t), nil)
+	type id struct{ directory, contact string }
+	ids := []id{
+		{"https://ca.example/a", ""}, {"https://ca.example/b", ""}, {"https://ca.example:14000/a", ""}, {"https://ca.example/a?x=1", ""},
+		{"https://ca.example/a", "default"}, {"https://ca.example/a", "ops@example.com"}, {"https://ca.example/a", "ops_example.com"},
+		{"https://ca.example/a", "../../../../etc/passwd"}, {"https://ca.example/a", "é\x00/"}, {"https://[::1]:14000/dir", ""}, {"http://ca.example/a", ""},
+	}
+	for i, id := range ids {
+		must(t, s.SaveAccount(id.directory, id.contact, &Account{URI: fmt.Sprint(i), Key: ecKey(t)}))
+	}
+	for i, id := range ids {
+		if a := account(t, s, id.directory, id.contact); a.URI != fmt.Sprint(i) {
+			t.Errorf("%v is account %s, want %d", id, a.URI, i)
+		}
+	}
+	if a := account(t, s, "HTTPS://CA.example/a", ""); a == nil || a.URI != "0" {
+		t.Errorf("the case of the host matters: %+v", a)
+	}
+	for _, directory := range []string{"", "ca.example", "/dir", "https://", "https://%zz/"} {
+		if err := s.SaveAccount(directory, "", &Account{Key: ecKey(t)}); err == nil {
+			t.Errorf("saved an account at %q", directory)
+		}
+	}
+}
+
+func TestAccountDamaged(t *testing.T) {
+	key := ecKey(t)
+	tests := []struct {
+		name   string
+		damage func(t *testing.T, dir string)
+		want   *Account
+		err    string
+	}{
+		{"no account.json", func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "account.json"))) }, &Account{Key: key}, ""},
+		{"garbage account.json", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "account.json"), "{") }, &Account{Key: key}, ""},
+		{"impossible times", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "account.json"), `{"version": 1, "uri": "u", "retry_at": "9999-01-01T00:00:00Z"}`)
+		}, &Account{URI: "u", Key: key}, ""},
+		{"no key", func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "key.pem"))) }, nil, "restore its key from a backup"},
+		{"garbage key", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "key.pem"), "x") }, nil, "key.pem: the private key is not PEM"},
+		{"garbage next key", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "next-key.pem"), "x") }, nil, "a key rollover was under way"},
+		{"empty folder", func(t *testing.T, dir string) {
+			must(t, errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)))
+		}, nil, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := openTest(t, stateDir(t), nil)
+			must(t, s.SaveAccount(caURL, "", &Account{URI: "u", Key: key}))
+			tt.damage(t, folderOf(t, s))
+			got, err := s.Account(caURL, "")
+			if tt.err != "" {
+				if err == nil {
+					t.Fatal("no error")
+				}
+				contains(t, []string{err.Error()}, tt.err)
+				return
+			}
+			must(t, err)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAccountNewerIsLeftAlone(t *testing.T) {
+	s := openTest(t, stateDir(t), nil)
+	must(t, s.SaveAccount(caURL, "", &Account{Key: ecKey(t)}))
+	name := filepath.Join(folderOf(t, s), "account.json")
+	write(t, name, `{"version": 2}`)
+	_, err := s.Account(caURL, "")
+	for _, err := range []error{err, s.SaveAccount(caURL, "", &Account{Key: ecKey(t)})} {
+		var newer *NewerStateError
+		if !errors.As(err, &newer) || filepath.Join(s.Dir(), newer.Path) != name {
+			t.Errorf("error %v, want a NewerStateError about %s", err, name)
+		}
+	}
+}
+
+// TestRolloverSurvives breaks every call of both saves of a key rollover: the key that the CA may know is never lost.
+func TestRolloverSurvives(t *testing.T) {
+	oldKey, newKey := ecKey(t), ecKey(t)
+	for n := 1; ; n++ {
+		dir, calls, broken := stateDir(t), 0, false
+		s := openTest(t, dir, nil)
+		must(t, s.SaveAccount(caURL, "", &Account{URI: "u", Key: oldKey}))
+		must(t, s.Close())
+		s = openTest(t, dir, func(_, _ string) error {
+			if calls++; broken && calls >= n {
+				return syscall.EIO
+			}
+			return nil
+		})
+		calls, broken = 0, true
+		asked := s.SaveAccount(caURL, "", &Account{URI: "u", Key: oldKey, NextKey: newKey}) == nil
+		done := asked && s.SaveAccount(caURL, "", &Account{URI: "u", Key: newKey}) == nil
+		must(t, s.Close())
+		s = openTest(t, dir, nil)
+		a := account(t, s, caURL, "")
+		if a.URI != "u" && n > 1 {
+			t.Errorf("call %d: the account is %+v", n, a)
+		}
+		known := certs.SameKey(a.Key.Public(), newKey.Public()) || a.NextKey != nil && certs.SameKey(a.NextKey.Public(), newKey.Public())
+		if asked && !known {
+			t.Errorf("call %d: the new key is lost", n)
+		}
+		must(t, s.SaveAccount(caURL, "", a))
+		if left := temporaries(t, dir); left != nil {
+			t.Errorf("call %d left %q", n, left)
+		}
+		if done {
+			return
+		}
+	}
+}
