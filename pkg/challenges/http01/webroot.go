@@ -1,0 +1,223 @@
+package http01
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/acmed/acmed/pkg/challenges"
+)
+
+// Webroot writes the answers as files below the document root of another web server. The directory may belong to
+// somebody else: no symbolic link is followed, no existing file is changed, and only what it created is removed. It is
+// safe for concurrent use.
+type Webroot struct {
+	dir string
+
+	mu      sync.Mutex // serialises file changes, so that no directory goes while a token is written into it
+	pending map[string]int
+	made    []string // directories created by us, the outer one first
+}
+
+var _ challenges.Solver = (*Webroot)(nil)
+
+// NewWebroot makes a solver for the document root dir, which must exist when a challenge is presented. Certificates
+// with the same document root should share one Webroot.
+func NewWebroot(dir string) *Webroot {
+	return &Webroot{dir: dir, pending: map[string]int{}}
+}
+
+// Type returns http-01.
+func (w *Webroot) Type() challenges.Type { return challenges.HTTP01 }
+
+// What the web server of another user must be able to read.
+const (
+	dirMode  fs.FileMode = 0o755
+	fileMode fs.FileMode = 0o644
+)
+
+// challengePath lists the directories of PathPrefix below the document root.
+func challengePath() []string { return []string{".well-known", "acme-challenge"} }
+
+// Present writes the file for the challenge's token. A file with the same content, left by a crash, is taken over; one
+// with other content is refused.
+func (w *Webroot) Present(_ context.Context, c challenges.Challenge) error {
+	if err := challenges.CheckToken(c.Token); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	root, err := os.OpenRoot(w.dir)
+	if err != nil {
+		return fmt.Errorf("webroot: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	if err := w.write(root, c); err != nil {
+		w.removeDirs(root)
+		return fmt.Errorf("webroot %s: %w", w.dir, err)
+	}
+	w.pending[c.Token]++
+	return nil
+}
+
+func (w *Webroot) write(root *os.Root, c challenges.Challenge) error {
+	dir, err := w.open(root, true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	f, err := dir.OpenFile(c.Token, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if errors.Is(err, fs.ErrExist) && isOurs(dir, c) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(c.KeyAuth)
+	err = errors.Join(err, f.Chmod(fileMode), f.Close()) // whatever the umask says
+	if err != nil {
+		_ = dir.Remove(c.Token)
+	}
+	return err
+}
+
+// CleanUp removes the file if it still is what Present wrote, and after the last token the directories that were
+// created, if they are empty. What is gone already is no error.
+func (w *Webroot) CleanUp(_ context.Context, c challenges.Challenge) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch w.pending[c.Token] {
+	case 0:
+		return nil
+	case 1:
+	default:
+		w.pending[c.Token]--
+		return nil
+	}
+	root, err := os.OpenRoot(w.dir)
+	if err == nil {
+		defer func() { _ = root.Close() }()
+		err = w.remove(root, c)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("webroot %s: %w", w.dir, err)
+	}
+	delete(w.pending, c.Token)
+	if root != nil {
+		w.removeDirs(root)
+	}
+	return nil
+}
+
+func (w *Webroot) remove(root *os.Root, c challenges.Challenge) error {
+	dir, err := w.open(root, false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	if !isOurs(dir, c) {
+		return nil
+	}
+	return dir.Remove(c.Token)
+}
+
+// open goes down to the challenge directory without following a symbolic link on the way, and creates what is missing
+// if told so.
+func (w *Webroot) open(root *os.Root, create bool) (*os.Root, error) {
+	dir, err := root.OpenRoot(".")
+	path := ""
+	for _, name := range challengePath() {
+		if err != nil {
+			return nil, err
+		}
+		parent := dir
+		path = filepath.Join(path, name)
+		dir, err = w.enter(parent, name, path, create)
+		_ = parent.Close()
+	}
+	return dir, err
+}
+
+func (w *Webroot) enter(parent *os.Root, name, path string, create bool) (*os.Root, error) {
+	made := false
+	if create {
+		err := parent.Mkdir(name, dirMode)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		made = err == nil
+	}
+	dir, err := openReal(parent, name)
+	if err != nil || !made {
+		return dir, err
+	}
+	w.made = append(w.made, path)
+	if err := dir.Chmod(".", dirMode); err != nil { // whatever the umask says
+		_ = dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// removeDirs removes the directories that were made for the tokens, when none is left. One that others use stays, as
+// it is not empty.
+func (w *Webroot) removeDirs(root *os.Root) {
+	if len(w.pending) > 0 {
+		return
+	}
+	for _, path := range slices.Backward(w.made) {
+		_ = root.Remove(path)
+	}
+	w.made = nil
+}
+
+// openReal opens a directory that is not a symbolic link. The comparison after the open catches one that was put there
+// in between.
+func openReal(parent *os.Root, name string) (*os.Root, error) {
+	seen, err := parent.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !seen.IsDir() {
+		return nil, fmt.Errorf("%s is not a directory, and symbolic links are not followed", name)
+	}
+	dir, err := parent.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := dir.Stat(".")
+	if err == nil && !os.SameFile(seen, opened) {
+		err = fmt.Errorf("%s was replaced while it was opened", name)
+	}
+	if err != nil {
+		_ = dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// isOurs reports whether the token's file is a plain file that holds exactly the key authorization.
+func isOurs(dir *os.Root, c challenges.Challenge) bool {
+	seen, err := dir.Lstat(c.Token)
+	if err != nil || !seen.Mode().IsRegular() {
+		return false
+	}
+	f, err := dir.OpenFile(c.Token, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe put there meanwhile must not block
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	opened, err := f.Stat()
+	if err != nil || !os.SameFile(seen, opened) {
+		return false
+	}
+	text, err := io.ReadAll(io.LimitReader(f, int64(len(c.KeyAuth))+1))
+	return err == nil && string(text) == c.KeyAuth
+}
