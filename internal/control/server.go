@@ -192,7 +192,7 @@ func httpStatus(c Code) int {
 		return http.StatusBadRequest
 	case CodeUnknown:
 		return http.StatusNotFound
-	case CodeConfig:
+	case CodeConfig, CodePartial:
 		return http.StatusUnprocessableEntity
 	case CodePermission:
 		return http.StatusForbidden

@@ -94,6 +94,7 @@ const (
 	CodeUsage      Code = "usage"         // the request makes no sense
 	CodeUnknown    Code = "unknown"       // a certificate that is not in the configuration
 	CodeConfig     Code = "configuration" // the configuration cannot be used
+	CodePartial    Code = "partial"       // done, but some files of the configuration were left out
 	CodePermission Code = "permission"    // the caller may not do this
 	CodeStopping   Code = "stopping"      // the daemon is on its way out
 	CodeInternal   Code = "internal"      // anything else

@@ -85,6 +85,7 @@ func (j *job) recordTarget(lineage *store.Lineage, target string, err error) {
 	if err == nil {
 		t = store.Installed{Fingerprint: lineage.Current.Fingerprint(), At: now, VerifiedAt: now}
 		st.Installed[target] = t
+		j.result.Changed = true
 		return
 	}
 	t.Failures = min(t.Failures+1, maxFailures)

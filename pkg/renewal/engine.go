@@ -51,6 +51,7 @@ type Result struct {
 	Reason   Reason // of the first thing that was done, or why nothing was
 	Message  string
 	Obtained bool   // a new version was issued
+	Changed  bool   // a version was issued, activated or installed
 	Version  string // active version at the end
 	NotAfter time.Time
 	Next     time.Time // when the scheduler looks again

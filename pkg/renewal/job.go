@@ -115,6 +115,7 @@ func (j *job) apply(ctx context.Context, plan Plan, lineage *store.Lineage) erro
 		return j.obtain(ctx, lineage)
 	case plan.Activate != "":
 		j.tell(certs.Step{Phase: certs.PhaseActivate, Detail: plan.Activate})
+		j.result.Changed = true
 		return j.engine.store.Activate(j.want.Name, plan.Activate)
 	case len(plan.Install)+len(plan.Verify) > 0:
 		return j.deliver(ctx, plan, lineage)
@@ -140,7 +141,7 @@ func (j *job) obtain(ctx context.Context, lineage *store.Lineage) error {
 	if err != nil {
 		return fmt.Errorf("store the new certificate: %w", err)
 	}
-	j.result.Obtained = true
+	j.result.Obtained, j.result.Changed = true, true
 	return j.recordIssued(lineage, bundle, version, now)
 }
 

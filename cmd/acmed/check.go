@@ -1,0 +1,30 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/acmed/acmed/internal/daemon"
+	"github.com/acmed/acmed/pkg/config"
+)
+
+func newCheck(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration",
+		Long: `Read the configuration as the daemon would and print every problem in it, each with file, line and key path.
+Nothing is contacted and nothing is written. The exit code is 2 when there are problems.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			c, warnings, err := config.Load(a.config)
+			a.warn(warnings)
+			if err != nil {
+				return err
+			}
+			if err := daemon.Check(c); err != nil {
+				return &exitError{exitUsage, err}
+			}
+			a.printf("%s: %d certificates, no problems\n", a.config, len(c.Certificates))
+			return nil
+		},
+	}
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/acmed/acmed/internal/control"
+)
+
+// display shows progress. On a terminal each running certificate has one line that changes, and leaves one line behind
+// when it ends; a wait of any length shows what is waited for. In a pipe every step is a line of its own, without colour
+// or cursor movement. No capitals, no full stops.
+type display struct {
+	out   io.Writer
+	live  bool
+	width int
+	rows  int
+
+	mu      sync.Mutex
+	order   []string // running certificates, oldest first
+	running map[string]*running
+	drawn   int // live lines on the screen
+}
+
+type running struct {
+	begun time.Time
+	done  []string // finished phases with their durations
+	phase string
+	since time.Time
+}
+
+func newDisplay(out io.Writer) *display {
+	d := &display{out: out, running: map[string]*running{}}
+	f, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return d
+	}
+	width, rows, err := term.GetSize(int(f.Fd()))
+	d.live = err == nil && width > 20 && rows > 4 && os.Getenv("TERM") != "dumb"
+	d.width, d.rows = width, rows
+	return d
+}
+
+func (d *display) update(p control.Progress) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if p.Result != nil {
+		d.finish(p.Result, now)
+		return
+	}
+	r := d.running[p.Certificate]
+	if r == nil {
+		r = &running{begun: now, since: now}
+		d.running[p.Certificate] = r
+		d.order = append(d.order, p.Certificate)
+	}
+	text := string(p.Step.Phase)
+	if p.Step.Detail != "" {
+		text += " " + p.Step.Detail
+	}
+	if !d.live {
+		d.write(fmt.Sprintf("%s: %s\n", p.Certificate, text))
+		return
+	}
+	r.step(text, now)
+	d.draw("")
+}
+
+// step moves on to the next phase; a phase that takes a moment keeps its duration on the line.
+func (r *running) step(text string, now time.Time) {
+	if took := now.Sub(r.since); r.phase != "" && took >= 100*time.Millisecond {
+		r.done = append(r.done, fmt.Sprintf("%s %s", r.phase, took.Round(100*time.Millisecond)))
+	}
+	r.phase, r.since = text, now
+}
+
+func (d *display) finish(res *control.Result, now time.Time) {
+	text := resultLine(res)
+	if r := d.running[res.Certificate]; r != nil {
+		text += fmt.Sprintf(" (%s)", now.Sub(r.begun).Round(time.Millisecond))
+		delete(d.running, res.Certificate)
+		d.order = remove(d.order, res.Certificate)
+	}
+	if d.live {
+		d.draw(text + "\n")
+		return
+	}
+	d.write(text + "\n")
+}
+
+func resultLine(r *control.Result) string {
+	switch r.Outcome {
+	case control.OutcomeObtained:
+		return fmt.Sprintf("%s: obtained, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
+	case control.OutcomeUpdated:
+		return fmt.Sprintf("%s: installed, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
+	case control.OutcomeUnchanged:
+		return fmt.Sprintf("%s: %s", r.Certificate, r.Message)
+	case control.OutcomeLimited:
+		return fmt.Sprintf("%s: %s", r.Certificate, r.Error)
+	}
+	text := fmt.Sprintf("%s: failed: %s", r.Certificate, r.Error)
+	if !r.Next.IsZero() {
+		text += fmt.Sprintf("\n%s: next try %s", r.Certificate, r.Next.Local().Format(time.DateTime))
+	}
+	return text
+}
+
+// draw replaces the live lines, below what shall stay.
+func (d *display) draw(stay string) {
+	var b strings.Builder
+	if d.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", d.drawn)
+	}
+	b.WriteString(printable(stay))
+	d.drawn = 0
+	for i, name := range d.order {
+		if i == d.rows-2 {
+			fmt.Fprintf(&b, "… and %d more\n", len(d.order)-i)
+			d.drawn++
+			break
+		}
+		r := d.running[name]
+		line := printable(fmt.Sprintf("%s: %s", name, strings.Join(append(r.done, r.phase), ", ")))
+		b.WriteString(cut(line, d.width-1) + "\n")
+		d.drawn++
+	}
+	_, _ = io.WriteString(d.out, b.String())
+}
+
+func (d *display) write(text string) { _, _ = io.WriteString(d.out, printable(text)) }
+
+// close leaves the screen clean when the stream ended early.
+func (d *display) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.order, d.running = nil, map[string]*running{}
+	if d.live && d.drawn > 0 {
+		d.draw("")
+	}
+}
+
+func cut(line string, width int) string {
+	if r := []rune(line); len(r) > width {
+		return string(r[:width-1]) + "…"
+	}
+	return line
+}
+
+func remove(list []string, item string) []string {
+	var kept []string
+	for _, s := range list {
+		if s != item {
+			kept = append(kept, s)
+		}
+	}
+	return kept
+}

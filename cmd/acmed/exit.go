@@ -1,0 +1,119 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+const (
+	exitOK         = 0
+	exitFailed     = 1
+	exitUsage      = 2
+	exitAttention  = 3
+	exitPermission = 4
+	exitTemporary  = 75 // EX_TEMPFAIL of sysexits.h
+)
+
+// exitError is an error with an exit code of its own. Without a message only the code counts: all was printed already.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func usageError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitUsage, fmt.Errorf("%w; 'acmed help' shows the usage", err)}
+}
+
+// exitCode is the one place that turns an error into an exit code.
+func exitCode(err error) int {
+	var own *exitError
+	var conf *config.Error
+	var asked *control.Error
+	var locked *store.LockedError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &own):
+		return own.code
+	case errors.As(err, &conf):
+		return exitUsage
+	case errors.As(err, &asked):
+		return codeExit(asked.Code)
+	case errors.As(err, &locked), errors.Is(err, fs.ErrPermission):
+		return exitPermission
+	case strings.HasPrefix(err.Error(), "unknown command"): // cobra has no type for it
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func codeExit(c control.Code) int {
+	switch c {
+	case control.CodeUsage, control.CodeUnknown, control.CodeConfig:
+		return exitUsage
+	case control.CodePartial:
+		return exitAttention
+	case control.CodePermission, control.CodeStopping:
+		return exitPermission
+	}
+	return exitFailed
+}
+
+// reportExit turns the outcomes of a renewal into an error that carries the exit code, or nil.
+func reportExit(r control.Report) error {
+	var failed, limited int
+	var until time.Time
+	for _, res := range r.Results {
+		switch res.Outcome {
+		case control.OutcomeFailed:
+			failed++
+		case control.OutcomeLimited:
+			limited++
+			if until.IsZero() || res.Next.Before(until) {
+				until = res.Next
+			}
+		}
+	}
+	switch {
+	case failed+limited == 0:
+		return nil
+	case failed == 0:
+		return &exitError{exitTemporary, fmt.Errorf("the CA takes no more requests until %s", until.Local().Format(time.DateTime))}
+	case failed == len(r.Results):
+		return &exitError{code: exitFailed}
+	}
+	return &exitError{code: exitAttention}
+}
+
+// printable makes text from elsewhere safe for a terminal: control characters other than line ends are escaped.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			fmt.Fprintf(&b, "\\x%02x", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmed/acmed/internal/control"
+)
+
+func newRenew(a *app) *cobra.Command {
+	var force bool
+	var output string
+	cmd := &cobra.Command{
+		Use:   "renew [NAME...]",
+		Short: "Do what is due for certificates now",
+		Long: `Bring the named certificates, or all, to where they should be: obtain what is missing or due, activate, install,
+verify. Without --force nothing is ordered that is not due.
+
+With --force a new certificate is ordered although the present one is good, and a running wait after a failure is cut
+short. The CA's own rate limits are kept nevertheless.
+
+The daemon does the work when one runs; interrupting this command does not stop it then.`,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
+			}
+			return a.renew(cmd.Context(), control.RenewRequest{Names: names, Force: force}, output)
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "renew although it is not due")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func (a *app) renew(ctx context.Context, r control.RenewRequest, output string) error {
+	b, done, err := a.backend(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if output == "json" {
+		report, err := b.Renew(ctx, r, func(control.Progress) {})
+		if err != nil {
+			return err
+		}
+		return errors.Join(a.json(report), reportExit(report))
+	}
+	display := newDisplay(a.out)
+	report, err := b.Renew(ctx, r, display.update)
+	display.close()
+	if err != nil {
+		return err
+	}
+	return reportExit(report)
+}
+
+func (a *app) json(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/internal/daemon"
+)
+
+func newRun(a *app) *cobra.Command {
+	var once bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon",
+		Long: `Run the daemon in the foreground: keep every configured certificate issued, installed and verified, and answer
+the other commands. It logs to standard error. SIGHUP reloads the configuration, SIGTERM stops; running orders get 60
+seconds to end.
+
+With --once, look at every certificate one time, do what is due, and end.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err})
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			if once {
+				return a.runOnce(cmd.Context(), d)
+			}
+			return d.Run(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVar(&once, "once", false, "do what is due and end")
+	return cmd
+}
+
+// runOnce prints nothing but the log: it is meant for timers.
+func (a *app) runOnce(ctx context.Context, d *daemon.Daemon) error {
+	report, err := d.Renew(ctx, control.RenewRequest{}, func(control.Progress) {})
+	if err != nil {
+		return err
+	}
+	return reportExit(report)
+}

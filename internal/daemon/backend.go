@@ -1,0 +1,104 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+var _ control.Backend = (*Daemon)(nil)
+
+// Status describes certificates.
+func (d *Daemon) Status(_ context.Context, q control.StatusRequest) (control.Status, error) {
+	names, err := d.names(q.Names)
+	if err != nil {
+		return control.Status{}, err
+	}
+	answer := control.Status{Version: control.Version, Daemon: d.describe(), Certificates: []renewal.Status{}}
+	for _, name := range names {
+		s, err := d.engine.Status(name)
+		if err != nil {
+			return control.Status{}, err
+		}
+		answer.Certificates = append(answer.Certificates, s)
+	}
+	return answer, nil
+}
+
+// Renew runs certificates, all of them when none is named.
+func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress func(control.Progress)) (control.Report, error) {
+	names, err := d.names(r.Names)
+	if err != nil {
+		return control.Report{}, err
+	}
+	results := make([]control.Result, len(names))
+	var group errgroup.Group
+	group.SetLimit(d.concurrency())
+	for i, name := range names {
+		group.Go(func() error {
+			tell := func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) }
+			result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: r.Force}, tell))
+			results[i] = result
+			progress(control.Progress{Certificate: name, Result: &result})
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return no errors, what happened is in the results
+	return control.Report{Version: control.Version, Results: results}, nil
+}
+
+func resultOf(r renewal.Result) control.Result {
+	out := control.Result{
+		Certificate: r.Name, Reason: r.Reason, Message: r.Message, Version: r.Version, NotAfter: r.NotAfter, Next: r.Next,
+	}
+	var limited *certs.RateLimitError
+	switch {
+	case errors.As(r.Err, &limited):
+		out.Outcome = control.OutcomeLimited
+	case r.Err != nil:
+		out.Outcome = control.OutcomeFailed
+	case r.Obtained:
+		out.Outcome = control.OutcomeObtained
+	case r.Changed:
+		out.Outcome = control.OutcomeUpdated
+	default:
+		out.Outcome = control.OutcomeUnchanged
+	}
+	if r.Err != nil {
+		out.Error = r.Err.Error()
+	}
+	return out
+}
+
+// names checks the names of a request against the configuration; none stands for all.
+func (d *Daemon) names(asked []string) ([]string, error) {
+	known := d.engine.Names()
+	slices.Sort(known)
+	if len(asked) == 0 {
+		return known, nil
+	}
+	var unknown []string
+	for _, name := range asked {
+		if _, ok := slices.BinarySearch(known, name); !ok {
+			unknown = append(unknown, fmt.Sprintf("%q", name))
+		}
+	}
+	if len(unknown) == 0 {
+		return asked, nil
+	}
+	message := "no certificate is called " + strings.Join(unknown, ", ")
+	if len(known) <= 10 {
+		message += "; configured are: " + strings.Join(known, ", ")
+	} else {
+		message += "; 'acmed status' lists all"
+	}
+	return nil, &control.Error{Code: control.CodeUnknown, Message: message}
+}

@@ -1,0 +1,166 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// Options makes a [Daemon].
+type Options struct {
+	Config  string    // path of acmed.yaml
+	Version string    // of this program
+	LogTo   io.Writer // where the log goes
+	Quiet   bool      // no log: a command prints what happens itself
+}
+
+// Daemon is acmed with its state directory locked and its configuration built. It is a control.Backend at once;
+// [Daemon.Run] makes it a daemon.
+type Daemon struct {
+	opts    Options
+	log     *zap.Logger
+	store   *store.Store
+	engine  *renewal.Engine
+	builder *builder
+	started time.Time
+
+	mu          sync.Mutex // one reload at a time; guards what follows
+	config      *config.Config
+	reloadError string
+	scheduler   *renewal.Scheduler // nil until Run
+}
+
+// Open reads the configuration, locks the state directory and builds everything. A broken drop-in file is logged and
+// left out; a broken main file is a [*config.Error]. A locked state directory is a [*store.LockedError].
+func Open(o Options) (*Daemon, error) {
+	c, warnings, err := config.Load(o.Config, config.Lenient)
+	if c == nil {
+		return nil, err
+	}
+	log := zap.NewNop()
+	if !o.Quiet {
+		var logErr error
+		if log, logErr = NewLogger(c.Log, o.LogTo); logErr != nil {
+			return nil, logErr
+		}
+	}
+	d := &Daemon{opts: o, log: log, config: c, started: time.Now()}
+	d.logProblems(warnings, err)
+	if d.store, err = store.Open(c.StateDir); err != nil {
+		return nil, err
+	}
+	d.builder = newBuilder(d.store, log, o.Version)
+	set, err := d.builder.build(c)
+	if err != nil {
+		return nil, errors.Join(err, d.store.Close())
+	}
+	d.engine = renewal.NewEngine(renewal.Config{Store: d.store, Log: log})
+	d.engine.Swap(set)
+	return d, nil
+}
+
+// Check builds what c asks for as far as that is possible without the state directory, and throws it away.
+func Check(c *config.Config) error {
+	var errs []error
+	b := newBuilder(nil, zap.NewNop(), "")
+	for i := range c.Certificates {
+		if _, err := b.targets(c.Spec(&c.Certificates[i]), c.Certificates[i].Install); err != nil {
+			errs = append(errs, fmt.Errorf("certificates[%s]: %w", c.Certificates[i].Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close stops the engine at once, closes the responders and unlocks the state directory.
+func (d *Daemon) Close() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	d.engine.Close(now)
+	if err := errors.Join(d.builder.close(), d.store.Close()); err != nil {
+		d.log.Warn("not closed cleanly", zap.Error(err))
+	}
+}
+
+// Reload reads the configuration again, builds everything new, and then swaps it in. With a broken main file nothing
+// changes. Broken drop-in files are left out; the answer names them.
+func (d *Daemon) Reload(context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.reload()
+	d.reloadError = ""
+	if err != nil {
+		d.reloadError = err.Error()
+		d.log.Error("configuration not reloaded", zap.Error(err))
+		return err
+	}
+	d.log.Info("configuration reloaded", zap.Int("certificates", len(d.config.Certificates)))
+	return nil
+}
+
+func (d *Daemon) reload() error {
+	c, warnings, problems := config.Load(d.opts.Config, config.Lenient)
+	if c == nil {
+		return &control.Error{Code: control.CodeConfig, Message: problems.Error()}
+	}
+	for _, fixed := range []struct{ key, now, then string }{
+		{"state_dir", d.config.StateDir, c.StateDir}, {"socket", d.config.Socket, c.Socket},
+	} {
+		if fixed.now != fixed.then {
+			return &control.Error{Code: control.CodeConfig, Message: fixed.key + " cannot change while acmed runs; restart it"}
+		}
+	}
+	set, err := d.builder.build(c)
+	if err != nil {
+		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
+	}
+	d.logProblems(warnings, nil)
+	d.config = c
+	d.engine.Swap(set)
+	if d.scheduler != nil {
+		d.scheduler.Sweep()
+	}
+	if problems != nil {
+		return &control.Error{Code: control.CodePartial, Message: "in use without these files:\n" + problems.Error()}
+	}
+	return nil
+}
+
+func (d *Daemon) logProblems(warnings []config.Warning, err error) {
+	for _, w := range warnings {
+		d.log.Warn("configuration", zap.String("file", w.File), zap.Int("line", w.Line), zap.String("key", w.Path), zap.String("warning", w.Message))
+	}
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			d.log.Error("configuration file left out", zap.String("problem", line))
+		}
+	}
+}
+
+func (d *Daemon) describe() *control.Daemon {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.scheduler == nil {
+		return nil
+	}
+	return &control.Daemon{
+		Version: d.opts.Version, PID: os.Getpid(), Started: d.started, Config: d.opts.Config, ReloadError: d.reloadError,
+	}
+}
+
+func (d *Daemon) concurrency() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return max(d.config.Renewal.Concurrency, 1)
+}

@@ -1,0 +1,86 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"unicode"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/buffer"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/acmed/acmed/pkg/config"
+)
+
+// NewLogger makes the log that the configuration asks for, on w. Lines never contain control characters, whatever a CA
+// or a client sent: they are escaped in both formats.
+func NewLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(c.Level)
+	if err != nil {
+		return nil, fmt.Errorf("log.level: %w", err)
+	}
+	enc := zap.NewProductionEncoderConfig()
+	enc.TimeKey, enc.EncodeTime = "time", zapcore.RFC3339TimeEncoder
+	enc.EncodeDuration = zapcore.StringDurationEncoder
+	var encoder zapcore.Encoder
+	if c.Format == "json" {
+		encoder = zapcore.NewJSONEncoder(enc)
+	} else {
+		enc.EncodeLevel = zapcore.CapitalLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(enc)
+	}
+	core := zapcore.NewCore(escaping{encoder}, zapcore.Lock(zapcore.AddSync(w)), level)
+	return zap.New(core), nil
+}
+
+// escaping makes each entry one line of printable text. The console encoder would write messages as they are, and even
+// the JSON encoder lets DEL and the C1 controls through, which some terminals obey.
+type escaping struct{ zapcore.Encoder }
+
+func (e escaping) Clone() zapcore.Encoder { return escaping{e.Encoder.Clone()} }
+
+func (e escaping) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	buf, err := e.Encoder.EncodeEntry(entry, fields)
+	if err != nil {
+		return nil, err
+	}
+	line := buf.Bytes()
+	if n := len(line); n > 0 && line[n-1] == '\n' {
+		line = line[:n-1]
+	}
+	if clean(line) {
+		return buf, nil
+	}
+	text := escape(string(line))
+	buf.Reset()
+	buf.AppendString(text)
+	buf.AppendByte('\n')
+	return buf, nil
+}
+
+func clean(line []byte) bool {
+	for i := 0; i < len(line); {
+		r, n := utf8.DecodeRune(line[i:])
+		if r != '\t' && unicode.IsControl(r) || r == utf8.RuneError && n == 1 {
+			return false
+		}
+		i += n
+	}
+	return true
+}
+
+func escape(line string) string {
+	out := make([]byte, 0, len(line)+16)
+	for i, r := range line {
+		if r == '\t' || !unicode.IsControl(r) && r != utf8.RuneError {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		out = fmt.Appendf(out, `\x%02x`, line[i])
+		if r > 0x7f && r != utf8.RuneError {
+			out = fmt.Appendf(out, `\x%02x`, line[i+1])
+		}
+	}
+	return string(out)
+}

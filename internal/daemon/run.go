@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// grace is how long running orders get to end after a stop was asked for. After it they are cancelled, take their
+// challenges away, and are resumed or dropped at the next start. It is below systemd's default of 90 s.
+const grace = 60 * time.Second
+
+// Run serves until ctx ends, then stops in good order: no new jobs, running ones end or are cancelled after the grace
+// time, the socket closes last so that commands hear how it went.
+func (d *Daemon) Run(ctx context.Context) error {
+	scheduler, err := d.newScheduler()
+	if err != nil {
+		return err
+	}
+	listener, err := control.Listen(d.config.Socket)
+	if err != nil {
+		return err
+	}
+	server := control.NewServer(d, d.log.Named("control"))
+	d.mu.Lock()
+	d.scheduler = scheduler
+	d.mu.Unlock()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(listener) })
+	group.Go(func() error { scheduler.Run(ctx); return nil })
+	group.Go(func() error { d.reloadOnHangup(ctx); return nil })
+	group.Go(func() error {
+		<-ctx.Done()
+		return d.stop(server)
+	})
+	d.log.Info("started", zap.String("version", d.opts.Version), zap.Int("certificates", len(d.config.Certificates)),
+		zap.String("state", d.config.StateDir))
+	d.tellSystemd("READY=1")
+	return group.Wait()
+}
+
+func (d *Daemon) newScheduler() (*renewal.Scheduler, error) {
+	return renewal.NewScheduler(renewal.SchedulerConfig{
+		Engine: d.engine, Schedule: d.config.Renewal.Schedule, Splay: d.config.Renewal.Splay,
+		Beat: func() { d.tellSystemd("WATCHDOG=1") }, BeatEvery: watchdogInterval(),
+	})
+}
+
+// stop ends the running jobs and then the socket.
+func (d *Daemon) stop(server *control.Server) error {
+	d.tellSystemd("STOPPING=1")
+	d.log.Info("stopping", zap.Duration("grace", grace))
+	wait, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	d.engine.Close(wait)
+	last, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := server.Shutdown(last); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	d.log.Info("stopped")
+	return nil
+}
+
+func (d *Daemon) reloadOnHangup(ctx context.Context) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			_ = d.Reload(ctx) // logged there, and shown by status
+		}
+	}
+}
+
+func (d *Daemon) tellSystemd(state string) {
+	if err := notifySystemd(state); err != nil {
+		d.log.Debug("systemd was not told", zap.String("state", state), zap.Error(err))
+	}
+}

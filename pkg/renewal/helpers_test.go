@@ -1,0 +1,234 @@
+package renewal
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// bundleOf makes a self-signed bundle with the given validity.
+func bundleOf(t testing.TB, from time.Time, life time.Duration, names ...string) *certs.Bundle {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "test"}, DNSNames: names,
+		NotBefore: from, NotAfter: from.Add(life - time.Second), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, err := certs.EncodeKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := certs.NewBundle(certs.EncodeCert(leaf), pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Issuer = "ca"
+	return b
+}
+
+func identifiers(t testing.TB, names ...string) []certs.Identifier {
+	t.Helper()
+	var ids []certs.Identifier
+	for _, name := range names {
+		id, _, err := certs.ParseIdentifier(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// fakeCA issues self-signed certificates of one lifetime, or fails as it is told.
+type fakeCA struct {
+	t    testing.TB
+	life time.Duration
+
+	mu      sync.Mutex
+	err     error
+	window  certs.Window
+	orders  []time.Time
+	asked   int
+	hold    chan struct{} // when set, Obtain waits for it
+	panics  bool
+	replace []*certs.Bundle
+}
+
+func (ca *fakeCA) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, error) {
+	ca.mu.Lock()
+	ca.orders = append(ca.orders, time.Now())
+	ca.replace = append(ca.replace, req.Replaces)
+	err, hold, panics := ca.err, ca.hold, ca.panics
+	ca.mu.Unlock()
+	if panics {
+		panic("a mistake in an issuer")
+	}
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	req.Tell(certs.Step{Phase: certs.PhaseFinalize})
+	return bundleOf(ca.t, time.Now(), ca.life, req.Spec.Names()...), nil
+}
+
+func (ca *fakeCA) RenewalInfo(context.Context, *x509.Certificate) (certs.Window, error) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	ca.asked++
+	return ca.window, nil
+}
+
+func (ca *fakeCA) fail(err error) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	ca.err = err
+}
+
+func (ca *fakeCA) count() int {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	return len(ca.orders)
+}
+
+// fakeServer is a target that serves what was installed last, unless it is told to fail.
+type fakeServer struct {
+	mu       sync.Mutex
+	serves   string
+	err      error
+	installs int
+}
+
+func (s *fakeServer) Install(_ context.Context, b *certs.Bundle) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.installs++
+	if s.err != nil {
+		return s.err
+	}
+	s.serves = b.Fingerprint()
+	return nil
+}
+
+func (s *fakeServer) Verify(_ context.Context, b *certs.Bundle) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.serves != b.Fingerprint() {
+		return errors.New("another certificate is served")
+	}
+	return nil
+}
+
+func (s *fakeServer) set(err error, serves string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err, s.serves = err, serves
+}
+
+// events collects what would be told.
+type events struct {
+	mu   sync.Mutex
+	list []notify.Event
+}
+
+func (e *events) Notify(_ context.Context, ev notify.Event) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.list = append(e.list, ev)
+	return errors.New("nobody listens") // must not matter
+}
+
+func (e *events) kinds() []notify.Kind {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var kinds []notify.Kind
+	for _, ev := range e.list {
+		kinds = append(kinds, ev.Kind)
+	}
+	return kinds
+}
+
+// bench is an engine on a real store with one certificate.
+type bench struct {
+	engine *Engine
+	store  *store.Store
+	ca     *fakeCA
+	server *fakeServer
+	events *events
+	spec   certs.Spec
+}
+
+func newBench(t testing.TB, life time.Duration) *bench {
+	t.Helper()
+	s, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{
+		store: s, ca: &fakeCA{t: t, life: life}, server: &fakeServer{}, events: &events{},
+		spec: certs.Spec{
+			Name: "www", Identifiers: identifiers(t, "example.com", "www.example.com"), KeyTypes: []certs.KeyType{certs.EC256},
+			Issuers: []string{"ca"}, Targets: []string{"web"},
+		},
+	}
+	b.engine = NewEngine(Config{Store: s, Log: zap.NewNop()})
+	b.engine.Swap(b.set())
+	t.Cleanup(func() {
+		b.engine.Close(t.Context())
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func (b *bench) set() *Set {
+	return &Set{
+		Certificates: map[string]Certificate{b.spec.Name: {Spec: b.spec, Targets: map[string]installers.Installer{"web": b.server}}},
+		Issuers:      map[string]Issuer{"ca": b.ca}, Notifier: b.events, Concurrency: 2, Keep: 2,
+	}
+}
+
+func (b *bench) load(t testing.TB) *store.Lineage {
+	t.Helper()
+	l, err := b.store.Load(b.spec.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
