@@ -221,7 +221,14 @@ func (s scope) call(st *ast.AssignStmt) [][]string {
 			groups = append(groups, group)
 		}
 	}
-	return groups
+	return slices.DeleteFunc(groups, func(g []string) bool { return implied(g, groups) })
+}
+
+// implied reports whether a smaller group is within g, so that g asks for nothing more.
+func implied(g []string, groups [][]string) bool {
+	return slices.ContainsFunc(groups, func(other []string) bool {
+		return len(other) > 0 && len(other) < len(g) && !slices.ContainsFunc(other, func(v string) bool { return !slices.Contains(g, v) })
+	})
 }
 
 func (s scope) text(e ast.Expr) string {

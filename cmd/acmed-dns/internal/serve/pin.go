@@ -1,0 +1,122 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/acmed/acmed/pkg/challenges/dns01"
+	"github.com/miekg/dns"
+)
+
+// pinner is a DNS server on the loopback address which lego asks in place of a resolver. It answers where the challenge
+// name of a record leads to with what acmed found out, and passes all other questions on. So Present and CleanUp change
+// the same name, even when the CNAME is changed between them, and providers use the resolvers of the configuration.
+type pinner struct {
+	addr      string
+	upstreams []string
+	servers   []*dns.Server
+
+	mu      sync.Mutex
+	targets map[string]string // by challenge name
+}
+
+const (
+	upstreamTimeout = 5 * time.Second
+	pinTTL          = 1 // seconds
+)
+
+// newPinner starts the server. No upstreams means those of the system.
+func newPinner(upstreams []string) (*pinner, error) {
+	if len(upstreams) == 0 {
+		conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+		if err != nil {
+			return nil, fmt.Errorf("the system's resolvers: %w", err)
+		}
+		for _, s := range conf.Servers {
+			upstreams = append(upstreams, net.JoinHostPort(s, conf.Port))
+		}
+	}
+	packets, listener, err := listenBoth()
+	if err != nil {
+		return nil, err
+	}
+	p := &pinner{addr: listener.Addr().String(), upstreams: upstreams, targets: map[string]string{}}
+	p.servers = []*dns.Server{{PacketConn: packets, Handler: p}, {Listener: listener, Handler: p}}
+	for _, s := range p.servers {
+		ready := make(chan struct{})
+		s.NotifyStartedFunc = func() { close(ready) }
+		go func() { _ = s.ActivateAndServe() }() // it ends with close
+		<-ready
+	}
+	return p, nil
+}
+
+// listenBoth takes one free port of both protocols.
+func listenBoth() (net.PacketConn, net.Listener, error) {
+	var errs []error
+	for range 10 { // the port that TCP was given may be taken for UDP
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a listener lives as long as the program
+		if err != nil {
+			return nil, nil, err
+		}
+		p, err := net.ListenPacket("udp", l.Addr().String()) //nolint:noctx // as above
+		if err == nil {
+			return p, l, nil
+		}
+		errs = append(errs, err, l.Close())
+	}
+	return nil, nil, errors.Join(errs...)
+}
+
+func (p *pinner) set(r dns01.Record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.targets["_acme-challenge."+strings.ToLower(r.Domain)+"."] = r.FQDN
+}
+
+func (p *pinner) close() {
+	for _, s := range p.servers {
+		_ = s.Shutdown() // the program ends
+	}
+}
+
+// ServeDNS answers one question.
+func (p *pinner) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
+	if len(m.Question) != 1 {
+		p.reply(w, new(dns.Msg).SetRcode(m, dns.RcodeFormatError))
+		return
+	}
+	q := m.Question[0]
+	p.mu.Lock()
+	target, pinned := p.targets[strings.ToLower(q.Name)]
+	p.mu.Unlock()
+	if !pinned || q.Qtype != dns.TypeCNAME {
+		p.reply(w, p.forward(m, w.RemoteAddr().Network()))
+		return
+	}
+	answer := new(dns.Msg).SetReply(m)
+	if !strings.EqualFold(target, q.Name) {
+		answer.Answer = []dns.RR{&dns.CNAME{
+			Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: pinTTL}, Target: target,
+		}}
+	}
+	p.reply(w, answer)
+}
+
+func (p *pinner) forward(m *dns.Msg, network string) *dns.Msg {
+	client := &dns.Client{Net: network, Timeout: upstreamTimeout}
+	for _, server := range p.upstreams {
+		if answer, _, err := client.Exchange(m, server); err == nil && answer.Rcode != dns.RcodeServerFailure {
+			return answer
+		}
+	}
+	return new(dns.Msg).SetRcode(m, dns.RcodeServerFailure)
+}
+
+func (*pinner) reply(w dns.ResponseWriter, m *dns.Msg) {
+	_ = w.WriteMsg(m) // who asked is gone, or asks again
+}
