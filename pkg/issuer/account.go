@@ -95,15 +95,6 @@ func (i *Issuer) registered(ctx context.Context) (account store.Account, err err
 	return account, err
 }
 
-// accountClient is a client that signs as the registered account.
-func (i *Issuer) accountClient(ctx context.Context) (*client, error) {
-	a, err := i.registered(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return i.newClient(ctx, a.URI, a.Key)
-}
-
 // register creates the account at the CA, or finds the one that the key already has (RFC 8555 section 7.3).
 func (i *Issuer) register(ctx context.Context, a *store.Account) error {
 	c, err := i.newClient(ctx, "", a.Key)
@@ -229,25 +220,36 @@ const budgetWindow = 3 * time.Hour
 // into the CA's limit. The count is stored by [Issuer.flushAccount], off the way of the order.
 func (i *Issuer) takeOrder(ctx context.Context) error {
 	return i.withAccount(ctx, func(a *store.Account) error {
-		now := i.now()
-		recent := slices.DeleteFunc(slices.Clone(a.Orders), func(at time.Time) bool { return now.Sub(at) >= budgetWindow })
+		recent := i.recentOrders(a)
 		if budget := i.config.OrderBudget; budget > 0 && len(recent) >= budget {
 			at := recent[len(recent)-budget].Add(budgetWindow)
 			return &certs.RateLimitError{At: at, Err: fmt.Errorf("%d new orders in 3 hours are this account's own budget (order_budget)", budget)}
 		}
-		a.Orders = append(recent, now)
+		a.Orders = append(recent, i.now())
 		i.account.dirty = true
 		return nil
 	})
 }
 
-// flushAccount stores the orders counted so far. One write serves all that were counted meanwhile.
-func (i *Issuer) flushAccount(ctx context.Context) error {
-	return i.withAccount(ctx, func(a *store.Account) error {
-		if !i.account.dirty {
-			return nil
+// recentOrders are the orders that still count.
+func (i *Issuer) recentOrders(a *store.Account) []time.Time {
+	now := i.now()
+	return slices.DeleteFunc(slices.Clone(a.Orders), func(at time.Time) bool { return now.Sub(at) >= budgetWindow })
+}
+
+// flushAccount stores the orders counted so far, in the background because no order depends on it. One write serves all
+// that were counted meanwhile.
+func (i *Issuer) flushAccount(ctx context.Context) {
+	i.background.Go(func() {
+		err := i.withAccount(context.WithoutCancel(ctx), func(a *store.Account) error {
+			if !i.account.dirty {
+				return nil
+			}
+			return i.saveAccount(a)
+		})
+		if err != nil {
+			i.config.Log.Warn("the count of new orders could not be stored", zapIssuer(i), zapError(err))
 		}
-		return i.saveAccount(a)
 	})
 }
 

@@ -45,7 +45,7 @@ func (p *presented) takeAway(abandoned []*authorization) {
 	p.done = make(chan struct{})
 	i := p.job.i
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.job.ctx), cleanUpTimeout)
-	i.cleanups.Go(func() {
+	i.background.Go(func() {
 		defer close(p.done)
 		defer cancel()
 		var all sync.WaitGroup

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/zap/zaptest"
 
@@ -79,6 +80,9 @@ func (w *world) mustObtain(req certs.Request) *certs.Bundle {
 		w.t.Fatalf("obtain: %v", err)
 	}
 	w.verify(b)
+	if _, err := w.store.AddVersion(req.Spec.Name, b, time.Now()); err != nil { // as the caller does
+		w.t.Fatal(err)
+	}
 	return b
 }
 

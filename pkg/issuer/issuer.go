@@ -53,8 +53,8 @@ type Issuer struct {
 	transport  *transport
 	account    account
 	polling    polling
-	retryPause time.Duration // doubles with each repetition
-	cleanups   sync.WaitGroup
+	retryPause time.Duration  // doubles with each repetition
+	background sync.WaitGroup // what outlives a call, with deadlines of its own
 }
 
 // New checks the configuration. It touches neither network nor disk; the account is registered by the first operation
@@ -109,10 +109,10 @@ func orDefault[T comparable](v, otherwise T) T {
 	return v
 }
 
-// Close waits for the clean-ups of cancelled orders, which have their own deadline, and closes idle connections. No
+// Close waits for what cancelled orders still take away, which has its own deadline, and closes idle connections. No
 // other method may run or be called afterwards.
 func (i *Issuer) Close() error {
-	i.cleanups.Wait()
+	i.background.Wait()
 	i.transport.rt.CloseIdleConnections()
 	return nil
 }

@@ -92,6 +92,7 @@ func (j *job) complete(o *order) (*certs.Bundle, error) {
 	answers := &presented{job: j}
 	proveErr := j.prove(o, answers)
 	storeErr := <-stored
+	j.i.flushAccount(j.ctx)
 	switch {
 	case proveErr != nil && j.ctx.Err() != nil:
 		j.drop()
@@ -123,7 +124,7 @@ func (j *job) store(o *order) error {
 	if err != nil {
 		return fmt.Errorf("store the order: %w", err)
 	}
-	return j.i.flushAccount(j.ctx)
+	return nil
 }
 
 // drop forgets the stored order. Failing to is harmless: the next run asks the CA about it and drops it then.

@@ -10,12 +10,12 @@ type polling struct {
 	own         time.Duration // a Retry-After counts from this age of the wait on
 }
 
-// A public CA needs 1 to 3 s for a validation from several places, and says when to come back. One's own CA is on the
-// same network, validates within milliseconds and sends the same fixed Retry-After whatever it does, so for the first
-// second its advice does not count.
+// newPolling: a public CA needs 1 to 3 s for a validation from several places, and says when to come back. One's own CA is
+// on the same network, validates within milliseconds and sends the same fixed Retry-After whatever it does, so for the
+// first second its advice does not count. The pause grows by half, so even a second costs it no more than 15 looks.
 func newPolling(private bool) polling {
 	if private {
-		return polling{first: 5 * time.Millisecond, most: 5 * time.Second, own: time.Second}
+		return polling{first: time.Millisecond, most: 5 * time.Second, own: time.Second}
 	}
 	return polling{first: 250 * time.Millisecond, most: 5 * time.Second}
 }

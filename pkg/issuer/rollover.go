@@ -25,6 +25,13 @@ func (i *Issuer) Rollover(ctx context.Context) error {
 		return err
 	}
 	return i.withAccount(ctx, func(a *store.Account) error {
+		c, err := i.newClient(ctx, a.URI, a.Key)
+		if err != nil {
+			return err
+		}
+		if c.dir.KeyChangeURL == "" {
+			return &certs.PermanentError{Err: errors.New("the CA does not offer key rollover")}
+		}
 		next, err := certs.NewKey(certs.EC256)
 		if err != nil {
 			return fmt.Errorf("make an account key: %w", err)
@@ -34,11 +41,7 @@ func (i *Issuer) Rollover(ctx context.Context) error {
 			a.NextKey = nil
 			return err
 		}
-		c, err := i.newClient(ctx, a.URI, a.Key)
-		if err != nil {
-			return err
-		}
-		if err := c.changeKey(a.URI, a.Key, next); err != nil {
+		if err := c.changeKey(next); err != nil {
 			return err // settle finds out later what became of it
 		}
 		a.Key, a.NextKey = next, nil
@@ -68,12 +71,9 @@ func (i *Issuer) settle(ctx context.Context, a *store.Account) error {
 }
 
 // changeKey asks the CA to replace the account's key.
-func (c *client) changeKey(uri string, old, next crypto.Signer) error {
+func (c *client) changeKey(next crypto.Signer) error {
 	address := c.dir.KeyChangeURL
-	if address == "" {
-		return &certs.PermanentError{Err: errors.New("the CA does not offer key rollover")}
-	}
-	payload, err := json.Marshal(map[string]any{"account": uri, "oldKey": jose.JSONWebKey{Key: old.Public()}})
+	payload, err := json.Marshal(map[string]any{"account": c.kid, "oldKey": jose.JSONWebKey{Key: c.key.Public()}})
 	if err != nil {
 		return fmt.Errorf("key rollover: %w", err)
 	}
@@ -81,16 +81,24 @@ func (c *client) changeKey(uri string, old, next crypto.Signer) error {
 	if err != nil {
 		return fmt.Errorf("key rollover: %w", err)
 	}
+	return c.post("key rollover", address, json.RawMessage(inner))
+}
+
+// post signs and sends what lego's api.Core has no call for, with the account's key.
+func (c *client) post(what, address string, payload any) error {
+	text, err := json.Marshal(payload)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	err = c.retryNonce(func() error {
-		outer, err := sign(old, []byte(inner),
-			&jose.SignerOptions{NonceSource: c, ExtraHeaders: map[jose.HeaderKey]any{"url": address}}, uri)
+		body, err := sign(c.key, text, &jose.SignerOptions{NonceSource: c, ExtraHeaders: map[jose.HeaderKey]any{"url": address}}, c.kid)
 		if err != nil {
 			return err
 		}
-		return c.postJOSE(address, outer)
+		return c.postJOSE(address, body)
 	})
 	if err != nil {
-		return c.explain(fmt.Errorf("key rollover: %w", err))
+		return c.explain(fmt.Errorf("%s: %w", what, err))
 	}
 	return nil
 }

@@ -1,0 +1,196 @@
+package issuer
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// Account describes the issuer's account for people, and for those who write CAA records.
+type Account struct {
+	URI           string    `json:"uri"` // also the accounturi of CAA records (RFC 8657)
+	Status        string    `json:"status"`
+	Directory     string    `json:"directory"`
+	Contacts      []string  `json:"contacts"`
+	Thumbprint    string    `json:"thumbprint"`     // of the account key (RFC 7638)
+	CAAIdentities []string  `json:"caa_identities"` // the CA's names in CAA records (RFC 8659)
+	Orders        int       `json:"orders"`         // new orders in the last 3 hours
+	RetryAt       time.Time `json:"retry_at,omitzero"`
+	Created       time.Time `json:"created"`
+}
+
+// maxIdentities bounds what is shown of the CA's names.
+const maxIdentities = 10
+
+// Account asks the CA about the account, registering it if need be.
+func (i *Issuer) Account(ctx context.Context) (Account, error) {
+	a, err := i.registered(ctx)
+	if err != nil {
+		return Account{}, err
+	}
+	c, err := i.newClient(ctx, a.URI, a.Key)
+	if err != nil {
+		return Account{}, err
+	}
+	var got acme.Account
+	err = c.call("read the account", func(core *api.Core) (err error) {
+		got, err = core.Accounts.Get(a.URI)
+		return err
+	})
+	if err != nil {
+		return Account{}, err
+	}
+	thumb, err := Thumbprint(a.Key.Public())
+	if err != nil {
+		return Account{}, err
+	}
+	info := Account{
+		URI: a.URI, Status: clean(got.Status, 40), Directory: i.config.Directory, Thumbprint: thumb,
+		RetryAt: a.RetryAt, Created: a.Created, Orders: len(i.recentOrders(&a)),
+	}
+	for _, contact := range got.Contact[:min(len(got.Contact), maxIdentities)] {
+		info.Contacts = append(info.Contacts, clean(contact, 320))
+	}
+	identities := c.dir.Meta.CaaIdentities
+	for _, name := range identities[:min(len(identities), maxIdentities)] {
+		info.CAAIdentities = append(info.CAAIdentities, clean(name, 260))
+	}
+	return info, nil
+}
+
+// Recover takes over the account of an existing key, for example from another ACME client (RFC 8555 section 7.3.1). The CA
+// must know the key. What this issuer had before is replaced.
+func (i *Issuer) Recover(ctx context.Context, key crypto.Signer) error {
+	if certs.KeyTypeOf(key.Public()) == "" {
+		return &certs.PermanentError{Err: errors.New("the account key must be ECDSA P-256, P-384 or RSA of 2048 to 4096 bits")}
+	}
+	c, err := i.newClient(ctx, "", key)
+	if err != nil {
+		return err
+	}
+	got, err := c.newAccount("look the account up", acme.Account{OnlyReturnExisting: true})
+	switch {
+	case isKind(err, typeAccountDoesNotExist), isKind(err, typeUnauthorized):
+		return &certs.PermanentError{Err: err}
+	case err != nil:
+		return err
+	case got.Status != acme.StatusValid:
+		return &certs.PermanentError{Err: fmt.Errorf("the account is %q at the CA", clean(got.Status, 40))}
+	}
+	return i.withAccount(ctx, func(a *store.Account) error {
+		*a = store.Account{URI: got.Location, Contacts: got.Contact, Key: key, Created: i.now()}
+		return i.saveAccount(a)
+	})
+}
+
+// UpdateContacts changes the mail addresses that the CA has; none removes them all (RFC 8555 section 7.3.2).
+func (i *Issuer) UpdateContacts(ctx context.Context, mails ...string) error {
+	list := []string{} // not nil: the CA must see an empty list
+	for _, mail := range mails {
+		if err := checkContact(mail); err != nil {
+			return &certs.PermanentError{Err: err}
+		}
+		list = append(list, contacts(mail)...)
+	}
+	if _, err := i.registered(ctx); err != nil {
+		return err
+	}
+	return i.withAccount(ctx, func(a *store.Account) error {
+		c, err := i.newClient(ctx, a.URI, a.Key)
+		if err != nil {
+			return err
+		}
+		if err := c.post("update the account", a.URI, map[string]any{"contact": list}); err != nil {
+			return err
+		}
+		a.Contacts = list
+		return i.saveAccount(a)
+	})
+}
+
+// Deactivate closes the account at the CA for good (RFC 8555 section 7.3.6). Its key can never be used there again: the
+// next order registers a new account.
+func (i *Issuer) Deactivate(ctx context.Context) error {
+	if _, err := i.registered(ctx); err != nil {
+		return err
+	}
+	return i.withAccount(ctx, func(a *store.Account) error {
+		c, err := i.newClient(ctx, a.URI, a.Key)
+		if err != nil {
+			return err
+		}
+		if err := c.call("deactivate the account", func(core *api.Core) error { return core.Accounts.Deactivate(a.URI) }); err != nil {
+			return err
+		}
+		fresh, err := i.createAccount()
+		if err == nil {
+			*a = *fresh
+		}
+		return err
+	})
+}
+
+// Reason is why a certificate is revoked (RFC 5280 section 5.3.1).
+type Reason uint
+
+// The reasons that subscribers may give (CA/B BR 4.9.1.1, Mozilla's policy 6.1.1).
+const (
+	Unspecified          Reason = 0
+	KeyCompromise        Reason = 1
+	AffiliationChanged   Reason = 3
+	Superseded           Reason = 4
+	CessationOfOperation Reason = 5
+)
+
+// ParseReason reads a reason as RFC 5280 spells it.
+func ParseReason(text string) (Reason, error) {
+	names := []string{"unspecified", "keyCompromise", "", "affiliationChanged", "superseded", "cessationOfOperation"}
+	if n := slices.Index(names, text); n >= 0 && text != "" {
+		return Reason(n), nil
+	}
+	return 0, fmt.Errorf("unknown reason %q; use unspecified, keyCompromise, affiliationChanged, superseded or cessationOfOperation", text)
+}
+
+// Revoke asks the CA to revoke a certificate (RFC 8555 section 7.6). With a nil key the request is signed by the account,
+// which must have ordered the certificate; otherwise by the certificate's own private key, which needs no account. A
+// certificate that is revoked already is no error.
+func (i *Issuer) Revoke(ctx context.Context, leaf *x509.Certificate, reason Reason, key crypto.Signer) error {
+	var uri string
+	signer := key
+	if signer == nil {
+		a, err := i.registered(ctx)
+		if err != nil {
+			return err
+		}
+		uri, signer = a.URI, a.Key
+	} else if !certs.SameKey(key.Public(), leaf.PublicKey) {
+		return &certs.PermanentError{Err: errors.New("the private key does not belong to the certificate")}
+	}
+	c, err := i.newClient(ctx, uri, signer)
+	if err != nil {
+		return err
+	}
+	if c.dir.RevokeCertURL == "" {
+		return &certs.PermanentError{Err: errors.New("the CA does not offer revocation")}
+	}
+	message := acme.RevokeCertMessage{Certificate: base64.RawURLEncoding.EncodeToString(leaf.Raw)}
+	if reason != Unspecified {
+		message.Reason = (*uint)(&reason)
+	}
+	err = c.call("revoke the certificate", func(core *api.Core) error { return core.Certificates.Revoke(message) })
+	if isKind(err, typeAlreadyRevoked) {
+		return nil
+	}
+	return err
+}
