@@ -29,7 +29,7 @@ import (
 // builder turns a configuration into a set for the engine. What holds a resource of the machine, a listening address or
 // a web server, is shared by everything that names it, before and after a reload.
 type builder struct {
-	store   *store.Store
+	store   *store.Store // nil when nothing will run
 	log     *zap.Logger
 	version string
 
@@ -66,7 +66,7 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 	solvers := map[string]challenges.Rung{}
 	for i := range c.Certificates {
 		spec := c.Spec(&c.Certificates[i])
-		targets, err := b.targets(spec, c.Certificates[i].Install)
+		targets, err := b.targets(c, &c.Certificates[i])
 		if err != nil {
 			return nil, fmt.Errorf("certificates[%s]: %w", spec.Name, err)
 		}
@@ -121,7 +121,7 @@ func (b *builder) issuer(conf config.Issuer, agree bool, solvers map[string]chal
 		if err != nil {
 			return nil, fmt.Errorf("eab.hmac_file: %w", err)
 		}
-		out.EAB = &issuer.EAB{KID: conf.EAB.KID, HMAC: hmac}
+		out.EAB = &issuer.EAB{KeyID: conf.EAB.KID, HMAC: hmac}
 	}
 	return issuer.New(out)
 }
@@ -148,7 +148,7 @@ func (b *builder) solvers(c *config.Config, names []string, into map[string]chal
 func (b *builder) solver(conf config.Solver) (challenges.Solver, error) {
 	switch {
 	case conf.HTTP01 != nil && conf.HTTP01.Webroot != "":
-		return http01.NewWebroot(conf.HTTP01.Webroot)
+		return http01.NewWebroot(conf.HTTP01.Webroot), nil
 	case conf.HTTP01 != nil:
 		addr := conf.HTTP01.Listen
 		if b.http[addr] == nil {
@@ -165,14 +165,14 @@ func (b *builder) solver(conf config.Solver) (challenges.Solver, error) {
 	return nil, errors.New("it has no section")
 }
 
-func (b *builder) targets(spec certs.Spec, list []config.Install) (map[string]installers.Installer, error) {
-	paths := b.store.Paths(spec.Name)
-	targets := make(map[string]installers.Installer, len(list))
-	for i := range list {
-		id := list[i].ID()
-		installer, err := b.installer(&list[i], installers.Target{
+func (b *builder) targets(c *config.Config, cert *config.Certificate) (map[string]installers.Installer, error) {
+	spec, paths := c.Spec(cert), store.PathsIn(c.StateDir, cert.Name)
+	targets := make(map[string]installers.Installer, len(cert.Install))
+	for i := range cert.Install {
+		id := cert.Install[i].ID()
+		installer, err := b.installer(&cert.Install[i], installers.Target{
 			Certificate: spec.Name, Names: spec.Identifiers, Cert: paths.Cert, Chain: paths.Chain, FullChain: paths.FullChain, Key: paths.Key,
-			Journal: journal(b.store.Dir(), spec.Name, id),
+			Journal: journal(c.StateDir, spec.Name, id),
 		})
 		if err != nil {
 			return nil, fmt.Errorf("install[%s]: %w", id, err)
@@ -186,7 +186,7 @@ func (b *builder) targets(spec certs.Spec, list []config.Install) (map[string]in
 func (b *builder) installer(c *config.Install, t installers.Target) (installers.Installer, error) {
 	switch {
 	case c.Nginx != nil:
-		t.Server = b.server(c.Nginx.ServerKey(), c.Nginx.NewServer)
+		t.Server = b.server("nginx "+c.Nginx.ServerKey(), func() *installers.Server { return nginx.NewServer(*c.Nginx) })
 		return nginx.New(*c.Nginx, t)
 	case c.File != nil:
 		return file.New(*c.File, t)

@@ -76,7 +76,7 @@ func Check(c *config.Config) error {
 	var errs []error
 	b := newBuilder(nil, zap.NewNop(), "")
 	for i := range c.Certificates {
-		if _, err := b.targets(c.Spec(&c.Certificates[i]), c.Certificates[i].Install); err != nil {
+		if _, err := b.targets(c, &c.Certificates[i]); err != nil {
 			errs = append(errs, fmt.Errorf("certificates[%s]: %w", c.Certificates[i].Name, err))
 		}
 	}

@@ -169,8 +169,7 @@ func (s *Store) writeAccount(dir string, f accountJSON, a *Account) error {
 }
 
 func saveAccount(d *atomicfile.Dir, f accountJSON, a *Account) error {
-	var newer *NewerStateError
-	if err := readJSON(d, accountFile, maxAccount, &accountJSON{}); errors.As(err, &newer) {
+	if err := replaceable(d, accountFile, maxAccount); err != nil {
 		return err
 	}
 	text, err := json.MarshalIndent(f, "", "  ")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -52,7 +53,8 @@ func (s *Store) AddVersion(name string, b *certs.Bundle, now time.Time) (string,
 		if err = d.Mkdir(versionsDir, publicDir); err != nil {
 			return err
 		}
-		files, err := versionFiles(b, pendingURLs(d))
+		orders, _ := pendingURLs(d) // one that cannot be read must not keep a certificate from being stored
+		files, err := versionFiles(b, slices.Sorted(maps.Values(orders)))
 		if err != nil {
 			return err
 		}
@@ -169,11 +171,12 @@ type Paths struct {
 	RSACert, RSAChain, RSAFullChain, RSAKey string // of the twin; there for dual units only
 }
 
-// Paths returns where servers find the active files of a lineage. Nothing needs to be there yet. A chain without issuers
-// has no Chain file, and a certificate from the operator's own CSR no Key file.
-func (s *Store) Paths(name string) Paths {
+// PathsIn returns where servers find the active files of a lineage in the state directory dir, which must be absolute.
+// Nothing needs to be there yet. A chain without issuers has no Chain file, and a certificate from the operator's own CSR
+// no Key file.
+func PathsIn(dir, name string) Paths {
 	at := func(what, unit string) string {
-		return filepath.Join(s.path, certsDir, name, currentLink, pemName(what, unit))
+		return filepath.Join(dir, certsDir, name, currentLink, pemName(what, unit))
 	}
 	return Paths{
 		Cert: at("cert", plain), Chain: at("chain", plain), FullChain: at("fullchain", plain), Key: at("privkey", plain),

@@ -99,6 +99,17 @@ func stateDir(t testing.TB) string {
 	return dir
 }
 
+// quickDir is stateDir in memory where there is such a file system, for tests with thousands of fsyncs.
+func quickDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "acmed-store-")
+	if err != nil {
+		return stateDir(t)
+	}
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
+}
+
 // live opens a store in which www has one active version.
 func live(t testing.TB, b *certs.Bundle) (s *Store, version string) {
 	t.Helper()

@@ -56,6 +56,16 @@ func readJSON(d *atomicfile.Dir, name string, limit int64, into any) error {
 	return nil
 }
 
+// replaceable returns an error unless a file may be written anew: a *NewerStateError, or that of the disk.
+func replaceable(d *atomicfile.Dir, name string, limit int64) error {
+	err := readJSON(d, name, limit, &struct{}{})
+	var bad *damageError
+	if errors.As(err, &bad) {
+		return nil
+	}
+	return err
+}
+
 // inPath completes the path of a NewerStateError that came from a directory below.
 func inPath(err error, dir ...string) error {
 	var newer *NewerStateError

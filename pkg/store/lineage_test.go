@@ -125,7 +125,7 @@ func TestActivate(t *testing.T) {
 	if l := load(t, s); l.Version != second || l.Current.Fingerprint() != b.Fingerprint() {
 		t.Errorf("active is %s, want %s", l.Version, second)
 	}
-	if text, err := os.ReadFile(s.Paths(www).FullChain); err != nil || string(text) != string(b.FullChainPEM()) {
+	if text, err := os.ReadFile(PathsIn(s.Dir(), www).FullChain); err != nil || string(text) != string(b.FullChainPEM()) {
 		t.Errorf("through current: %q, %v", text, err)
 	}
 	write(t, in(s, "versions", first, "privkey.pem"), "junk")

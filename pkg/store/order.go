@@ -91,6 +91,9 @@ func (s *Store) SaveOrder(name, slot string, o *Order) error {
 		if o.URL == "" {
 			return errors.New("it has no URL")
 		}
+		if err := replaceable(d, orderFile(slot), maxOrder); err != nil {
+			return err
+		}
 		text, err := json.MarshalIndent(orderJSON{
 			Version: StateVersion, URL: o.URL, Directory: o.Directory, Account: o.Account, Key: string([]byte(o.KeyPEM)),
 			Identifiers: o.Identifiers, Profile: o.Profile, Created: o.Created, Finalized: o.Finalized,
@@ -144,15 +147,21 @@ func readOrder(d *atomicfile.Dir, slot string) (*Order, error) {
 	}, nil
 }
 
-// pendingURLs lists the orders that a version stored now makes void. One that cannot be read is no use to anybody.
-func pendingURLs(d *atomicfile.Dir) []string {
-	var urls []string
+// pendingURLs lists the orders in the slots, as far as they can be read. The error is about those that may be sound.
+func pendingURLs(d *atomicfile.Dir) (map[string]string, error) {
+	urls := map[string]string{}
+	var errs []error
 	for _, slot := range slots() {
-		if o, err := readOrder(d, slot); err == nil {
-			urls = append(urls, o.URL)
+		o, err := readOrder(d, slot)
+		var bad *damageError
+		switch {
+		case err == nil:
+			urls[slot] = o.URL
+		case !errors.As(err, &bad):
+			errs = append(errs, err)
 		}
 	}
-	return urls
+	return urls, errors.Join(errs...)
 }
 
 // voidURLs lists the orders that the stored versions made void.
@@ -177,17 +186,14 @@ func voidURLs(d *atomicfile.Dir) ([]string, error) {
 
 // dropVoid removes the order files that a crash left behind after their version was stored.
 func dropVoid(d *atomicfile.Dir) error {
-	pending := pendingURLs(d)
+	pending, err := pendingURLs(d)
 	if len(pending) == 0 {
-		return nil
-	}
-	void, err := voidURLs(d)
-	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, slot := range slots() {
-		if o, err := readOrder(d, slot); err == nil && slices.Contains(void, o.URL) {
+	void, voidErr := voidURLs(d)
+	errs := []error{err, voidErr}
+	for slot, url := range pending {
+		if slices.Contains(void, url) {
 			errs = append(errs, d.Remove(orderFile(slot)))
 		}
 	}

@@ -87,8 +87,7 @@ func (e *NewerStateError) Error() string {
 // SaveState writes state.json. It refuses to replace the file of a later acmed with a [*NewerStateError].
 func (s *Store) SaveState(name string, st *State) error {
 	return s.inMade(name, "save the state", func(d *atomicfile.Dir, _ *entry) error {
-		var newer *NewerStateError
-		if _, err := readState(d); errors.As(err, &newer) {
+		if err := replaceable(d, stateFile, maxState); err != nil {
 			return err
 		}
 		saved := *st

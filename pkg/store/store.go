@@ -44,6 +44,7 @@ type Store struct {
 // entry is what the store keeps in memory about one lineage. It is small, because there may be ten thousand.
 type entry struct {
 	mu       sync.Mutex // held during every operation on the lineage
+	made     bool       // its directory is known to be durable
 	versions []Version  // as of the last look; versions never change, so each is read once
 	checked  digest     // content of the active version when it was last found to be a matching pair
 	notes    []string   // to be told by the next Load
@@ -238,7 +239,7 @@ func (s *Store) Remove(name string) error {
 		return err
 	}
 	defer e.leave()
-	e.versions, e.checked, e.notes, e.told = nil, digest{}, nil, nil
+	e.made, e.versions, e.checked, e.notes, e.told = false, nil, digest{}, nil, nil
 	if err := s.dir.RemoveTree(path.Join(certsDir, name)); err != nil {
 		return fmt.Errorf("remove certificate %s: %w", name, err)
 	}
@@ -269,7 +270,7 @@ var errNoLineage = errors.New("there is no such certificate")
 // in runs do in the directory of a lineage while nobody else is at it. Without that directory it returns an error that
 // wraps errNoLineage. Errors name the certificate and what was tried.
 func (s *Store) in(name, what string, do func(d *atomicfile.Dir, e *entry) error) error {
-	return s.inDir(name, what, do, func(dir string) (*atomicfile.Dir, error) {
+	return s.inDir(name, what, do, func(dir string, _ *entry) (*atomicfile.Dir, error) {
 		d, err := s.dir.Sub(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, errNoLineage
@@ -280,21 +281,31 @@ func (s *Store) in(name, what string, do func(d *atomicfile.Dir, e *entry) error
 
 // inMade is in for those who write: it makes the directory if need be.
 func (s *Store) inMade(name, what string, do func(d *atomicfile.Dir, e *entry) error) error {
-	return s.inDir(name, what, do, func(dir string) (*atomicfile.Dir, error) {
+	return s.inDir(name, what, do, func(dir string, e *entry) (*atomicfile.Dir, error) {
+		if e.made {
+			if d, err := s.dir.Sub(dir); !errors.Is(err, fs.ErrNotExist) {
+				return d, err
+			}
+		}
 		if err := s.dir.Mkdir(dir, publicDir); err != nil {
 			return nil, err
 		}
+		e.made = true
 		return s.dir.Sub(dir)
 	})
 }
 
-func (s *Store) inDir(name, what string, do func(*atomicfile.Dir, *entry) error, open func(dir string) (*atomicfile.Dir, error)) error {
+func (s *Store) inDir(
+	name, what string,
+	do func(*atomicfile.Dir, *entry) error,
+	open func(dir string, e *entry) (*atomicfile.Dir, error),
+) error {
 	e, err := s.enter(name)
 	if err != nil {
 		return err
 	}
 	defer e.leave()
-	d, err := open(path.Join(certsDir, name))
+	d, err := open(path.Join(certsDir, name), e)
 	if err == nil {
 		err = errors.Join(do(d, e), d.Close())
 	}
