@@ -262,17 +262,23 @@ func TestExternalAccountBinding(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	w := newWorld(t)
 	for name, change := range map[string]func(*issuer.Config){
-		"plain http":        func(c *issuer.Config) { c.Directory = "http://ca.example.com/dir" },
-		"password":          func(c *issuer.Config) { c.Directory = "https://a:hunter2@ca.example.com/dir" },
-		"no url":            func(c *issuer.Config) { c.Directory = "\x7f" },
-		"no store":          func(c *issuer.Config) { c.Store = nil },
-		"contact":           func(c *issuer.Config) { c.Contact = "ops" },
-		"two contacts":      func(c *issuer.Config) { c.Contact = "a@example.com,b@example.com" },
-		"eab without id":    func(c *issuer.Config) { c.EAB = &issuer.EAB{HMAC: certs.Secret("aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg")} },
-		"eab empty":         func(c *issuer.Config) { c.EAB = &issuer.EAB{KeyID: "k"} },
-		"eab short":         func(c *issuer.Config) { c.EAB = &issuer.EAB{KeyID: "k", HMAC: certs.Secret("hunter2")} },
-		"eab not base64url": func(c *issuer.Config) { c.EAB = &issuer.EAB{KeyID: "k", HMAC: certs.Secret("hunter2/hunter2+hunter2 hunter2")} },
-		"eab algorithm":     func(c *issuer.Config) { c.EAB = &issuer.EAB{KeyID: "k", HMAC: certs.Secret(strings.Repeat("a", 44)), Algorithm: "none"} },
+		"plain http":   func(c *issuer.Config) { c.Directory = "http://ca.example.com/dir" },
+		"password":     func(c *issuer.Config) { c.Directory = "https://a:hunter2@ca.example.com/dir" },
+		"no url":       func(c *issuer.Config) { c.Directory = "\x7f" },
+		"no store":     func(c *issuer.Config) { c.Store = nil },
+		"contact":      func(c *issuer.Config) { c.Contact = "ops" },
+		"two contacts": func(c *issuer.Config) { c.Contact = "a@example.com,b@example.com" },
+		"eab without id": func(c *issuer.Config) {
+			c.EAB = &issuer.EAB{HMAC: certs.Secret("aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg")}
+		},
+		"eab empty": func(c *issuer.Config) { c.EAB = &issuer.EAB{KeyID: "k"} },
+		"eab short": func(c *issuer.Config) { c.EAB = &issuer.EAB{KeyID: "k", HMAC: certs.Secret("hunter2")} },
+		"eab not base64url": func(c *issuer.Config) {
+			c.EAB = &issuer.EAB{KeyID: "k", HMAC: certs.Secret("hunter2/hunter2+hunter2 hunter2")}
+		},
+		"eab algorithm": func(c *issuer.Config) {
+			c.EAB = &issuer.EAB{KeyID: "k", HMAC: certs.Secret(strings.Repeat("a", 44)), Algorithm: "none"}
+		},
 	} {
 		config := w.config
 		change(&config)
