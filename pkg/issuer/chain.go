@@ -67,7 +67,7 @@ func (j *job) alternates(address string, leaf *x509.Certificate) ([][]byte, erro
 		all.Go(func() { chains[n], errs[n] = j.alternate(u, leaf) })
 	}
 	all.Wait()
-	return chains, joinHard(j.ctx, errs)
+	return chains, j.joinHard(errs)
 }
 
 func (j *job) alternate(url string, leaf *x509.Certificate) ([]byte, error) {

@@ -2,7 +2,9 @@ package issuer_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"sync"
 	"testing"
@@ -169,4 +171,10 @@ func (w *world) named(name string, names ...string) certs.Request {
 	req := w.request(names...)
 	req.Spec.Name = name
 	return req
+}
+
+// dnsValue is the TXT record for a key authorization (RFC 8555 section 8.4).
+func dnsValue(keyAuth string) string {
+	sum := sha256.Sum256([]byte(keyAuth))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }

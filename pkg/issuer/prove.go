@@ -55,14 +55,18 @@ func (j *job) authorizeAll(o *order, answers *presented) error {
 		})
 	}
 	all.Wait()
-	return joinHard(j.ctx, errs)
+	return j.joinHard(errs)
 }
 
-// joinHard joins the errors; when some are not about a name, only those, without the ones that merely report the stop.
-func joinHard(ctx context.Context, errs []error) error {
+// joinHard joins what became of several requests. When some errors are not about a name, it gives only those, without the
+// ones that merely report the stop.
+func (c *client) joinHard(errs []error) error {
+	if err := c.i.ended(c.ctx); err != nil && errors.Join(errs...) != nil {
+		return err
+	}
 	var hard []error
 	for _, err := range errs {
-		if err != nil && len(certs.Validations(err)) == 0 && (ctx.Err() != nil || !errors.Is(err, errStopped)) {
+		if err != nil && len(certs.Validations(err)) == 0 && !errors.Is(err, errStopped) {
 			hard = append(hard, err)
 		}
 	}
@@ -248,7 +252,7 @@ func (j *job) failures(o *order) error {
 		})
 	}
 	all.Wait()
-	return joinHard(j.ctx, errs)
+	return j.joinHard(errs)
 }
 
 // outcome is nil unless the authorization failed.
