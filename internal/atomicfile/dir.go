@@ -130,12 +130,10 @@ func (d *Dir) Sync(name string) error {
 
 // Mkdir makes sure that a directory exists, durably; a new one, and only a new one, gets the mode. Its parent must exist.
 func (d *Dir) Mkdir(name string, mode fs.FileMode) error {
-	if err := d.mkdir(name, mode); errors.Is(err, fs.ErrExist) {
-		return nil
-	} else if err != nil {
+	if err := d.mkdir(name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return d.Sync(path.Dir(name))
+	return d.Sync(path.Dir(name)) // also for an old one: who made it may have died before this
 }
 
 func (d *Dir) mkdir(name string, mode fs.FileMode) error {

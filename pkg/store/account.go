@@ -112,7 +112,7 @@ func loadAccount(d *atomicfile.Dir) (*Account, error) {
 // readAccountJSON returns nil for a file that is missing, or that is damaged and was set aside.
 func readAccountJSON(d *atomicfile.Dir) (*accountJSON, error) {
 	f := &accountJSON{}
-	err := readJSON(d, accountFile, maxAccount, f)
+	err := readJSON(d, accountFile, maxAccount, f, &f.Version)
 	var bad *damageError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -32,33 +32,37 @@ func read(d *atomicfile.Dir, name string, limit int64) ([]byte, fs.FileInfo, err
 	return data, info, err
 }
 
-// readJSON decodes a file that has a "version". Errors are as those of read, and a *NewerStateError.
-func readJSON(d *atomicfile.Dir, name string, limit int64, into any) error {
+// readJSON decodes a file whose format version ends up in version, which is part of into. Errors are as those of read, and
+// a *NewerStateError.
+func readJSON(d *atomicfile.Dir, name string, limit int64, into any, version *int) error {
 	text, _, err := read(d, name, limit)
 	if err != nil {
 		return err
 	}
-	decodeErr := json.Unmarshal(text, into)
-	var format struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(text, &format); err != nil {
-		return damaged("%s is no JSON object with a version: %w", name, err)
+	if err := json.Unmarshal(text, into); err != nil {
+		var format struct {
+			Version int `json:"version"`
+		}
+		if json.Unmarshal(text, &format) == nil && format.Version > StateVersion {
+			return &NewerStateError{Path: name, Version: format.Version}
+		}
+		return damaged("%s: %w", name, err)
 	}
 	switch {
-	case format.Version > StateVersion:
-		return &NewerStateError{Path: name, Version: format.Version}
-	case format.Version < 1:
+	case *version > StateVersion:
+		return &NewerStateError{Path: name, Version: *version}
+	case *version < 1:
 		return damaged("%s has no version", name)
-	case decodeErr != nil:
-		return damaged("%s: %w", name, decodeErr)
 	}
 	return nil
 }
 
 // replaceable returns an error unless a file may be written anew: a *NewerStateError, or that of the disk.
 func replaceable(d *atomicfile.Dir, name string, limit int64) error {
-	err := readJSON(d, name, limit, &struct{}{})
+	var f struct {
+		Version int `json:"version"`
+	}
+	err := readJSON(d, name, limit, &f, &f.Version)
 	var bad *damageError
 	if errors.As(err, &bad) {
 		return nil

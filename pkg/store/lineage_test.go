@@ -233,7 +233,7 @@ func TestNotes(t *testing.T) {
 	write(t, in(s, "versions", old, "cert.pem"), "")
 	l := load(t, s)
 	contains(t, l.Notes, "version "+id+": others may have read privkey.pem (mode 0644)")
-	contains(t, l.Notes, "version "+id+": meta.json is no JSON object")
+	contains(t, l.Notes, "version "+id+": meta.json: unexpected end of JSON input")
 	contains(t, l.Notes, "version "+old+": the certificate chain is empty")
 	if l.Current == nil || l.Damage != nil || len(l.Versions) != 1 {
 		t.Errorf("current %v, damage %v, versions %v", l.Current, l.Damage, l.Versions)

@@ -130,7 +130,7 @@ func orderFile(slot string) string { return "order-" + slot + ".json" }
 
 func readOrder(d *atomicfile.Dir, slot string) (*Order, error) {
 	var f orderJSON
-	if err := readJSON(d, orderFile(slot), maxOrder, &f); err != nil {
+	if err := readJSON(d, orderFile(slot), maxOrder, &f, &f.Version); err != nil {
 		return nil, err
 	}
 	if f.URL == "" {

@@ -123,7 +123,7 @@ func (e *entry) loadState(d *atomicfile.Dir) (State, error) {
 // readState returns a *damageError for a file that is no state, and a *NewerStateError for one from the future.
 func readState(d *atomicfile.Dir) (State, error) {
 	var st State
-	if err := readJSON(d, stateFile, maxState, &st); err != nil {
+	if err := readJSON(d, stateFile, maxState, &st, &st.Version); err != nil {
 		return State{}, err
 	}
 	return st, nil

@@ -132,13 +132,14 @@ func (raw *rawVersion) read(v *atomicfile.Dir) error {
 	if raw.plain, err = raw.readUnit(v, plain, m); err != nil {
 		return err
 	}
-	if m.RSA != nil {
+	switch {
+	case m.RSA != nil:
 		raw.twin, err = raw.readUnit(v, twin, m.RSA)
-		return err
-	}
-	raw.twin, err = raw.readUnit(v, twin, &meta{})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	case note != "":
+		raw.twin, err = raw.readUnit(v, twin, &meta{})
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 	}
 	return err
 }
@@ -188,7 +189,7 @@ func (raw *rawVersion) readKey(v *atomicfile.Dir, name string, external bool) ([
 // readMeta reads the meta.json in dir. A damaged one gives an empty meta and a note.
 func readMeta(d *atomicfile.Dir, dir string) (*meta, string, error) {
 	m := &meta{}
-	err := readJSON(d, path.Join(dir, metaFile), maxMeta, m)
+	err := readJSON(d, path.Join(dir, metaFile), maxMeta, m, &m.Version)
 	var bad *damageError
 	if errors.As(err, &bad) {
 		return &meta{}, err.Error(), nil
