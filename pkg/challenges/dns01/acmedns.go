@@ -69,11 +69,11 @@ func newACMEDNS(c *ACMEDNSConfig) *acmeDNS { return &acmeDNS{config: *c, poster:
 func (p *acmeDNS) Present(ctx context.Context, r Record) error {
 	accounts, err := readAccounts(p.config.AccountsFile)
 	if err != nil {
-		return permanent(err)
+		return refused(err)
 	}
 	a, err := accountFor(accounts, r)
 	if err != nil {
-		return permanent(fmt.Errorf("acme-dns accounts %s: %w", p.config.AccountsFile, err))
+		return refused(fmt.Errorf("acme-dns accounts %s: %w", p.config.AccountsFile, err))
 	}
 	header := http.Header{"X-Api-User": {a.Username}, "X-Api-Key": {string([]byte(a.Password))}}
 	return p.poster.post(ctx, strings.TrimSuffix(p.config.Server, "/")+"/update", header,

@@ -42,7 +42,7 @@ func (p poster) post(ctx context.Context, address string, header http.Header, bo
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(text))
 	if err != nil {
-		return permanent(fmt.Errorf("post to %s: %w", redactURL(address), err))
+		return refused(fmt.Errorf("post to %s: %w", redactURL(address), err))
 	}
 	for name, values := range header {
 		req.Header[name] = values
@@ -64,7 +64,7 @@ func (p poster) post(ctx context.Context, address string, header http.Header, bo
 	}
 	err = fmt.Errorf("post to %s: the answer is %s: %s", redactURL(address), resp.Status, printable(string(answer), 300))
 	if resp.StatusCode/100 == 4 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout {
-		return permanent(err)
+		return final(err)
 	}
 	return err
 }

@@ -49,7 +49,7 @@ func (p *httpReq) send(ctx context.Context, verb string, r Record) error {
 	if p.config.PasswordFile != "" {
 		password, err := readSecretFile(p.config.PasswordFile)
 		if err != nil {
-			return permanent(err)
+			return refused(err)
 		}
 		login := p.config.Username + ":" + strings.TrimRight(string([]byte(password)), "\r\n")
 		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(login)))

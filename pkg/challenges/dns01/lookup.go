@@ -119,9 +119,9 @@ func (r resolver) delegated(ctx context.Context, name string) (string, error) {
 		path := strings.Join(chain, " -> ")
 		switch {
 		case slices.Contains(chain[:len(chain)-1], target):
-			return "", permanent(fmt.Errorf("the CNAME delegation is a loop: %s", path))
+			return "", fmt.Errorf("the CNAME delegation is a loop: %s", path)
 		case len(chain) > maxHops+1:
-			return "", permanent(fmt.Errorf("the CNAME delegation has more than %d hops: %s", maxHops, path))
+			return "", fmt.Errorf("the CNAME delegation has more than %d hops: %s", maxHops, path)
 		}
 		name = target
 	}
@@ -133,6 +133,10 @@ func (r resolver) cname(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return aliasIn(m, name)
+}
+
+func aliasIn(m *dns.Msg, name string) (string, error) {
 	for _, rr := range m.Answer {
 		alias, ok := rr.(*dns.CNAME)
 		if !ok || !strings.EqualFold(alias.Hdr.Name, name) {
@@ -140,7 +144,7 @@ func (r resolver) cname(ctx context.Context, name string) (string, error) {
 		}
 		target := strings.ToLower(alias.Target)
 		if !plainName(target) {
-			return "", permanent(fmt.Errorf("%s is an alias of %.300q, which is no host name", name, target))
+			return "", fmt.Errorf("%s is an alias of %.300q, which is no host name", name, target)
 		}
 		return target, nil
 	}

@@ -40,13 +40,24 @@ func recordOf(c challenges.Challenge) Record {
 }
 
 // permanentError marks a provider's error as one that a second attempt does not change.
-type permanentError struct{ error }
+type permanentError struct {
+	error
+	unsure bool // the record may have been set nevertheless
+}
 
 func (e permanentError) Unwrap() error { return e.error }
 
-func permanent(err error) error { return permanentError{err} }
+// refused marks an error before which nothing was changed.
+func refused(err error) error { return permanentError{error: err} }
 
-func isPermanent(err error) bool {
+// final marks an error after which it is not known what was changed.
+func final(err error) error { return permanentError{error: err, unsure: true} }
+
+// permanence reports whether err is permanent, and if so whether nothing was changed.
+func permanence(err error) (permanent, nothing bool) {
 	var p permanentError
-	return errors.As(err, &p)
+	if !errors.As(err, &p) {
+		return false, false
+	}
+	return true, !p.unsure
 }

@@ -108,7 +108,7 @@ func (p *rfc2136) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	if p.keyFile != "" {
 		key, err := readTSIGKey(p.keyFile)
 		if err != nil {
-			return nil, permanent(err)
+			return nil, refused(err)
 		}
 		client.TsigSecret = map[string]string{key.name: string([]byte(key.secret))}
 		m.SetTsig(key.name, key.algorithm, 300, p.now().Unix())
@@ -118,6 +118,9 @@ func (p *rfc2136) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 		if t := in.IsTsig(); t != nil && t.Error != dns.RcodeSuccess {
 			return nil, tsigError(t)
 		}
+		if errors.Is(err, dns.ErrAuth) { // how the library reports the code NOTAUTH of a signed answer
+			return in, nil
+		}
 	}
 	return in, err
 }
@@ -126,9 +129,9 @@ func (p *rfc2136) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 func tsigError(t *dns.TSIG) error {
 	switch t.Error {
 	case dns.RcodeBadKey:
-		return permanent(fmt.Errorf("TSIG: the server does not know the key %q with the algorithm %s (BADKEY)", t.Hdr.Name, t.Algorithm))
+		return refused(fmt.Errorf("TSIG: the server does not know the key %q with the algorithm %s (BADKEY)", t.Hdr.Name, t.Algorithm))
 	case dns.RcodeBadSig:
-		return permanent(fmt.Errorf("TSIG: the server has another secret for the key %q (BADSIG)", t.Hdr.Name))
+		return refused(fmt.Errorf("TSIG: the server has another secret for the key %q (BADSIG)", t.Hdr.Name))
 	case dns.RcodeBadTime:
 		return fmt.Errorf("TSIG: the clocks of this host and of the server differ by more than %d s (BADTIME)", t.Fudge)
 	}
@@ -138,11 +141,11 @@ func tsigError(t *dns.TSIG) error {
 func updateError(code int) error {
 	switch code {
 	case dns.RcodeRefused:
-		return permanent(errors.New("the server refuses the update (REFUSED); does its update policy allow this key to change TXT records of this name?"))
+		return refused(errors.New("the server refuses the update (REFUSED); does its update policy allow this key to change TXT records of this name?"))
 	case dns.RcodeNotAuth:
-		return permanent(errors.New("the server is not authoritative for the zone or does not accept the key (NOTAUTH)"))
+		return refused(errors.New("the server is not authoritative for the zone or does not accept the key (NOTAUTH)"))
 	case dns.RcodeNotZone:
-		return permanent(errors.New("the name is not within the zone (NOTZONE)"))
+		return refused(errors.New("the name is not within the zone (NOTZONE)"))
 	}
 	return fmt.Errorf("the server answers %s", rcode(code))
 }

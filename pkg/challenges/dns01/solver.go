@@ -60,6 +60,10 @@ func (s *Solver) Present(ctx context.Context, c challenges.Challenge) error {
 		return nil
 	}
 	err = fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
+	if _, nothing := permanence(err); nothing {
+		s.forget(r)
+		return errors.Join(err, s.journal.remove(s.name, r))
+	}
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	return errors.Join(err, s.remove(undo, r))
@@ -83,13 +87,18 @@ func (s *Solver) CleanUp(ctx context.Context, c challenges.Challenge) error {
 }
 
 func (s *Solver) set(ctx context.Context, r Record) error {
-	var err error
 	for attempt := 0; ; attempt++ {
-		if err = s.change(ctx, r, s.provider.Present); err == nil || ctx.Err() != nil {
+		err := s.change(ctx, r, s.provider.Present)
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if isPermanent(err) || attempt == len(s.retries) {
-			return fmt.Errorf("set the TXT record at %s: %w", r.FQDN, err)
+		err = fmt.Errorf("set the TXT record at %s: %w", r.FQDN, err)
+		permanent, _ := permanence(err)
+		switch {
+		case permanent && attempt > 0: // an earlier attempt may have worked unnoticed
+			return final(err)
+		case permanent || attempt == len(s.retries):
+			return err
 		}
 		select {
 		case <-time.After(s.retries[attempt]):

@@ -97,16 +97,16 @@ func (w *worker) rest() {
 func (w *worker) start() error {
 	env, err := credentialEnv(w.envFile)
 	if err != nil {
-		return permanent(err)
+		return refused(err)
 	}
 	c, err := startChild(w.path, env)
 	if err != nil {
-		return permanent(fmt.Errorf("%w; is acmed-dns installed?", err))
+		return refused(fmt.Errorf("%w; is acmed-dns installed?", err))
 	}
 	hello := &Hello{Protocol: ProtocolVersion, Provider: w.provider, Resolvers: w.resolvers}
 	answer, err := c.request(Request{Op: OpHello, Hello: hello}, w.timeout)
 	if err == nil && answer.Protocol != ProtocolVersion {
-		err = permanent(fmt.Errorf("%s %s speaks protocol %d, want %d; install the acmed-dns of this release",
+		err = refused(fmt.Errorf("%s %s speaks protocol %d, want %d; install the acmed-dns of this release",
 			w.path, printable(answer.Version, 50), answer.Protocol, ProtocolVersion))
 	}
 	if err != nil {
@@ -196,7 +196,7 @@ func (c *child) request(req Request, timeout time.Duration) (Response, error) {
 		}
 		return Response{}, c.fail(errors.New("it ended without an answer"))
 	case <-timer.C:
-		return Response{}, c.fail(permanent(fmt.Errorf("it did not answer within %s and was killed", timeout)))
+		return Response{}, c.fail(final(fmt.Errorf("it did not answer within %s and was killed", timeout)))
 	}
 }
 
@@ -218,7 +218,7 @@ func (c *child) fail(err error) error {
 	c.proc.kill()
 	<-c.proc.done
 	if what := c.flood.Load(); what != nil {
-		err = permanent(errors.New(*what))
+		err = final(errors.New(*what))
 	} else if ended && c.proc.err != nil {
 		err = fmt.Errorf("%w (%w)", err, c.proc.err)
 	}

@@ -1,0 +1,17 @@
+package dns01
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain also is the other programs that the tests need: a process that gets killed, and a worker.
+func TestMain(m *testing.M) {
+	switch {
+	case os.Getenv("TEST_HELPER") == "killed":
+		killedHelper()
+	}
+	goleak.VerifyTestMain(m)
+}
