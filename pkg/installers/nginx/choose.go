@@ -119,3 +119,9 @@ func mayMatch(n, name string) bool {
 	re, err := regexp.Compile("(?i)" + expr)
 	return err != nil || re.MatchString(name)
 }
+
+// parent is a name without its first label.
+func parent(name string) string {
+	_, rest, _ := strings.Cut(name, ".")
+	return rest
+}

@@ -8,14 +8,15 @@ import (
 // server is one server block of the http block.
 type server struct {
 	d       *directive
-	http    *http
+	index   int // its place in nginx's order, which edits do not change
+	http    *httpBlock
 	body    []*directive // its directives, with includes replaced by what they include
 	listens []listen
 	names   []string // lower case, as written: "a.b", "*.b", ".b", "a.*", "~regex", ""
 }
 
-// http is what the http block says about every server block.
-type http struct {
+// httpBlock is what the http block says about every server block.
+type httpBlock struct {
 	body []*directive // its own directives except server blocks, includes replaced
 }
 
@@ -39,8 +40,8 @@ type model struct {
 
 type users map[*server]bool
 
-// build reads the http, stream and mail blocks of a tree.
-func build(t *tree) (*model, error) {
+// buildModel reads the http, stream and mail blocks of a tree.
+func buildModel(t *tree) (*model, error) {
 	m := &model{groups: map[string]*group{}, users: map[*source]users{}}
 	err := t.walk(t.main.root, func(d *directive) error {
 		switch {
@@ -69,7 +70,7 @@ func (m *model) addForeign(t *tree, block *directive) error {
 }
 
 func (m *model) addHTTP(t *tree, block *directive) error {
-	h := &http{}
+	h := &httpBlock{}
 	return t.walk(block.children, func(d *directive) error {
 		if !d.isBlock("server") {
 			h.body = append(h.body, d)
@@ -112,6 +113,7 @@ func (m *model) addServer(s *server) {
 	if len(s.names) == 0 {
 		s.names = []string{""}
 	}
+	s.index = len(m.servers)
 	m.servers = append(m.servers, s)
 	for _, d := range s.body {
 		if m.users[d.src] == nil {

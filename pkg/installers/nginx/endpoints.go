@@ -1,0 +1,89 @@
+package nginx
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+// endpoints are where the bundle must be served: each name at each TLS socket of its block, or at the addresses that the
+// operator gave.
+func (p *planner) endpoints(m *model) ([]installers.Endpoint, error) {
+	if len(p.cfg.Verify) > 0 {
+		return p.givenEndpoints()
+	}
+	var list []installers.Endpoint
+	for _, k := range p.picks {
+		s := m.servers[k.s.index]
+		groups := m.tlsGroups(s)
+		for _, g := range groups {
+			addr := dial(g.address)
+			if addr == "" {
+				continue
+			}
+			if g.has("proxy_protocol") {
+				return nil, s.d.errorf("only a proxy can connect to %s (PROXY protocol): set \"verify\" to the address that clients use", g.address)
+			}
+			if other := m.groups[addr]; other != nil && addr != g.address && !slices.Contains(other.servers, s) {
+				return nil, s.d.errorf("connections to %s go to another server block: set \"verify\" to the address that clients use", addr)
+			}
+			list = append(list, namesAt(g, s, addr, p.names)...)
+		}
+		if len(groups) > 0 && len(list) == 0 {
+			return nil, s.d.errorf("there is no address to prove the certificate at: set \"verify\" to the address that clients use")
+		}
+	}
+	return list, nil
+}
+
+// namesAt are the names for which s is chosen at a socket.
+func namesAt(g *group, s *server, addr string, names []certs.Identifier) []installers.Endpoint {
+	var list []installers.Endpoint
+	for _, id := range names {
+		if chosen, how := g.answer(id); chosen == s && (how == byName || g.meantFor(id)) {
+			list = append(list, installers.Endpoint{Addr: addr, ServerName: serverName(id)})
+		}
+	}
+	return list
+}
+
+// serverName is what a client asks for that wants the identifier: nothing for an IP address, some host for a wildcard.
+func serverName(id certs.Identifier) string {
+	switch {
+	case id.Type == certs.IP:
+		return ""
+	case id.IsWildcard():
+		return "acmed-probe." + id.Base()
+	}
+	return id.Value
+}
+
+func (p *planner) givenEndpoints() ([]installers.Endpoint, error) {
+	var list []installers.Endpoint
+	for _, text := range p.cfg.Verify {
+		e, err := installers.ParseEndpoint(text)
+		if err != nil {
+			return nil, err
+		}
+		if e.ServerName != "" || !isIP(e.Addr) {
+			list = append(list, e)
+			continue
+		}
+		for _, id := range p.names {
+			list = append(list, installers.Endpoint{Addr: e.Addr, ServerName: serverName(id)})
+		}
+	}
+	return list, nil
+}
+
+func isIP(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = netip.ParseAddr(host)
+	return err == nil
+}

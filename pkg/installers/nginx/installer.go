@@ -1,0 +1,234 @@
+package nginx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+// Installer makes one nginx serve one certificate. It is safe for concurrent use.
+type Installer struct {
+	cfg    Config
+	target installers.Target
+	names  []certs.Identifier
+	server *installers.Server
+}
+
+var (
+	_ installers.Installer   = (*Installer)(nil)
+	_ installers.Uninstaller = (*Installer)(nil)
+	_ installers.Previewer   = (*Installer)(nil)
+)
+
+// New makes an installer. It touches neither network nor disk. Targets of the same nginx (see [Config.ServerKey]) must
+// share the target's Server, so that their edits do not meet; without one the installer makes its own.
+func New(cfg Config, t installers.Target) (*Installer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Installer{cfg: cfg.withDefaults(), target: t, names: t.Names, server: t.Server}
+	if len(cfg.Names) > 0 {
+		n.names = nil
+	}
+	for _, text := range cfg.Names {
+		id, _, err := certs.ParseIdentifier(text)
+		if err != nil {
+			return nil, fmt.Errorf("names: %w", err)
+		}
+		if !covered(id, t.Names) {
+			return nil, fmt.Errorf("names: %q is not in the certificate %q", id.Value, t.Certificate)
+		}
+		n.names = append(n.names, id)
+	}
+	if len(n.names) == 0 {
+		return nil, fmt.Errorf("the certificate %q has no names", t.Certificate)
+	}
+	if n.server == nil {
+		n.server = NewServer(cfg)
+	}
+	return n, nil
+}
+
+// covered reports whether a certificate for the names is valid for id (RFC 6125 section 6.4.3: a wildcard stands for one
+// label).
+func covered(id certs.Identifier, names []certs.Identifier) bool {
+	return slices.ContainsFunc(names, func(n certs.Identifier) bool {
+		return n == id || n.IsWildcard() && !id.IsWildcard() && id.Type == certs.DNS && parent(id.Value) == n.Base()
+	})
+}
+
+// attempts is how often a plan is made again because somebody edited a file between reading and writing it. An operator
+// at work saves every few seconds, not every few milliseconds.
+const attempts = 3
+
+// Install points nginx at the lineage where it does not point there yet, then tests, reloads and proves it by a
+// handshake for every name. After a renewal there is nothing to edit.
+//
+// A configuration that nginx refuses before anything was touched is an [*installers.BrokenServerError], a stopped nginx an
+// [*installers.NotRunningError], and what cannot be edited safely a [*SyntaxError] with file and line. When the probe
+// fails the error ends in what nginx has logged since.
+func (n *Installer) Install(ctx context.Context, b *certs.Bundle) error {
+	if err := n.checkLive(b); err != nil {
+		return err
+	}
+	var err error
+	for range attempts {
+		err = n.install(ctx, b)
+		if conflict := (*installers.ConflictError)(nil); !errors.As(err, &conflict) || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (n *Installer) install(ctx context.Context, b *certs.Bundle) error {
+	unlock, err := n.server.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := installers.Recover(ctx, n.target.Journal, n.server.Reload); err != nil {
+		return err
+	}
+	plan, log, err := n.plan(ctx, b)
+	if err != nil {
+		return n.explain(ctx, err)
+	}
+	if len(plan.files) == 0 {
+		unlock()
+	}
+	change := installers.Change{
+		Journal: n.target.Journal,
+		Files:   plan.files,
+		Always:  true,
+		Test:    n.server.Test,
+		Reload: func(ctx context.Context) error {
+			log.mark()
+			return n.server.Reload(ctx)
+		},
+		Probe: func(ctx context.Context) error {
+			return log.explain(n.probe(ctx, plan.endpoints, b))
+		},
+	}
+	_, err = change.Apply(ctx)
+	return err
+}
+
+// handover is how long the workers of before and after a reload answer side by side: nginx starts the new ones, waits
+// 100 ms and then tells the old ones to stop.
+const handover = 150 * time.Millisecond
+
+// probe waits until every endpoint serves b, then until only the new workers answer, and looks again.
+func (n *Installer) probe(ctx context.Context, endpoints []installers.Endpoint, b *certs.Bundle) error {
+	if err := installers.VerifyEndpoints(ctx, endpoints, b, n.cfg.VerifyTimeout); err != nil {
+		return err
+	}
+	timer := time.NewTimer(handover)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return installers.VerifyEndpoints(ctx, endpoints, b, n.cfg.VerifyTimeout)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// plan reads the configuration and decides what changes.
+func (n *Installer) plan(ctx context.Context, b *certs.Bundle) (*plan, *errorLog, error) {
+	info, err := n.cfg.inspect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := n.planner(info, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	made, err := p.make()
+	if err != nil {
+		return nil, nil, err
+	}
+	return made, newErrorLog(p.tree, info), nil
+}
+
+func (n *Installer) planner(info build, b *certs.Bundle) (*planner, error) {
+	t, err := load(info.config, nil)
+	if err != nil {
+		return nil, err
+	}
+	m, err := buildModel(t)
+	if err != nil {
+		return nil, err
+	}
+	return &planner{cfg: n.cfg, target: n.target, names: n.names, bundle: b, tree: t, m: m, http2: info.http2}, nil
+}
+
+// explain turns the failure to plan into that of nginx itself where it cannot read the configuration either.
+func (n *Installer) explain(ctx context.Context, err error) error {
+	if broken := n.server.Test(ctx); broken != nil && ctx.Err() == nil {
+		return &installers.BrokenServerError{Err: broken}
+	}
+	return err
+}
+
+// checkLive makes sure that nginx will read the bundle that is being installed, and a key that belongs to it.
+func (n *Installer) checkLive(b *certs.Bundle) error {
+	bundles := []*certs.Bundle{b, b.RSA}
+	for i, p := range (&planner{target: n.target, bundle: b}).pairs() {
+		chain, err := readRegular(p.cert)
+		if err != nil {
+			return fmt.Errorf("the active certificate: %w", err)
+		}
+		key, err := readRegular(p.key)
+		if err != nil {
+			return fmt.Errorf("the active key: %w", err)
+		}
+		live, err := certs.NewBundle(chain, key)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.cert, err)
+		}
+		if !live.Leaf.Equal(bundles[i].Leaf) {
+			return fmt.Errorf("%s is not the certificate that is being installed: activate it first", p.cert)
+		}
+	}
+	return nil
+}
+
+// Verify connects once to every endpoint and returns nil when all serve b.
+func (n *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
+	info, err := n.cfg.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := n.planner(info, b)
+	if err != nil {
+		return err
+	}
+	finder := picker{m: p.m, port: n.cfg.Listen}
+	if p.picks, err = finder.pickAll(n.names); err != nil {
+		return err
+	}
+	for _, k := range p.picks {
+		if !k.tls {
+			return k.s.d.errorf("this server block does not answer for %q with TLS on port %d", k.names[0], n.cfg.Listen)
+		}
+	}
+	endpoints, err := p.endpoints(p.m)
+	if err != nil {
+		return err
+	}
+	return installers.VerifyEndpoints(ctx, endpoints, b, 0)
+}
+
+// Preview shows what Install would change.
+func (n *Installer) Preview(ctx context.Context, b *certs.Bundle) (string, error) {
+	plan, _, err := n.plan(ctx, b)
+	if err != nil {
+		return "", n.explain(ctx, err)
+	}
+	return (&installers.Change{Journal: n.target.Journal, Files: plan.files}).Diff()
+}

@@ -1,0 +1,101 @@
+package nginx
+
+import "slices"
+
+// hunk is one difference between two lists of lines: old[a:b] became new[c:d].
+type hunk struct{ a, b, c, d int }
+
+// maxDistance bounds the work of a comparison. Files that differ in more lines are no longer the same file edited.
+const maxDistance = 2000
+
+// compareLines finds a shortest list of differences (Myers, "An O(ND) Difference Algorithm and Its Variations", 1986).
+// ok is false when there are too many.
+func compareLines(old, new []string) (hunks []hunk, ok bool) {
+	head := 0
+	for head < len(old) && head < len(new) && old[head] == new[head] {
+		head++
+	}
+	tail := 0
+	for tail < len(old)-head && tail < len(new)-head && old[len(old)-1-tail] == new[len(new)-1-tail] {
+		tail++
+	}
+	steps, ok := shortest(old[head:len(old)-tail], new[head:len(new)-tail])
+	if !ok {
+		return nil, false
+	}
+	for _, s := range steps {
+		h := hunk{s.x + head, s.x + head, s.y + head, s.y + head}
+		if s.insert {
+			h.d++
+		} else {
+			h.b++
+		}
+		if n := len(hunks); n > 0 && hunks[n-1].b == h.a && hunks[n-1].d == h.c {
+			hunks[n-1].b, hunks[n-1].d = h.b, h.d
+			continue
+		}
+		hunks = append(hunks, h)
+	}
+	return hunks, true
+}
+
+// step is one line deleted at old[x], or inserted as new[y].
+type step struct {
+	x, y   int
+	insert bool
+}
+
+// shortest finds a shortest edit script: reach[k] is how far along the old lines one gets on diagonal k = x - y.
+func shortest(old, new []string) ([]step, bool) {
+	limit := min(len(old)+len(new), maxDistance)
+	reach := make([]int, 2*limit+3)
+	at := func(k int) *int { return &reach[k+limit+1] }
+	var history [][]int
+	for d := 0; d <= limit; d++ {
+		history = append(history, slices.Clone(reach[limit+1-d:limit+2+d]))
+		for k := -d; k <= d; k += 2 {
+			x := *at(k - 1) + 1
+			if insertsAt(k, d, *at(k - 1), *at(k + 1)) {
+				x = *at(k + 1)
+			}
+			y := x - k
+			for x < len(old) && y < len(new) && old[x] == new[y] {
+				x, y = x+1, y+1
+			}
+			*at(k) = x
+			if x >= len(old) && y >= len(new) {
+				return trace(history, len(old), len(new)), true
+			}
+		}
+	}
+	return nil, false
+}
+
+// insertsAt reports whether diagonal k is reached after d steps by an insertion from the diagonal above it.
+func insertsAt(k, d, below, above int) bool { return k == -d || k != d && below < above }
+
+// trace walks the history of [shortest] back from the end.
+func trace(history [][]int, x, y int) []step {
+	var steps []step
+	for d := len(history) - 1; d > 0; d-- {
+		before := history[d]
+		at := func(k int) int { return before[k+d] }
+		k := x - y
+		below, above := 0, 0
+		if k > -d {
+			below = at(k - 1)
+		}
+		if k < d {
+			above = at(k + 1)
+		}
+		if insertsAt(k, d, below, above) {
+			x, y = above, above-k-1
+			steps = append(steps, step{x, y, true})
+		} else {
+			x, y = below, below-k+1
+			steps = append(steps, step{x, y, false})
+		}
+	}
+	slices.Reverse(steps)
+	return steps
+}

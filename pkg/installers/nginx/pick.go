@@ -1,0 +1,184 @@
+package nginx
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// pick is a server block that answers for names of the certificate.
+type pick struct {
+	s         *server
+	names     []string
+	tls       bool // it answers with TLS at the port already
+	isDefault bool // it answers at least for one of them because it is the default server
+}
+
+// picker finds the server blocks for the names of one certificate.
+type picker struct {
+	m    *model
+	port int // where TLS is served
+}
+
+// pickAll finds a block for every name and refuses the lot when one has none.
+func (p *picker) pickAll(names []certs.Identifier) ([]*pick, error) {
+	var picks []*pick
+	var errs []error
+	for _, id := range names {
+		found, err := p.pickOne(id)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, f := range found {
+			i := slices.IndexFunc(picks, func(k *pick) bool { return k.s == f.s })
+			if i < 0 {
+				picks = append(picks, f)
+				continue
+			}
+			picks[i].names = append(picks[i].names, f.names...)
+			picks[i].isDefault = picks[i].isDefault || f.isDefault
+		}
+	}
+	return picks, errors.Join(errs...)
+}
+
+// pickOne prefers a block that answers for the name with TLS, then one that answers without, then the default servers.
+func (p *picker) pickOne(id certs.Identifier) ([]*pick, error) {
+	looks := []look{
+		p.look(id, true, func(port int) bool { return port == p.port }),
+		p.look(id, false, func(port int) bool { return port == 80 }),
+		p.look(id, false, func(port int) bool { return port != 80 && port != p.port }),
+	}
+	for _, l := range looks {
+		if len(l.named) > 0 {
+			return p.picks(id, l.named, l.tls, false)
+		}
+		if l.regex != nil {
+			return nil, l.regex.d.errorf("a regular expression in this server block may match %q, which only nginx can tell: "+
+				"write the name itself into server_name", id.Value)
+		}
+	}
+	for _, l := range looks {
+		if len(l.defaults) > 0 {
+			return p.picks(id, l.defaults, l.tls, true)
+		}
+	}
+	if id.IsWildcard() {
+		return nil, fmt.Errorf("no nginx server block has the name %q: list the names that nginx serves under \"names\"", id.Value)
+	}
+	return nil, fmt.Errorf("no nginx server block has the name %q: add it to a server_name, or list the names that nginx serves under \"names\"",
+		id.Value)
+}
+
+// look is which blocks answer for one name at the sockets of one kind.
+type look struct {
+	tls      bool
+	named    []*server
+	defaults []*server
+	regex    *server
+}
+
+func (p *picker) look(id certs.Identifier, tls bool, wanted func(port int) bool) look {
+	l := look{tls: tls}
+	for _, address := range p.m.order {
+		g := p.m.groups[address]
+		if g.port == 0 || !wanted(g.port) {
+			continue
+		}
+		s, how := g.answer(id)
+		if s == nil || g.tls(s) != tls {
+			continue
+		}
+		switch {
+		case how == byName:
+			l.named = appendNew(l.named, s)
+		case how == byRegex:
+			l.regex = s
+		case g.meantFor(id):
+			l.defaults = appendNew(l.defaults, s)
+		}
+	}
+	return l
+}
+
+// meantFor reports whether the operator meant the default server of the socket to answer for an identifier that it does
+// not name: it was made the default or is the only one, and it names no host of its own. For an IP address there is no
+// other way to answer, so there the names do not count.
+func (g *group) meantFor(id certs.Identifier) bool {
+	s, chosen := g.defaultServer()
+	return chosen && (id.Type == certs.IP || !slices.ContainsFunc(s.names, func(n string) bool { return strings.Contains(n, ".") }))
+}
+
+// answer chooses a block for an identifier. A client that connects to an IP address sends no name (RFC 6066 section 3),
+// so TLS is answered by the default server of a socket with that address; nil when the socket has another one.
+func (g *group) answer(id certs.Identifier) (*server, match) {
+	if id.Type != certs.IP {
+		return g.choose(id.Value)
+	}
+	host, _, err := net.SplitHostPort(g.address)
+	any4, any6 := host == "0.0.0.0", host == "::"
+	is6 := strings.Contains(id.Value, ":")
+	if err != nil || host != id.Value && (is6 || !any4) && (!is6 || !any6) {
+		return nil, byDefault
+	}
+	return g.fallback(), byDefault
+}
+
+func (p *picker) picks(id certs.Identifier, servers []*server, tls, isDefault bool) ([]*pick, error) {
+	if !tls && !samePort(servers) {
+		return nil, servers[0].d.errorf("this server block and %s:%d answer for %q on different ports: give the one that is meant \"listen %d ssl\"",
+			servers[1].d.src.path, servers[1].d.line(), id.Value, p.port)
+	}
+	list := make([]*pick, len(servers))
+	for i, s := range servers {
+		list[i] = &pick{s: s, names: []string{id.Value}, tls: tls, isDefault: isDefault}
+	}
+	return list, nil
+}
+
+// samePort reports whether the plain listens that would get a TLS twin have one port in common.
+func samePort(servers []*server) bool {
+	if len(servers) == 1 {
+		return true
+	}
+	port := 0
+	for _, s := range servers {
+		for _, l := range s.plainListens() {
+			if port != 0 && l.port != port {
+				return false
+			}
+			port = l.port
+		}
+	}
+	return true
+}
+
+// plainListens are the listen directives that get a TLS twin: those on port 80, or else all that speak no TLS.
+func (s *server) plainListens() []listen {
+	var on80, others []listen
+	for _, l := range s.listens {
+		switch {
+		case l.isUnix() || l.has("ssl") || l.has("quic") || s.sslOn():
+		case l.hasPort(80):
+			on80 = append(on80, l)
+		default:
+			others = append(others, l)
+		}
+	}
+	if len(on80) > 0 {
+		return on80
+	}
+	return others
+}
+
+func appendNew(list []*server, s *server) []*server {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}

@@ -1,0 +1,269 @@
+package nginx
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+// pair is one certificate file and its key file as nginx is told about them.
+type pair struct{ cert, key string }
+
+// planner decides which bytes of a configuration change so that it serves one bundle. It reads files and writes none.
+type planner struct {
+	cfg    Config
+	target installers.Target
+	names  []certs.Identifier
+	bundle *certs.Bundle
+	tree   *tree
+	m      *model
+	http2  http2Form
+	picks  []*pick
+	edits  map[string][]edit  // by real path
+	srcs   map[string]*source // by real path
+}
+
+// plan is what an installation will do.
+type plan struct {
+	files     []installers.File
+	endpoints []installers.Endpoint // where the bundle is served afterwards
+}
+
+// marker is the comment behind every line that acmed adds, so that it is known again whatever else changes.
+func (p *planner) marker() string { return "acmed: " + p.target.Certificate }
+
+// isManaged reports whether acmed added the directive for this certificate.
+func (p *planner) isManaged(d *directive) bool {
+	words, _ := comment(d.src.text, d.end)
+	return words == p.marker()
+}
+
+// native are the directives of a list that acmed did not add.
+func (p *planner) native(ds []*directive) []*directive {
+	return slices.DeleteFunc(slices.Clone(ds), func(d *directive) bool {
+		return p.isManaged(d) || d.src.path == p.settingsPath()
+	})
+}
+
+// make plans the edits, then looks at the configuration as it will be and refuses what would come out differently.
+func (p *planner) make() (*plan, error) {
+	var err error
+	finder := picker{m: p.m, port: p.cfg.Listen}
+	if p.picks, err = finder.pickAll(p.names); err != nil {
+		return nil, err
+	}
+	p.edits, p.srcs = map[string][]edit{}, map[string]*source{}
+	lines := map[*server][]string{}
+	var errs []error
+	for _, k := range p.picks {
+		list, err := p.secure(k)
+		lines[k.s] = list
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if p.cfg.Redirect {
+		p.addRedirects(lines)
+	}
+	for _, s := range p.m.servers {
+		p.reconcile(s, lines[s])
+	}
+	return p.finish()
+}
+
+// secure returns the lines that make a server block serve the bundle, and plans the edits of lines it has.
+func (p *planner) secure(k *pick) ([]string, error) {
+	if err := p.refuse(k); err != nil {
+		return nil, err
+	}
+	listens, err := p.listenLines(k)
+	if err != nil {
+		return nil, err
+	}
+	pairs, err := p.pairLines(k)
+	if err != nil {
+		return nil, err
+	}
+	header, err := p.headerLines(k.s)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(listens, pairs, p.settingsLines(), p.http2Lines(k), header), nil
+}
+
+// refuse names what acmed cannot take over.
+func (p *planner) refuse(k *pick) error {
+	for _, d := range k.s.body {
+		switch {
+		case strings.HasPrefix(d.name(), "ssl_certificate_by_lua"):
+			return d.errorf("Lua chooses the certificates of this server block")
+		case d.is("ssl_reject_handshake") && d.words[1].value == "on":
+			return d.errorf("this server block refuses every handshake, and is the one that answers for %s", strings.Join(k.names, ", "))
+		}
+	}
+	if k.tls {
+		return nil
+	}
+	if d := p.loop(k.s); d != nil {
+		return d.errorf("this server block only redirects to HTTPS, and there is none that answers there: write one with \"listen %d ssl\"", p.cfg.Listen)
+	}
+	return nil
+}
+
+// edit plans one replacement in a file. A file that is reached by two names is edited once.
+func (p *planner) edit(src *source, e edit) {
+	if !slices.Contains(p.edits[src.real], e) {
+		p.edits[src.real] = append(p.edits[src.real], e)
+		p.srcs[src.real] = src
+	}
+}
+
+// reconcile makes acmed's lines in a server block be the given ones. When they are already, nothing changes.
+func (p *planner) reconcile(s *server, want []string) {
+	src := s.d.src
+	var have []string
+	var managed []*directive
+	for _, d := range s.d.children {
+		if p.isManaged(d) {
+			managed = append(managed, d)
+			have = append(have, string(src.text[d.start:d.end]))
+		}
+	}
+	if slices.Equal(have, want) {
+		return
+	}
+	if len(want) > 0 {
+		lines := make([]string, len(want))
+		for i, line := range want {
+			lines[i] = line + " # " + p.marker()
+		}
+		pos, indent := p.anchor(s)
+		p.edit(src, insertAfter(src.text, pos, indent, lines))
+	}
+	for _, d := range managed {
+		p.edit(src, removeDirective(d))
+	}
+}
+
+// anchor is where acmed's lines go, and how far they are indented: behind the last listen or server_name that stands
+// before anything that could end a request early, or else at the beginning of the block.
+func (p *planner) anchor(s *server) (pos int, indent string) {
+	pos = s.d.open
+	at := s.d
+	for _, d := range p.native(s.d.children) {
+		if slices.Contains([]string{"if", "return", "rewrite", "set", "break"}, d.name()) {
+			break
+		}
+		if d.is("listen") || d.is("server_name") {
+			pos, at = d.end, d
+		}
+	}
+	text := s.d.src.text
+	if indent, first := indentAt(text, at.start); first && at != s.d {
+		return pos, indent
+	}
+	for _, d := range s.d.children {
+		if indent, first := indentAt(text, d.start); first {
+			return pos, indent
+		}
+	}
+	indent, _ = indentAt(text, s.d.start)
+	return pos, indent + "    "
+}
+
+// finish turns the edits into files, after a look at what they make of the configuration.
+func (p *planner) finish() (*plan, error) {
+	pl := &plan{}
+	overlay := map[string][]byte{}
+	for real, edits := range p.edits {
+		src := p.srcs[real]
+		content, err := apply(src.text, edits)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", src.path, err)
+		}
+		overlay[real] = content
+		pl.files = append(pl.files, installers.File{
+			Path: filepath.Clean(src.path), Content: content, Was: installers.Hash(src.text), Follow: true,
+		})
+	}
+	slices.SortFunc(pl.files, func(a, b installers.File) int { return strings.Compare(a.Path, b.Path) })
+	if settings := p.settingsFile(); settings != nil {
+		overlay[settings.Path] = settings.Content
+		pl.files = append(pl.files, *settings)
+	}
+	after := p.m
+	var err error
+	if len(overlay) > 0 {
+		if after, err = p.reread(overlay); err != nil {
+			return nil, err
+		}
+		if err := p.checkAfter(after); err != nil {
+			return nil, err
+		}
+	}
+	pl.endpoints, err = p.endpoints(after)
+	return pl, err
+}
+
+func (p *planner) reread(overlay map[string][]byte) (*model, error) {
+	t, err := load(p.tree.main.path, overlay)
+	if err != nil {
+		return nil, fmt.Errorf("the edited configuration cannot be read: %w", err)
+	}
+	m, err := buildModel(t)
+	if err != nil {
+		return nil, fmt.Errorf("the edited configuration cannot be read: %w", err)
+	}
+	if len(m.servers) != len(p.m.servers) {
+		return nil, fmt.Errorf("the edited configuration has %d server blocks instead of %d", len(m.servers), len(p.m.servers))
+	}
+	return m, nil
+}
+
+// checkAfter looks at the edited configuration: every name is answered by the blocks that were edited for it, and no
+// other name is answered by another block than before.
+func (p *planner) checkAfter(after *model) error {
+	var errs []error
+	for _, id := range p.names {
+		errs = append(errs, p.checkName(after, id))
+	}
+	for address, g := range p.m.groups {
+		now := after.groups[address]
+		if now == nil || len(now.servers) == len(g.servers) {
+			continue
+		}
+		for name, s := range g.exact {
+			if got, _ := now.choose(name); got.index != s.index {
+				errs = append(errs, got.d.errorf("with TLS on port %d this server block would take %q at %s away from %s:%d",
+					p.cfg.Listen, name, address, s.d.src.path, s.d.line()))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *planner) checkName(after *model, id certs.Identifier) error {
+	found := false
+	for _, address := range after.order {
+		g := after.groups[address]
+		s, how := g.answer(id)
+		if g.port != p.cfg.Listen || s == nil || !g.tls(s) {
+			continue
+		}
+		ours := slices.ContainsFunc(p.picks, func(k *pick) bool { return s.index == k.s.index })
+		if how == byName && !ours {
+			return s.d.errorf("this server block would answer for %q at %s instead of the one that was edited", id.Value, address)
+		}
+		found = found || ours
+	}
+	if !found {
+		return fmt.Errorf("no edited server block would answer for %q on port %d: give it a server_name of its own", id.Value, p.cfg.Listen)
+	}
+	return nil
+}
