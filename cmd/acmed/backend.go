@@ -4,11 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/acmed/acmed/internal/control"
 	"github.com/acmed/acmed/internal/daemon"
 	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/store"
 )
+
+// lockPatience is how long a command waits for a state directory that another acmed holds without answering: a daemon
+// that is just starting, or another command that is about to end.
+const lockPatience = 5 * time.Second
 
 // backend returns the running daemon, or the same engine in this process when none runs. The function that comes with it
 // ends the connection or stops the engine.
@@ -17,19 +23,55 @@ func (a *app) backend(ctx context.Context) (control.Backend, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	client, err := control.Dial(ctx, c.Socket)
-	if err == nil {
-		return client, func() {}, nil
+	for end := time.Now().Add(lockPatience); ; {
+		client, err := control.Dial(ctx, c.Socket)
+		if err == nil {
+			return client, func() {}, nil
+		}
+		if !errors.Is(err, control.ErrNoDaemon) {
+			return nil, nil, err
+		}
+		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Quiet: true})
+		if err == nil {
+			a.warn(warnings)
+			return d, d.Close, nil
+		}
+		if !waitForLock(ctx, err, end) {
+			return nil, nil, err
+		}
 	}
-	if !errors.Is(err, control.ErrNoDaemon) {
-		return nil, nil, err
+}
+
+// open locks the state directory for a daemon, unless another one answers.
+func (a *app) open(ctx context.Context) (*daemon.Daemon, error) {
+	for end := time.Now().Add(lockPatience); ; {
+		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err})
+		if err == nil {
+			return d, nil
+		}
+		if c, _, loadErr := config.Load(a.config); loadErr == nil {
+			if _, dialErr := control.Dial(ctx, c.Socket); dialErr == nil {
+				return nil, err
+			}
+		}
+		if !waitForLock(ctx, err, end) {
+			return nil, err
+		}
 	}
-	a.warn(warnings)
-	d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Quiet: true})
-	if err != nil {
-		return nil, nil, err
+}
+
+// waitForLock waits a moment after an error that says the state directory is locked, and reports whether to try again.
+func waitForLock(ctx context.Context, err error, end time.Time) bool {
+	var locked *store.LockedError
+	if !errors.As(err, &locked) || time.Now().After(end) {
+		return false
 	}
-	return d, d.Close, nil
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(50 * time.Millisecond):
+		return true
+	}
 }
 
 func (a *app) warn(warnings []config.Warning) {

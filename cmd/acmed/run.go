@@ -21,7 +21,7 @@ seconds to end.
 With --once, look at every certificate one time, do what is due, and end.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err})
+			d, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}

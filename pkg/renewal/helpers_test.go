@@ -103,6 +103,7 @@ func (ca *fakeCA) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle,
 	if err != nil {
 		return nil, err
 	}
+	req.Tell(certs.Step{Phase: certs.PhaseOrder})
 	req.Tell(certs.Step{Phase: certs.PhaseFinalize})
 	return bundleOf(ca.t, time.Now(), ca.life, req.Spec.Names()...), nil
 }

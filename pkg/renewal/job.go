@@ -154,7 +154,6 @@ func (j *job) order(ctx context.Context, lineage *store.Lineage) (*certs.Bundle,
 			errs = append(errs, fmt.Errorf("issuer %q is not configured", name))
 			continue
 		}
-		j.tell(certs.Step{Phase: certs.PhaseOrder, Detail: name})
 		bundle, err := issuer.Obtain(ctx, certs.Request{
 			Spec: j.want, Replaces: lineage.Current, Solved: lineage.State.Solved, Progress: j.tell,
 		})

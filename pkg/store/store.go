@@ -122,8 +122,7 @@ func checkDir(dir string) error {
 	}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
 		return fmt.Errorf("%w: state directory %s belongs to user %s, but acmed runs as user %s; run acmed as its owner, or: chown -R %[4]s %[2]s",
-			fs.ErrPermission,
-			dir, userName(int(sys.Uid)), userName(os.Geteuid()))
+			fs.ErrPermission, dir, userName(int(sys.Uid)), userName(os.Geteuid()))
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
 		return fmt.Errorf("state directory %s can be written by others (mode %#o), who could plant keys there; repair it with: chmod 0750 %s",
