@@ -1,0 +1,199 @@
+package config
+
+import (
+	"crypto/x509"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers/file"
+	"github.com/acmed/acmed/pkg/installers/nginx"
+)
+
+// Config is acmed.yaml with everything that it includes. Durations are whole numbers with a unit (90s, 72h, 30d, 1d12h),
+// paths are absolute, and where a list of words is written below, key_type and include also take a single word.
+type Config struct {
+	// Email is where the CA sends notices about the account. CAs keep one account for each address. Optional.
+	Email string `mapstructure:"email"`
+	// AgreeTOS says that you have read the terms of service of the CAs that you use and agree. It must be true unless
+	// every certificate comes from issuers with private: true. Default false.
+	AgreeTOS bool `mapstructure:"agree_tos"`
+	// Include lists further files by patterns relative to this file's directory, such as conf.d/*.yaml. A pattern ends in
+	// .yaml and may have wildcards in its last part only; files whose names begin with a dot are left out. The files are
+	// read in the order of their names. Each may add issuers, solvers and certificates, and may set what no other file
+	// sets. Only the main file may include. Optional.
+	Include Words `mapstructure:"include"`
+	// StateDir is the directory for accounts, keys and certificates. It must exist, and belong to the user that runs
+	// acmed. Default /var/lib/acmed.
+	StateDir string `mapstructure:"state_dir"`
+	// Socket is the unix socket over which the commands talk to the daemon. Default /run/acmed/acmed.sock.
+	Socket string `mapstructure:"socket"`
+	// Log says what is logged and how. Optional.
+	Log Log `mapstructure:"log"`
+	// Renewal says when certificates are looked at and renewed. Optional.
+	Renewal Renewal `mapstructure:"renewal"`
+	// Issuers lists CAs besides the built-in ones: letsencrypt, letsencrypt-staging, zerossl, google, buypass, sslcom. An
+	// entry with the name of a built-in one adds to it, for example its account binding. Optional.
+	Issuers []Issuer `mapstructure:"issuers"`
+	// Solvers lists ways to prove control of a name besides the built-in ones: http-01, which listens on :80, and
+	// tls-alpn-01, which listens on :443. An entry with the name of a built-in one replaces it. Optional.
+	Solvers []Solver `mapstructure:"solvers"`
+	// Defaults holds what certificates use when they do not say otherwise. Optional.
+	Defaults Defaults `mapstructure:"defaults"`
+	// Certificates lists the certificates to obtain, renew and install.
+	Certificates []Certificate `mapstructure:"certificates"`
+}
+
+// Log configures the log, which goes to standard error.
+type Log struct {
+	// Level is the least important kind of line that is written: debug, info, warn or error. Default info.
+	Level string `mapstructure:"level"`
+	// Format is console, for people, or json, one object on each line. Default console.
+	Format string `mapstructure:"format"`
+}
+
+// Renewal configures the sweep, which looks at every certificate and does what is due.
+type Renewal struct {
+	// Before is the remaining lifetime at which a certificate is renewed. As long as it is 30d, certificates with a
+	// lifetime below 90 days are renewed when a third remains, and those below 10 days when half remains; another value
+	// holds for all, up to two thirds of the lifetime. A CA that asks for it gets it earlier. Default 30d.
+	Before time.Duration `mapstructure:"before"`
+	// Schedule says when sweeps begin, in local time: five cron fields, or @hourly, @daily, @every 30m. Default @hourly.
+	Schedule string `mapstructure:"schedule"`
+	// Splay delays the sweeps by a time drawn once at start between zero and this, so that not all machines ask the CA in
+	// the same second. At most 24h. Default 30m.
+	Splay time.Duration `mapstructure:"splay"`
+	// Concurrency is how many certificates are worked on at a time, 1 to 256. Default 8.
+	Concurrency int `mapstructure:"concurrency"`
+	// Keep is how many earlier versions of each certificate stay on disk, 1 to 1000. Default 5.
+	Keep int `mapstructure:"keep"`
+}
+
+// Issuer is one CA that speaks ACME (RFC 8555).
+type Issuer struct {
+	// Name is how certificates refer to the issuer: a-z, 0-9 and after the first character also . _ -, at most 64.
+	Name string `mapstructure:"name"`
+	// Directory is the https URL of the CA's ACME directory. Optional for the name of a built-in issuer.
+	Directory string `mapstructure:"directory"`
+	// CAFile is a PEM file with the roots that the directory's own TLS certificate is checked against. Default: the
+	// system's trust store.
+	CAFile string `mapstructure:"ca_file"`
+	// Email is the address of the account at this CA. Default: email at the top.
+	Email string `mapstructure:"email"`
+	// Private says that the CA is not a public one: it may certify names such as db.internal and private addresses, and
+	// agree_tos is not needed. Default false.
+	Private bool `mapstructure:"private"`
+	// EAB binds the account to one that you have at the CA (RFC 8555 section 7.3.4). Optional; zerossl, google and sslcom
+	// open no account without it.
+	EAB *EAB `mapstructure:"eab"`
+	// MinLifetime is the shortest lifetime of a certificate that is accepted from this CA. Default 1h.
+	MinLifetime time.Duration `mapstructure:"min_lifetime"`
+	// OrdersPer3h is the most new orders that acmed places at this CA within three hours; -1 is no limit. Default 300,
+	// which is the limit of letsencrypt, 1500 for letsencrypt-staging, and -1 for private CAs.
+	OrdersPer3h int `mapstructure:"orders_per_3h"`
+}
+
+// EAB is an external account binding. The CA shows both values in its own user interface.
+type EAB struct {
+	// KID is the key identifier.
+	KID string `mapstructure:"kid"`
+	// HMACFile is a file with the HMAC key in base64url, at least 32 bytes of key. Only its owner may read it
+	// (chmod 600). $CREDENTIALS_DIRECTORY/NAME stands for the systemd credential NAME.
+	HMACFile string `mapstructure:"hmac_file"`
+}
+
+// Solver is one way to prove control of a name. It has exactly one of the sections http-01 and tls-alpn-01.
+type Solver struct {
+	// Name is how certificates refer to the solver; the rule is that of an issuer's name.
+	Name string `mapstructure:"name"`
+	// Zones lists the only domains that the solver is used for, each with everything below it. Default: all.
+	Zones []string `mapstructure:"zones"`
+	// HTTP01 answers over plain HTTP on port 80 (RFC 8555 section 8.3). Optional.
+	HTTP01 *HTTP01 `mapstructure:"http-01"`
+	// TLSALPN01 answers in a TLS handshake on port 443 (RFC 8737). Optional.
+	TLSALPN01 *TLSALPN01 `mapstructure:"tls-alpn-01"`
+}
+
+// HTTP01 configures an http-01 solver: acmed listens itself, or writes files that a web server serves.
+type HTTP01 struct {
+	// Listen is the address to answer on, IP:PORT or :PORT. It is bound only while challenges are pending. Solvers with
+	// the same address share it. Not together with webroot. Default :80.
+	Listen string `mapstructure:"listen"`
+	// Webroot is the document root of a web server that serves the names on port 80; the answers are written to
+	// .well-known/acme-challenge below it. Optional.
+	Webroot string `mapstructure:"webroot"`
+}
+
+// TLSALPN01 configures a tls-alpn-01 solver.
+type TLSALPN01 struct {
+	// Listen is the address to answer on, IP:PORT or :PORT. It is bound only while challenges are pending. Solvers with
+	// the same address share it. Default :443.
+	Listen string `mapstructure:"listen"`
+}
+
+// Defaults holds what certificates use when they do not say otherwise.
+type Defaults struct {
+	// Issuers lists issuers in order of preference; the next one is asked when one stays unavailable. Default
+	// letsencrypt.
+	Issuers []string `mapstructure:"issuers"`
+	// KeyType is the type of private keys; see a certificate's key_type. Default ec256.
+	KeyType KeyTypes `mapstructure:"key_type"`
+	// Solvers lists solvers in order of preference; the next one is tried when a name fails with one. Default http-01,
+	// then tls-alpn-01.
+	Solvers []string `mapstructure:"solvers"`
+	// RenewBefore is the remaining lifetime at which certificates are renewed, whatever their lifetime. Default: the rule
+	// under renewal.
+	RenewBefore time.Duration `mapstructure:"renew_before"`
+}
+
+// Certificate is one wanted certificate.
+type Certificate struct {
+	// Name is what commands, logs and the directory below state_dir call the certificate: a-z, 0-9 and after the first
+	// character also . _ -, at most 64.
+	Name string `mapstructure:"name"`
+	// Names lists the 1 to 100 DNS names, wildcards and IP addresses that the certificate is for. Internationalised names
+	// may be written as such. Wildcards need a dns-01 solver.
+	Names []string `mapstructure:"names"`
+	// Issuers replaces defaults.issuers. Optional.
+	Issuers []string `mapstructure:"issuers"`
+	// Solvers replaces defaults.solvers. Optional.
+	Solvers []string `mapstructure:"solvers"`
+	// KeyType is ec256, ec384, rsa2048, rsa3072 or rsa4096, or a list of one EC and one RSA type for a certificate of
+	// each, kept together. Default: defaults.key_type.
+	KeyType KeyTypes `mapstructure:"key_type"`
+	// ReuseKey keeps the private key on renewal, for clients that pin it. Default false.
+	ReuseKey bool `mapstructure:"reuse_key"`
+	// MustStaple asks for the extension by which clients insist on a stapled OCSP answer (RFC 7633). Few CAs still have
+	// it. Default false.
+	MustStaple bool `mapstructure:"must_staple"`
+	// Profile is the CA's certificate profile to ask for, such as shortlived. Default: none, the CA chooses.
+	Profile string `mapstructure:"profile"`
+	// PreferredChain is the common name of a root or intermediate; among the chains that the CA offers, the first that has
+	// it is used. Default: the CA's first chain.
+	PreferredChain string `mapstructure:"preferred_chain"`
+	// CSRFile is a certificate signing request, PEM or DER, for a key that acmed never sees. It must be for the very names
+	// above. Not together with key_type, reuse_key and must_staple. Optional.
+	CSRFile string `mapstructure:"csr_file"`
+	// Lifetime asks for a certificate that is valid this long, at CAs that let their clients choose. Default: the CA
+	// chooses.
+	Lifetime time.Duration `mapstructure:"lifetime"`
+	// RenewBefore replaces defaults.renew_before. Optional.
+	RenewBefore time.Duration `mapstructure:"renew_before"`
+	// Install lists where the certificate is put, in order. Optional: without it the files below state_dir are all.
+	Install []Install `mapstructure:"install"`
+
+	csr *x509.CertificateRequest // what csr_file holds
+}
+
+// Install is one place that serves a certificate. It has exactly one of the sections.
+type Install struct {
+	// Nginx edits the server blocks of an nginx on this machine and reloads it. Optional.
+	Nginx *nginx.Config `mapstructure:"nginx"`
+	// File writes the certificate to files of your choice and runs a command. Optional.
+	File *file.Config `mapstructure:"file"`
+}
+
+// Words is a list of words that may be written as a single one.
+type Words []string
+
+// KeyTypes is one key type, or an EC and an RSA type. It may be written as a single word.
+type KeyTypes []certs.KeyType

@@ -1,0 +1,130 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Problem is one thing that is wrong with the configuration, and where.
+type Problem struct {
+	File    string // as it was opened; "" when the Config was not read from a file
+	Line    int    // from 1; 0 when the problem is not at one line
+	Path    string // key path such as certificates[www].names[1]; "" when the problem is the file itself
+	Message string // what is wrong and what to do
+}
+
+// Warning is a Problem that stops nothing.
+type Warning = Problem
+
+// String returns "file:line: path: message" without the parts that are not known. What cannot be printed, which a file
+// name or a plugin's message may have, is replaced.
+func (p Problem) String() string {
+	var b strings.Builder
+	if p.File != "" {
+		b.WriteString(position{p.File, p.Line}.String() + ": ")
+	}
+	if p.Path != "" {
+		b.WriteString(shorten(p.Path) + ": ")
+	}
+	return strings.Map(printable, b.String()+p.Message)
+}
+
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return unicode.ReplacementChar
+}
+
+// Error holds everything that is wrong with a configuration, ordered by file and line. It has at least one problem.
+type Error struct{ Problems []Problem }
+
+// Error returns one line for each problem.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// asError sorts the problems by file, in the order in which the files were read, and by line.
+func asError(problems []Problem, files map[string]int) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(files[a.File], files[b.File]), cmp.Compare(a.Line, b.Line))
+	})
+	return &Error{Problems: problems}
+}
+
+// maxShown is how much of a value from a file a message repeats, in bytes.
+const maxShown = 80
+
+// shorten cuts what came from a file to what fits in a message.
+func shorten(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	end := maxShown
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
+}
+
+// quote returns the text short and quoted, with control characters escaped.
+func quote(text string) string { return fmt.Sprintf("%q", shorten(text)) }
+
+// suggest returns `; did you mean "x"?` for the candidate nearest to word, or "" when none is near.
+func suggest(word string, candidates []string) string {
+	if near := nearest(word, candidates); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
+}
+
+// nearest returns the candidate that differs from word by the fewest typing errors: at most one in three characters,
+// case aside. The first of equals wins.
+func nearest(word string, candidates []string) string {
+	if len(word) > maxShown {
+		return ""
+	}
+	word = strings.ToLower(word)
+	best, least := "", max(1, len(word)/3)+1
+	for _, c := range candidates {
+		if d := distance(word, strings.ToLower(c)); d < least {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+// distance counts the characters to insert, delete, replace or swap with their neighbour to turn a into b.
+func distance(a, b string) int {
+	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			replace := last[j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			row[j] = min(replace, last[j]+1, row[j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
+}

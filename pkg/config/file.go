@@ -1,0 +1,124 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+const (
+	maxFile   = 1 << 20  // bytes of one configuration, CSR or CA file
+	maxSecret = 64 << 10 // bytes of one secret
+)
+
+// credentials is how the configuration spells a systemd credential (LoadCredential=, SetCredentialEncrypted=).
+const credentials = "$CREDENTIALS_DIRECTORY/"
+
+// ReadSecret reads a secret from a file and takes one line end off its end. The path is absolute, or
+// $CREDENTIALS_DIRECTORY/NAME for the systemd credential NAME.
+//
+// The file must be a regular file, belong to root or to the user that runs acmed, and be neither readable nor writable
+// by group or others. For a credential, systemd sets the owner and an access list that shows as group-readable, so that
+// one bit is allowed there. No error contains any part of the secret.
+func ReadSecret(path string) (certs.Secret, error) {
+	forbidden := fs.FileMode(0o077)
+	file := path
+	if name, found := strings.CutPrefix(path, credentials); found {
+		dir := os.Getenv("CREDENTIALS_DIRECTORY")
+		if !filepath.IsAbs(dir) {
+			return nil, fmt.Errorf("%s: the environment has no CREDENTIALS_DIRECTORY; add LoadCredential=%s:FILE to the systemd unit", path, name)
+		}
+		file, forbidden = filepath.Join(dir, name), 0o037
+	}
+	data, err := readFile(file, forbidden, maxSecret)
+	if err != nil {
+		return nil, err
+	}
+	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
+	if len(data) == 0 {
+		return nil, fmt.Errorf("%s is empty", file)
+	}
+	return data, nil
+}
+
+// checkSecretPath reports why a path cannot be given to ReadSecret. It does not look at the disk.
+func checkSecretPath(path string) error {
+	if name, found := strings.CutPrefix(path, credentials); found {
+		if name == "" || name != filepath.Base(name) || name == "." || name == ".." {
+			return fmt.Errorf("%s must be followed by the name of one credential", strings.TrimSuffix(credentials, "/"))
+		}
+		return nil
+	}
+	return checkPath(path)
+}
+
+// checkPath reports why a path in the configuration is refused.
+func checkPath(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%s is not an absolute path", quote(path))
+	}
+	return nil
+}
+
+// readFile reads a regular file that nobody but root and the present user can have written. A symbolic link is followed
+// and its target checked.
+func readFile(path string, forbidden fs.FileMode, most int64) ([]byte, error) {
+	// Without O_NONBLOCK, opening a FIFO waits for a writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkFile(path, info, forbidden); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > most {
+		return nil, fmt.Errorf("%s is larger than %d KiB", path, most>>10)
+	}
+	return data, nil
+}
+
+func openError(path string, err error) error {
+	if target, lerr := os.Readlink(path); lerr == nil && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is a symbolic link to %s, which does not exist: %w", path, quote(target), fs.ErrNotExist)
+	}
+	return err
+}
+
+// checkFile applies the rule for every file that decides what acmed does: whoever can write it is acmed.
+func checkFile(path string, info fs.FileInfo, forbidden fs.FileMode) error {
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file (%s)", path, info.Mode().Type())
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("%s: the owner is not known on this system", path)
+	}
+	if uid := os.Geteuid(); stat.Uid != 0 && int(stat.Uid) != uid {
+		return fmt.Errorf("%s belongs to user %d, and must belong to root or to the user that runs acmed (%d): chown root %s", path, stat.Uid, uid, path)
+	}
+	mode := info.Mode().Perm()
+	switch {
+	case mode&forbidden&0o044 != 0:
+		return fmt.Errorf("%s holds a secret and can be read by others (mode %04o): chmod 600 %s", path, mode, path)
+	case mode&0o022 != 0:
+		return fmt.Errorf("%s can be changed by others (mode %04o): chmod go-w %s", path, mode, path)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package config
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// minHMAC is the least key that HS256 allows, in bytes (RFC 7518 section 3.2).
+const minHMAC = 32
+
+// HMAC reads the HMAC key and returns it as the CA gave it, in base64url without padding. No error contains any part of
+// it.
+func (e *EAB) HMAC() (certs.Secret, error) {
+	secret, err := ReadSecret(e.HMACFile)
+	if err != nil {
+		return nil, err
+	}
+	text := bytes.TrimRight(bytes.TrimSpace(secret), "=")
+	key, err := base64.RawURLEncoding.DecodeString(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s is not base64url; copy the HMAC key as the CA shows it", e.HMACFile)
+	}
+	if len(key) < minHMAC {
+		return nil, fmt.Errorf("%s holds a key of %d bytes, at least %d are needed", e.HMACFile, len(key), minHMAC)
+	}
+	return text, nil
+}
+
+// Roots reads ca_file. It is nil without one: the system's trust store is used.
+func (is *Issuer) Roots() (*x509.CertPool, error) {
+	if is.CAFile == "" {
+		return nil, nil
+	}
+	text, err := readFile(is.CAFile, 0o022, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s has no certificate in PEM form", is.CAFile)
+	}
+	return pool, nil
+}
+
+// files looks at the files that the configuration names, and keeps the CSRs.
+func (v *validator) files() {
+	for i := range v.c.Issuers {
+		is := &v.c.Issuers[i]
+		path := entryPath("issuers", is.Name)
+		_, err := is.Roots()
+		v.also(path+".ca_file", err)
+		if is.EAB != nil {
+			_, err := is.EAB.HMAC()
+			v.also(path+".eab.hmac_file", err)
+		}
+	}
+	for i := range v.c.Certificates {
+		cert := &v.c.Certificates[i]
+		path := entryPath("certificates", cert.Name)
+		if cert.CSRFile != "" {
+			var err error
+			cert.csr, err = readCSR(cert)
+			v.also(path+".csr_file", err)
+		}
+		for j := range cert.Install {
+			if f := cert.Install[j].File; f != nil && f.PasswordFile != "" {
+				_, err := ReadSecret(f.PasswordFile)
+				v.also(fmt.Sprintf("%s.install[%d].file.password_file", path, j), err)
+			}
+		}
+	}
+}
+
+// also reports an error unless a problem at the same key path explains it.
+func (v *validator) also(path string, err error) {
+	if !slices.ContainsFunc(v.problems, func(p Problem) bool { return p.Path == path }) {
+		v.check(path, err)
+	}
+}
+
+// readCSR reads csr_file, which must ask for exactly the certificate's names.
+func readCSR(cert *Certificate) (*x509.CertificateRequest, error) {
+	der, err := readFile(cert.CSRFile, 0o022, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(der); block != nil {
+		if !strings.HasSuffix(block.Type, "CERTIFICATE REQUEST") {
+			return nil, fmt.Errorf("%s holds a %s, not a certificate request", cert.CSRFile, quote(block.Type))
+		}
+		der = block.Bytes
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a certificate request: %w", cert.CSRFile, err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("%s is not signed by its own key: %w", cert.CSRFile, err)
+	}
+	return csr, checkCSRNames(csr, cert)
+}
+
+func checkCSRNames(csr *x509.CertificateRequest, cert *Certificate) error {
+	if len(csr.EmailAddresses)+len(csr.URIs) > 0 {
+		return errors.New("the request asks for mail addresses or URIs, which CAs do not certify for servers")
+	}
+	asked := slices.Clone(csr.DNSNames)
+	for _, ip := range csr.IPAddresses {
+		asked = append(asked, ip.String())
+	}
+	want, got := identifiers(cert.Names), identifiers(asked)
+	for _, id := range want {
+		if !slices.Contains(got, id) {
+			return fmt.Errorf("%s does not ask for %s", cert.CSRFile, id)
+		}
+	}
+	for _, id := range got {
+		if !slices.Contains(want, id) {
+			return fmt.Errorf("%s also asks for %s, which is not among the names", cert.CSRFile, id)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+)
+
+// Option changes what [Load] does.
+type Option int
+
+// The options of [Load].
+const (
+	// Lenient leaves out every included file that has a problem, as long as the rest makes a sound configuration.
+	Lenient Option = iota + 1
+	// WithoutFiles does not look at the files that the configuration names (CAs, CSRs, secrets), so that it can be checked
+	// on another machine. The result is not fit to run.
+	WithoutFiles
+)
+
+// Load reads the file at path and what it includes. Each file must be a regular file of at most 1 MiB, or a symbolic link
+// to one, that belongs to root or to the present user and that neither group nor others can write.
+//
+// The error for a bad configuration is an [*Error] with every problem that was found, and the Config is nil. With
+// [Lenient] there may be both a Config and an [*Error]: the Config is the good rest and the Error says what was left out.
+func Load(path string, opts ...Option) (*Config, []Warning, error) {
+	l := &loader{order: map[string]int{}, files: !slices.Contains(opts, WithoutFiles)}
+	main := l.read(path)
+	sources := append([]*source{main}, l.included(main)...)
+	var dropped []Problem
+	for {
+		c, warnings, problems := l.assemble(sources)
+		if len(problems) == 0 {
+			return c, warnings, asError(dropped, l.order)
+		}
+		dropped = append(dropped, problems...)
+		bad := map[string]bool{}
+		for _, p := range problems {
+			bad[p.File] = true
+		}
+		if bad[path] || !slices.Contains(opts, Lenient) {
+			return nil, nil, asError(dropped, l.order)
+		}
+		sources = slices.DeleteFunc(sources, func(s *source) bool { return bad[s.file] })
+	}
+}
+
+// loader reads the files of one configuration.
+type loader struct {
+	order map[string]int // file → its place in the order of reading
+	files bool           // look at the files that the configuration names
+}
+
+// read reads and parses one file. What is wrong with it is in the source's problems.
+func (l *loader) read(path string) *source {
+	l.order[path] = len(l.order)
+	text, err := readFile(path, 0o022, maxFile)
+	if err != nil {
+		return &source{file: path, lost: true, problems: []Problem{{File: path, Message: plain(path, err)}}}
+	}
+	return parse(path, text)
+}
+
+// plain is an error's text without the path that Problem shows anyway.
+func plain(path string, err error) string {
+	text := strings.TrimPrefix(err.Error(), "open "+path+": ")
+	return strings.TrimPrefix(strings.TrimPrefix(text, path+": "), path+" ")
+}
+
+// included reads the files that main includes.
+func (l *loader) included(main *source) []*source {
+	patterns, _ := main.values["include"].([]any)
+	var sources []*source
+	for i, p := range patterns {
+		at := fmt.Sprintf("include[%d]", i)
+		files, err := match(filepath.Dir(main.file), p.(string))
+		if err != nil {
+			main.problems = append(main.problems, Problem{File: main.file, Line: main.where[at].line, Path: at, Message: err.Error()})
+		}
+		for _, file := range files {
+			if _, read := l.order[file]; !read {
+				sources = append(sources, l.drop(file))
+			}
+		}
+	}
+	return sources
+}
+
+// drop reads one included file, which must not include others.
+func (l *loader) drop(path string) *source {
+	s := l.read(path)
+	if pos, found := s.where["include"]; found {
+		s.problems = append(s.problems, Problem{File: path, Line: pos.line, Path: "include", Message: "only the main file may include others"})
+		delete(s.values, "include")
+	}
+	return s
+}
+
+// match lists the files that an include pattern stands for, in the order of their names. A directory or a plain file
+// that does not exist is an error, because it is a mistyped one more often than not; a pattern that matches nothing is none.
+func match(dir, pattern string) ([]string, error) {
+	if !strings.HasSuffix(pattern, ".yaml") {
+		return nil, fmt.Errorf("%s does not end in .yaml; write for example conf.d/*.yaml", quote(pattern))
+	}
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(dir, pattern)
+	}
+	dir, base := filepath.Split(pattern)
+	if strings.ContainsAny(dir, `*?[\`) {
+		return nil, fmt.Errorf("%s has a wildcard in a directory; they are allowed in the last part only", quote(pattern))
+	}
+	if _, err := filepath.Match(base, ""); err != nil {
+		return nil, fmt.Errorf("%s is not a valid pattern", quote(pattern))
+	}
+	if !strings.ContainsAny(base, `*?[\`) {
+		return []string{pattern}, nil
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, entry := range list {
+		if ok, _ := filepath.Match(base, entry.Name()); ok && entry.Name()[0] != '.' {
+			files = append(files, filepath.Join(dir, entry.Name()))
+		}
+	}
+	return files, nil
+}
+
+// assemble merges, decodes and validates. The problems include those of the sources.
+func (l *loader) assemble(sources []*source) (*Config, []Warning, []Problem) {
+	m := newMerger()
+	var problems []Problem
+	var suspects []string
+	partial := false
+	for _, s := range sources {
+		m.add(s)
+		problems = append(problems, s.problems...)
+		suspects = append(suspects, s.suspects...)
+		partial = partial || s.lost
+	}
+	problems = append(problems, m.problems...)
+	c, err := decode(m.values)
+	if err != nil {
+		return nil, nil, append(problems, Problem{File: sources[0].file, Message: err.Error()})
+	}
+	v := newValidator(c)
+	v.partial = partial
+	v.all()
+	if l.files {
+		v.files()
+	}
+	locate := func(list []Problem) {
+		for i := range list {
+			pos, found := m.find(list[i].Path)
+			if !found {
+				pos.file = sources[0].file
+			}
+			list[i].File, list[i].Line = pos.file, pos.line
+		}
+	}
+	follow := newMask(suspects)
+	v.problems = slices.DeleteFunc(v.problems, func(p Problem) bool { return follow.covers(p.Path) })
+	locate(v.problems)
+	locate(v.warnings)
+	return c, v.warnings, append(problems, v.problems...)
+}
+
+// mask tells which problems only follow from others: those at a key path whose value could not be used, above it or
+// below it.
+type mask struct{ at, above map[string]bool }
+
+func newMask(paths []string) mask {
+	m := mask{at: map[string]bool{}, above: map[string]bool{}}
+	for _, path := range paths {
+		m.at[path] = true
+		for p := parent(path); p != ""; p = parent(p) {
+			m.above[p] = true
+		}
+	}
+	return m
+}
+
+func (m mask) covers(path string) bool {
+	if m.above[path] {
+		return true
+	}
+	for ; path != ""; path = parent(path) {
+		if m.at[path] {
+			return true
+		}
+	}
+	return false
+}
+
+// decode turns merged values into a Config on top of the defaults. The values were checked against the types, so an
+// error here means that the two disagree.
+func decode(values map[string]any) (*Config, error) {
+	v := viper.New()
+	if err := v.MergeConfigMap(values); err != nil {
+		return nil, fmt.Errorf("merge the configuration: %w", err)
+	}
+	c := defaults()
+	strict := func(d *mapstructure.DecoderConfig) { d.WeaklyTypedInput, d.DecodeHook = false, nil }
+	if err := v.UnmarshalExact(c, strict); err != nil {
+		return nil, fmt.Errorf("decode the configuration: %w", err)
+	}
+	return c, nil
+}

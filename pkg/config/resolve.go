@@ -1,0 +1,194 @@
+package config
+
+import (
+	"cmp"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// Spec is what one of the certificates asks for, with every default filled in. The certificate must be valid: names
+// that [Config.Validate] refuses are missing.
+func (c *Config) Spec(cert *Certificate) certs.Spec {
+	spec := certs.Spec{
+		Name:           cert.Name,
+		Identifiers:    identifiers(cert.Names),
+		KeyTypes:       c.keyTypes(cert),
+		ReuseKey:       cert.ReuseKey,
+		Profile:        cert.Profile,
+		PreferredChain: cert.PreferredChain,
+		MustStaple:     cert.MustStaple,
+		Lifetime:       cert.Lifetime,
+		Issuers:        c.issuersOf(cert),
+		Solvers:        c.solversOf(cert),
+		RenewBefore:    c.renewBefore(cert),
+	}
+	if cert.csr != nil {
+		spec.CSR = cert.csr.Raw
+	}
+	for i := range cert.Install {
+		spec.Targets = append(spec.Targets, cert.Install[i].ID())
+	}
+	return spec
+}
+
+// identifiers parses names, leaving out repeated ones and those that are refused.
+func identifiers(names []string) []certs.Identifier {
+	var ids []certs.Identifier
+	for _, name := range names {
+		if id, _, err := certs.ParseIdentifier(name); err == nil && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// keyTypes puts the EC type of a dual unit first.
+func (c *Config) keyTypes(cert *Certificate) []certs.KeyType {
+	types := slices.Clone(first(cert.KeyType, c.Defaults.KeyType, defaultKeyTypes()))
+	if len(types) == 2 && types[0].IsRSA() {
+		slices.Reverse(types)
+	}
+	return types
+}
+
+func (c *Config) issuersOf(cert *Certificate) []string {
+	return first(cert.Issuers, c.Defaults.Issuers, defaultIssuers())
+}
+
+func (c *Config) solversOf(cert *Certificate) []string {
+	return first(cert.Solvers, c.Defaults.Solvers, defaultSolvers())
+}
+
+// first returns the first list that is not empty.
+func first[S ~[]E, E any](lists ...S) S {
+	for _, list := range lists {
+		if len(list) > 0 {
+			return list
+		}
+	}
+	return nil
+}
+
+// renewBefore is 0 for the rule that depends on the lifetime.
+func (c *Config) renewBefore(cert *Certificate) time.Duration {
+	if asked := cmp.Or(cert.RenewBefore, c.Defaults.RenewBefore); asked > 0 {
+		return asked
+	}
+	if c.Renewal.Before == renewal.DefaultRenewBefore {
+		return 0
+	}
+	return c.Renewal.Before
+}
+
+// Issuer returns an issuer by its name, configured or built in, with every default filled in.
+func (c *Config) Issuer(name string) (Issuer, bool) {
+	issuer, builtin := builtinIssuer(name)
+	i := slices.IndexFunc(c.Issuers, func(is Issuer) bool { return is.Name == name })
+	if i < 0 && !builtin {
+		return Issuer{}, false
+	}
+	if i >= 0 {
+		known := issuer
+		issuer = c.Issuers[i]
+		issuer.Directory = cmp.Or(issuer.Directory, known.Directory)
+		issuer.OrdersPer3h = cmp.Or(issuer.OrdersPer3h, known.OrdersPer3h)
+	}
+	orders := publicOrders
+	if issuer.Private {
+		orders = noLimit
+	}
+	issuer.OrdersPer3h = cmp.Or(issuer.OrdersPer3h, orders)
+	issuer.MinLifetime = cmp.Or(issuer.MinLifetime, certs.DefaultPolicy().MinLifetime)
+	issuer.Email = cmp.Or(issuer.Email, c.Email)
+	return issuer, true
+}
+
+// Solver returns a solver by its name, configured or built in, with every default filled in and its zones as they are
+// compared.
+func (c *Config) Solver(name string) (Solver, bool) {
+	all := slices.Concat(c.Solvers, builtinSolvers())
+	i := slices.IndexFunc(all, func(s Solver) bool { return s.Name == name })
+	if i < 0 {
+		return Solver{}, false
+	}
+	s := all[i]
+	s.Zones = nil
+	for _, zone := range identifiers(all[i].Zones) {
+		s.Zones = append(s.Zones, zone.Value)
+	}
+	if s.HTTP01 != nil && s.HTTP01.Webroot == "" {
+		s.HTTP01 = &HTTP01{Listen: cmp.Or(s.HTTP01.Listen, ":80")}
+	}
+	if s.TLSALPN01 != nil {
+		s.TLSALPN01 = &TLSALPN01{Listen: cmp.Or(s.TLSALPN01.Listen, ":443")}
+	}
+	return s, true
+}
+
+// Type is the challenge type that the solver answers, or "" unless it has exactly one section.
+func (s *Solver) Type() challenges.Type {
+	if types := s.types(); len(types) == 1 {
+		return types[0]
+	}
+	return ""
+}
+
+// types lists the sections. A new kind of solver has a line here.
+func (s *Solver) types() []challenges.Type {
+	var types []challenges.Type
+	if s.HTTP01 != nil {
+		types = append(types, challenges.HTTP01)
+	}
+	if s.TLSALPN01 != nil {
+		types = append(types, challenges.TLSALPN01)
+	}
+	return types
+}
+
+// covers reports whether the solver's zones include the identifier.
+func (s *Solver) covers(id certs.Identifier) bool {
+	if len(s.Zones) == 0 {
+		return true
+	}
+	return id.Type == certs.DNS && slices.ContainsFunc(s.Zones, func(zone string) bool {
+		return id.Base() == zone || strings.HasSuffix(id.Base(), "."+zone)
+	})
+}
+
+// plugin is one section of an install entry.
+type plugin struct {
+	key     string // in YAML
+	at      string // what tells two targets of this kind apart; "" for the usual one of this machine
+	section interface{ Validate() error }
+}
+
+// plugins lists the sections of an entry. A new plugin has a line here.
+func (in *Install) plugins() []plugin {
+	var list []plugin
+	if c := in.Nginx; c != nil {
+		list = append(list, plugin{"nginx", c.Config, c})
+	}
+	if c := in.File; c != nil {
+		list = append(list, plugin{"file", filepath.Clean(c.Dir), c})
+	}
+	return list
+}
+
+// ID names the target among those of its certificate, the same in every run: "nginx", "nginx:/opt/nginx/nginx.conf",
+// "file:/etc/ssl/postgres". It is "" unless the entry has exactly one section.
+func (in *Install) ID() string {
+	list := in.plugins()
+	if len(list) != 1 {
+		return ""
+	}
+	if list[0].at == "" {
+		return list[0].key
+	}
+	return list[0].key + ":" + list[0].at
+}
