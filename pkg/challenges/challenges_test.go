@@ -7,7 +7,6 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
-	"github.com/google/go-cmp/cmp"
 )
 
 type solver challenges.Type
@@ -70,7 +69,7 @@ func TestPick(t *testing.T) {
 	}
 }
 
-func TestPrefer(t *testing.T) {
+func TestDemote(t *testing.T) {
 	ladder := challenges.Ladder{
 		rung("alpn", challenges.TLSALPN01), rung("webroot", challenges.HTTP01), rung("dns", challenges.DNS01), rung("http", challenges.HTTP01),
 	}
@@ -80,12 +79,17 @@ func TestPrefer(t *testing.T) {
 		}
 		return list
 	}
-	got := names(ladder.Prefer([]challenges.Type{challenges.HTTP01, challenges.DNS01}))
-	if diff := cmp.Diff([]string{"webroot", "http", "dns", "alpn"}, got); diff != "" {
-		t.Error(diff)
+	for want, types := range map[string][]challenges.Type{
+		"alpn webroot dns http": nil,
+		"webroot dns http alpn": {challenges.TLSALPN01},
+		"dns alpn webroot http": {challenges.HTTP01, challenges.TLSALPN01},
+	} {
+		if got := strings.Join(names(ladder.Demote(types)), " "); got != want {
+			t.Errorf("without %v: %s", types, got)
+		}
 	}
-	if diff := cmp.Diff(names(ladder), names(ladder.Prefer(nil))); diff != "" {
-		t.Error(diff)
+	if got := strings.Join(names(ladder), " "); got != "alpn webroot dns http" {
+		t.Errorf("the ladder itself became %s", got)
 	}
 }
 

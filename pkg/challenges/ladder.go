@@ -34,17 +34,16 @@ func (l Ladder) Pick(id certs.Identifier, offered []Type, tried map[string]bool,
 	return Rung{}, false
 }
 
-// Prefer returns the rungs of the given types in the order of the types, followed by all others. Rungs of one type keep
-// their order. Nothing is left out, because what a preflight sees is advice.
-func (l Ladder) Prefer(order []Type) Ladder {
-	place := func(r Rung) int {
-		if i := slices.Index(order, r.Solver.Type()); i >= 0 {
-			return i
+// Demote moves the rungs of the given types behind all others. The operator's order is kept otherwise, and nothing is
+// left out, because what a preflight sees from here is advice: a CA may see something else.
+func (l Ladder) Demote(types []Type) Ladder {
+	demoted := func(r Rung) bool { return slices.Contains(types, r.Solver.Type()) }
+	sorted := slices.DeleteFunc(slices.Clone(l), demoted)
+	for _, r := range l {
+		if demoted(r) {
+			sorted = append(sorted, r)
 		}
-		return len(order)
 	}
-	sorted := slices.Clone(l)
-	slices.SortStableFunc(sorted, func(a, b Rung) int { return place(a) - place(b) })
 	return sorted
 }
 
