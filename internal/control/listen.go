@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +55,8 @@ func clearStale(path string) error {
 	case info.Mode().Type() != os.ModeSocket:
 		return fmt.Errorf("control socket %s: something that is not a socket is in the way; remove it or set socket: to another path", path)
 	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(context.Background(), "unix", path)
 	if err == nil {
 		_ = conn.Close()
 		return fmt.Errorf("control socket %s: another acmed answers there", path)

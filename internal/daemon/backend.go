@@ -45,7 +45,7 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 	for i, name := range names {
 		group.Go(func() error {
 			tell := func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) }
-			result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: r.Force}, tell))
+			result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: r.Force, Retry: true}, tell))
 			results[i] = result
 			progress(control.Progress{Certificate: name, Result: &result})
 			return nil

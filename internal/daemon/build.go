@@ -195,9 +195,9 @@ func (b *builder) installer(c *config.Install, t installers.Target) (installers.
 }
 
 // server returns the one Server for a web server of this machine.
-func (b *builder) server(key string, make func() *installers.Server) *installers.Server {
+func (b *builder) server(key string, create func() *installers.Server) *installers.Server {
 	if b.servers[key] == nil {
-		b.servers[key] = make()
+		b.servers[key] = create()
 	}
 	return b.servers[key]
 }

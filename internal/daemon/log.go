@@ -38,8 +38,10 @@ func NewLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
 // the JSON encoder lets DEL and the C1 controls through, which some terminals obey.
 type escaping struct{ zapcore.Encoder }
 
+// Clone is part of zapcore.Encoder.
 func (e escaping) Clone() zapcore.Encoder { return escaping{e.Encoder.Clone()} }
 
+// EncodeEntry encodes an entry and escapes what is not printable in it.
 func (e escaping) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
 	buf, err := e.Encoder.EncodeEntry(entry, fields)
 	if err != nil {

@@ -32,16 +32,21 @@ const (
 
 // input is everything a check may look at.
 type input struct {
-	now   time.Time
-	want  *certs.Spec
-	have  *store.Lineage
-	force bool
+	now  time.Time
+	want *certs.Spec
+	have *store.Lineage
+	opts Options
 }
 
 // life returns when the active certificate ends and how long it is valid in all.
 func (in *input) life() (notAfter time.Time, lifetime time.Duration) {
 	leaf := in.have.Current.Leaf
 	return leaf.NotAfter, Lifetime(leaf.NotBefore, leaf.NotAfter)
+}
+
+// impatient reports whether an operator wants to see a target tried now.
+func (in *input) impatient(t store.Installed) bool {
+	return in.opts.Force || in.opts.Retry && t.LastError != ""
 }
 
 // verdict is the answer of one check that applies.
@@ -51,10 +56,10 @@ type verdict struct {
 }
 
 // Decide compares what is wanted with what is there. It is pure: no clock, disk or network. Applying its plan and
-// deciding again, without force, ends in a plan that asks for nothing. Force skips "not due" and acmed's own backoff,
-// never the CA's Retry-After, which the issuer keeps.
-func Decide(now time.Time, want certs.Spec, have *store.Lineage, force bool) Plan {
-	in := &input{now: now, want: &want, have: have, force: force}
+// deciding again, without options, ends in a plan that asks for nothing. Force skips "not due" and acmed's own backoff,
+// never the CA's Retry-After, which the issuer keeps; Retry skips the backoff of targets.
+func Decide(now time.Time, want certs.Spec, have *store.Lineage, opts Options) Plan {
+	in := &input{now: now, want: &want, have: have, opts: opts}
 	if p, ok := stored(in); ok {
 		return p
 	}
@@ -65,7 +70,7 @@ func Decide(now time.Time, want certs.Spec, have *store.Lineage, force bool) Pla
 	if !isDue {
 		return deliver(in, notDue(in))
 	}
-	if !force {
+	if !opts.Force {
 		if wait, ok := mustWait(in, due); ok {
 			return deliver(in, wait)
 		}
@@ -77,7 +82,7 @@ func Decide(now time.Time, want certs.Spec, have *store.Lineage, force bool) Pla
 // ordered again.
 func stored(in *input) (Plan, bool) {
 	version, held := pending(in)
-	if held != nil && !in.force {
+	if held != nil && !in.opts.Force {
 		return deliver(in, Plan{Reason: ReasonHeld, Message: held.Reason, Next: in.now.Add(verifyEvery)}), true
 	}
 	if version == "" {
@@ -103,7 +108,7 @@ func orderDue(in *input) (verdict, bool) {
 }
 
 func clockWrong(in *input) (verdict, bool) {
-	if in.have.Current == nil || in.force {
+	if in.have.Current == nil || in.opts.Force {
 		return verdict{}, false
 	}
 	notBefore := in.have.Current.Leaf.NotBefore
@@ -208,7 +213,7 @@ func renewBeforeReached(in *input) (verdict, bool) {
 }
 
 func forced(in *input) (verdict, bool) {
-	return verdict{ReasonForced, "renewal was asked for"}, in.force
+	return verdict{ReasonForced, "renewal was asked for"}, in.opts.Force
 }
 
 func ruleTime(in *input) time.Time {
@@ -300,7 +305,7 @@ func deliver(in *input, p Plan) Plan {
 			again = later(t.VerifiedAt.Add(verifyEvery), t.RetryAt)
 		}
 		switch {
-		case in.now.Before(again) && !in.force:
+		case in.now.Before(again) && !in.impatient(t):
 			p.Next = earliest(p.Next, again)
 		case t.Fingerprint != fingerprint:
 			p.Install = append(p.Install, target)

@@ -39,6 +39,7 @@ func TestDecide(t *testing.T) {
 		have   *store.Lineage
 		change change
 		force  bool
+		retry  bool
 		reason Reason
 		obtain bool
 		says   string // part of the message
@@ -102,6 +103,14 @@ func TestDecide(t *testing.T) {
 		{name: "clock before the certificate", have: aged(90*day, 95*day), reason: ReasonClock, says: "clock"},
 		{name: "not installed", have: aged(90*day, 80*day), reason: ReasonNotInstalled,
 			change: func(_ *certs.Spec, l *store.Lineage) { l.State.Installed = nil }},
+		{name: "not installed, in backoff", have: aged(90*day, 80*day), reason: ReasonNothing,
+			change: func(_ *certs.Spec, l *store.Lineage) {
+				l.State.Installed["nginx"] = store.Installed{RetryAt: now.Add(time.Hour), LastError: "nginx is broken"}
+			}},
+		{name: "not installed, in backoff, asked for", have: aged(90*day, 80*day), retry: true, reason: ReasonNotInstalled,
+			change: func(_ *certs.Spec, l *store.Lineage) {
+				l.State.Installed["nginx"] = store.Installed{RetryAt: now.Add(time.Hour), LastError: "nginx is broken"}
+			}},
 		{name: "daily look", have: aged(90*day, 80*day), reason: ReasonDrift,
 			change: func(_ *certs.Spec, l *store.Lineage) {
 				i := l.State.Installed["nginx"]
@@ -123,7 +132,7 @@ func TestDecide(t *testing.T) {
 			if c.change != nil {
 				c.change(&spec, c.have)
 			}
-			p := Decide(now, spec, c.have, c.force)
+			p := Decide(now, spec, c.have, Options{Force: c.force, Retry: c.retry})
 			if p.Reason != c.reason || p.Obtain != c.obtain {
 				t.Errorf("got %s (obtain %v, %q), want %s (obtain %v)", p.Reason, p.Obtain, p.Message, c.reason, c.obtain)
 			}
@@ -165,14 +174,14 @@ func TestDecideEnds(t *testing.T) {
 		if have.Current != nil && maybe() {
 			have.State.Installed["a"] = store.Installed{Fingerprint: have.Current.Fingerprint(), VerifiedAt: now.Add(-time.Duration(r.IntN(48)) * time.Hour)}
 		}
-		force := maybe()
+		opts := Options{Force: maybe(), Retry: maybe()}
 		var p Plan
 		for range maxRounds {
-			if p = Decide(now, spec, have, force); p.Idle() {
+			if p = Decide(now, spec, have, opts); p.Idle() {
 				break
 			}
 			apply(now, p, have, fresh)
-			force = false
+			opts = Options{}
 		}
 		if !p.Idle() {
 			t.Fatalf("still wants %+v from %+v", p, have)

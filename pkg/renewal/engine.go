@@ -43,6 +43,7 @@ type Set struct {
 // Options changes one job.
 type Options struct {
 	Force bool // renew although it is not due, and do not wait for our own backoff
+	Retry bool // install and verify again although the last try failed a moment ago; costs the CA nothing
 }
 
 // Result is what one job did.

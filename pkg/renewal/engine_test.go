@@ -85,7 +85,7 @@ func TestCrashLoop(t *testing.T) {
 	b := newBench(t, 90*day)
 	for i := range 10 { // each round is a start that was killed within the order
 		st := b.load(t).State
-		plan := Decide(time.Now(), b.spec, b.load(t), false)
+		plan := Decide(time.Now(), b.spec, b.load(t), Options{})
 		if want := i < 2; plan.Obtain != want {
 			t.Fatalf("start %d: obtain %v, want %v (%s)", i, plan.Obtain, want, plan.Message)
 		}

@@ -73,7 +73,7 @@ func (j *job) tell(s certs.Step) {
 
 // run decides and does the next missing thing until nothing is missing.
 func (j *job) run(ctx context.Context) {
-	force := j.opts.Force
+	opts := j.opts
 	var lineage *store.Lineage
 	for range maxRounds {
 		var err error
@@ -81,7 +81,7 @@ func (j *job) run(ctx context.Context) {
 			j.fail(err)
 			break
 		}
-		plan := Decide(j.engine.clock(), j.want, lineage, force)
+		plan := Decide(j.engine.clock(), j.want, lineage, opts)
 		if j.result.Reason == "" || j.result.Reason == ReasonNothing {
 			j.result.Reason, j.result.Message = plan.Reason, plan.Message
 		}
@@ -93,7 +93,7 @@ func (j *job) run(ctx context.Context) {
 			j.fail(err)
 			break
 		}
-		force = false
+		opts = Options{}
 	}
 	if lineage != nil && lineage.Current != nil {
 		j.result.Version, j.result.NotAfter = lineage.Version, lineage.Current.Leaf.NotAfter

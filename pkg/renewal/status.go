@@ -74,7 +74,7 @@ func (e *Engine) Status(name string) (Status, error) {
 		return Status{}, err
 	}
 	now := e.clock()
-	plan := Decide(now, c.Spec, have, false)
+	plan := Decide(now, c.Spec, have, Options{})
 	s := Status{
 		Name: name, Names: c.Spec.Names(), Reason: plan.Reason, Message: plan.Message, Next: plan.Next,
 		Failures: have.State.Failures, Error: have.State.LastError, RetryAt: have.State.RetryAt,
