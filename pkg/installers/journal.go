@@ -140,10 +140,20 @@ func (j *journal) load() error {
 	if err == nil {
 		j.record, err = decodeRecord(text)
 	}
-	if err != nil {
-		return &DamagedJournalError{Path: filepath.Join(j.path, journalFile), Err: err}
+	return j.damage(journalFile, err)
+}
+
+// damage tells a file of the journal that is wrong from one that cannot be read at the moment.
+func (j *journal) damage(name string, err error) error {
+	path := filepath.Join(j.path, name)
+	errno := syscall.Errno(0)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &errno) && errno != syscall.ENOENT:
+		return fmt.Errorf("read the undo record %s: %w", path, err)
 	}
-	return nil
+	return &DamagedJournalError{Path: path, Err: err}
 }
 
 func encodeRecord(r record) ([]byte, error) {
@@ -275,8 +285,5 @@ func (j *journal) backup(e entry) ([]byte, error) {
 	if err == nil && Hash(content) != e.Before.Hash {
 		err = errors.New("its content does not match its name")
 	}
-	if err != nil {
-		return nil, &DamagedJournalError{Path: filepath.Join(j.path, name), Err: err}
-	}
-	return content, nil
+	return content, j.damage(name, err)
 }

@@ -21,7 +21,11 @@ import (
 // The operator's bytes come back even if the server's test does not like them; then the test's error is returned and the
 // server is not reloaded. A stopped server is no error. Test and reload may be nil.
 func Undo(ctx context.Context, journal string, test, reload func(context.Context) error) error {
-	j, err := existingJournal(ctx, journal)
+	return undo(ctx, journal, test, reload, nil)
+}
+
+func undo(ctx context.Context, journal string, test, reload func(context.Context) error, guard atomicfile.Guard) error {
+	j, err := existingJournal(ctx, journal, guard)
 	if j == nil {
 		return err
 	}
@@ -52,7 +56,11 @@ func Undo(ctx context.Context, journal string, test, reload func(context.Context
 // old files again if it may have read the new ones; an [Undo] under way is finished. Call it at start, before anything
 // is installed. It is idempotent. An error leaves the journal as it is, for the next attempt.
 func Recover(ctx context.Context, journal string, reload func(context.Context) error) error {
-	j, err := existingJournal(ctx, journal)
+	return settleAll(ctx, journal, reload, nil)
+}
+
+func settleAll(ctx context.Context, journal string, reload func(context.Context) error, guard atomicfile.Guard) error {
+	j, err := existingJournal(ctx, journal, guard)
 	if j == nil {
 		return err
 	}
@@ -71,7 +79,7 @@ type Original struct {
 
 // Originals lists the undo record of a journal; it is empty when nothing is installed.
 func Originals(ctx context.Context, journal string) ([]Original, error) {
-	j, err := existingJournal(ctx, journal)
+	j, err := existingJournal(ctx, journal, nil)
 	if j == nil {
 		return nil, err
 	}
@@ -91,7 +99,7 @@ func Originals(ctx context.Context, journal string) ([]Original, error) {
 
 // Forget drops the undo record of a journal, for a plugin that has put things right itself. A pending change is refused.
 func Forget(ctx context.Context, journal string) error {
-	j, err := existingJournal(ctx, journal)
+	j, err := existingJournal(ctx, journal, nil)
 	if j == nil {
 		return err
 	}
@@ -103,14 +111,14 @@ func Forget(ctx context.Context, journal string) error {
 }
 
 // existingJournal opens a journal; both results are nil when there is none.
-func existingJournal(ctx context.Context, path string) (*journal, error) {
+func existingJournal(ctx context.Context, path string, guard atomicfile.Guard) (*journal, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return openJournal(ctx, path, nil)
+	return openJournal(ctx, path, guard)
 }
 
 // settle leaves the journal without a pending change.
