@@ -2,6 +2,7 @@ package atomicfile
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -38,10 +39,13 @@ func SyncDir(path string) error {
 
 func in(name string, do func(d *Dir, base string) error) error {
 	d, err := OpenDir(filepath.Dir(name), nil)
-	if err != nil {
-		return err
+	if err == nil {
+		err = errors.Join(do(d, filepath.Base(name)), d.Close())
 	}
-	return errors.Join(do(d, filepath.Base(name)), d.Close())
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
 }
 
 // Write is the function [Write] below d.

@@ -69,7 +69,10 @@ func (r *repairer) text(field string, s *string) {
 	}
 }
 
-func sane(t time.Time) bool { return t.IsZero() || t.Year() >= minYear && t.Year() < maxYear }
+func sane(t time.Time) bool {
+	year := t.UTC().Year()
+	return t.IsZero() || year >= minYear && year < maxYear
+}
 
 func (r *repairer) time(field string, t *time.Time) {
 	if !sane(*t) {

@@ -210,7 +210,8 @@ func TestHandEditedStateIsNotedOnce(t *testing.T) {
 // FuzzState feeds a hostile state.json: whatever it holds, the active pair stays usable, and what was loaded can be saved
 // and loads as the same.
 func FuzzState(f *testing.F) {
-	s, id := live(f, newCA(f).bundle(f))
+	s := openTest(f, quickDir(f), nil)
+	id := add(f, s, newCA(f).bundle(f), noon(), true)
 	full, err := json.Marshal(fullState(id))
 	must(f, err)
 	for _, text := range []string{

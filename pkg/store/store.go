@@ -209,7 +209,10 @@ func (s *Store) Dir() string { return s.path }
 func (s *Store) CheckWritable() error {
 	const probe = "writable"
 	err := s.dir.Write(probe, make([]byte, 64<<10), secretFile)
-	if err = errors.Join(err, s.dir.Remove(probe)); err != nil {
+	if err == nil {
+		err = s.dir.Remove(probe)
+	}
+	if err != nil {
 		return fmt.Errorf("state directory %s cannot be written: %w", s.path, err)
 	}
 	return nil
