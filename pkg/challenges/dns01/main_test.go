@@ -9,9 +9,12 @@ import (
 
 // TestMain also is the other programs that the tests need: a process that gets killed, and a worker.
 func TestMain(m *testing.M) {
-	switch {
-	case os.Getenv("TEST_HELPER") == "killed":
+	if os.Getenv("TEST_HELPER") == "killed" {
 		killedHelper()
+	}
+	if mode := os.Getenv("FAKE_WORKER"); mode != "" {
+		fakeWorker(mode)
+		return
 	}
 	goleak.VerifyTestMain(m)
 }
