@@ -1,7 +1,7 @@
 package nginx
 
 import (
-	"os"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,52 +19,89 @@ const (
 
 // choose is the server block that answers for a name at a socket, as ngx_http_find_virtual_server chooses: an exact
 // name, the longest wildcard at the front, the longest wildcard at the end, a regular expression, the default server.
-// For a wildcard identifier ("*.example.com") it is the block
-// that has this very wildcard.
+// For a wildcard identifier ("*.example.com") it is the block that has this very wildcard.
 func (g *group) choose(name string) (*server, match) {
-	if strings.HasPrefix(name, "*.") {
-		if s := g.find(func(n string) bool { return n == name || "*"+n == name }); s != nil {
-			return s, byName
+	if s := g.names.find(name); s != nil {
+		return s, byName
+	}
+	for _, s := range g.servers {
+		if !strings.HasPrefix(name, "*.") && slices.ContainsFunc(s.names, func(n string) bool { return mayMatch(n, name) }) {
+			return s, byRegex
 		}
-		return g.fallback(), byDefault
-	}
-	if s := g.exact[name]; s != nil {
-		return s, byName
-	}
-	if s := g.longest(func(n string) bool { return frontWildcard(n, name) }); s != nil {
-		return s, byName
-	}
-	if s := g.longest(func(n string) bool { return endWildcard(n, name) }); s != nil {
-		return s, byName
-	}
-	if s := g.find(func(n string) bool { return mayMatch(n, name) }); s != nil {
-		return s, byRegex
 	}
 	return g.fallback(), byDefault
 }
 
-// find is the first server block with a name that fits.
-func (g *group) find(fits func(string) bool) *server {
-	for _, s := range g.servers {
-		if slices.ContainsFunc(s.names, fits) {
+// nameTable is the names of one socket as nginx keeps them (ngx_hash_add_key): of two equal names the first one counts.
+type nameTable struct {
+	taken map[string]bool    // exact names, also those of a ".name" that was ignored
+	exact map[string]*server // "a.b", and "a.b" of ".a.b"
+	front map[string]*server // "a.b" of "*.a.b" and ".a.b"
+	end   map[string]*server // "a.b" of "a.b.*"
+}
+
+func newNameTable() nameTable {
+	return nameTable{map[string]bool{}, map[string]*server{}, map[string]*server{}, map[string]*server{}}
+}
+
+func (t *nameTable) add(n string, s *server) {
+	suffix, isFront := strings.CutPrefix(n, "*.")
+	prefix, isEnd := strings.CutSuffix(n, ".*")
+	bare, isBoth := strings.CutPrefix(n, ".")
+	switch {
+	case strings.HasPrefix(n, "~"):
+	case isFront:
+		addNew(t.front, suffix, s)
+	case isEnd:
+		addNew(t.end, prefix, s)
+	case t.taken[bare]:
+	case !isBoth:
+		t.taken[n] = true
+		t.exact[n] = s
+	default:
+		t.taken[bare] = true
+		if addNew(t.front, bare, s) {
+			t.exact[bare] = s
+		}
+	}
+}
+
+func addNew(m map[string]*server, name string, s *server) bool {
+	if m[name] != nil {
+		return false
+	}
+	m[name] = s
+	return true
+}
+
+func (t *nameTable) find(name string) *server {
+	if suffix, isWildcard := strings.CutPrefix(name, "*."); isWildcard {
+		return t.front[suffix]
+	}
+	if s := t.exact[name]; s != nil {
+		return s
+	}
+	for suffix := parent(name); suffix != ""; suffix = parent(suffix) {
+		if s := t.front[suffix]; s != nil {
+			return s
+		}
+	}
+	for end := strings.LastIndexByte(name, '.'); end > 0; end = strings.LastIndexByte(name[:end], '.') {
+		if s := t.end[name[:end]]; s != nil {
 			return s
 		}
 	}
 	return nil
 }
 
-// longest is the server block with the longest name that fits, the first one of several.
-func (g *group) longest(fits func(string) bool) *server {
-	var best *server
-	length := -1
-	for _, s := range g.servers {
-		for _, n := range s.names {
-			if size := len(strings.TrimPrefix(n, "*")); size > length && fits(n) {
-				best, length = s, size
-			}
-		}
+// all lists the names that have a server block, wildcards in front as "*.name".
+func (t *nameTable) all() []string {
+	list := slices.Collect(maps.Keys(t.exact))
+	for name := range t.front {
+		list = append(list, "*."+name)
 	}
-	return best
+	slices.Sort(list)
+	return list
 }
 
 // fallback is the default server: the one with default_server, or the first.
@@ -83,30 +120,6 @@ func (g *group) defaultServer() (s *server, chosen bool) {
 	}
 	alone := !slices.ContainsFunc(g.servers, func(s *server) bool { return s != g.servers[0] })
 	return g.servers[0], alone
-}
-
-// exactName is the one name that a server_name stands for exactly; ".example.com" stands for example.com too.
-func exactName(n string) string {
-	if n == "$hostname" {
-		host, err := os.Hostname()
-		if err != nil {
-			return n
-		}
-		return strings.ToLower(host)
-	}
-	return strings.TrimPrefix(n, ".")
-}
-
-// frontWildcard matches "*.example.com" and ".example.com" against any number of labels in front.
-func frontWildcard(n, name string) bool {
-	suffix := strings.TrimPrefix(n, "*")
-	return strings.HasPrefix(suffix, ".") && len(name) > len(suffix) && strings.HasSuffix(name, suffix)
-}
-
-// endWildcard matches "www.example.*".
-func endWildcard(n, name string) bool {
-	prefix, ok := strings.CutSuffix(n, "*")
-	return ok && strings.HasSuffix(prefix, ".") && len(name) > len(prefix) && strings.HasPrefix(name, prefix)
 }
 
 // mayMatch reports whether a regular expression may match the name. Go's syntax is a subset of PCRE's with the same

@@ -20,17 +20,17 @@ func (p *planner) endpoints(m *model) ([]installers.Endpoint, error) {
 		s := m.servers[k.s.index]
 		groups := m.tlsGroups(s)
 		for _, g := range groups {
-			addr := dial(g.address)
-			if addr == "" {
+			if g.socket.port == 0 {
 				continue
 			}
+			at := g.socket.dial()
 			if g.has("proxy_protocol") {
-				return nil, s.d.errorf("only a proxy can connect to %s (PROXY protocol): set \"verify\" to the address that clients use", g.address)
+				return nil, s.d.errorf("only a proxy can connect to %s (PROXY protocol): set \"verify\" to the address that clients use", g.socket)
 			}
-			if other := m.groups[addr]; other != nil && addr != g.address && !slices.Contains(other.servers, s) {
-				return nil, s.d.errorf("connections to %s go to another server block: set \"verify\" to the address that clients use", addr)
+			if other := m.sockets[at]; other != nil && !slices.Contains(other.servers, s) {
+				return nil, s.d.errorf("connections to %s go to another server block: set \"verify\" to the address that clients use", at)
 			}
-			list = append(list, namesAt(g, s, addr, p.names)...)
+			list = append(list, namesAt(g, s, at.String(), p.names)...)
 		}
 		if len(groups) > 0 && len(list) == 0 {
 			return nil, s.d.errorf("there is no address to prove the certificate at: set \"verify\" to the address that clients use")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -144,7 +145,7 @@ func (n *Installer) plan(ctx context.Context, b *certs.Bundle) (*plan, *errorLog
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := n.planner(info, b)
+	p, err := n.planner(ctx, info, b)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -155,17 +156,35 @@ func (n *Installer) plan(ctx context.Context, b *certs.Bundle) (*plan, *errorLog
 	return made, newErrorLog(p.tree, info), nil
 }
 
-func (n *Installer) planner(info build, b *certs.Bundle) (*planner, error) {
+func (n *Installer) planner(ctx context.Context, info build, b *certs.Bundle) (*planner, error) {
 	t, err := load(info.config, nil)
 	if err != nil {
 		return nil, err
 	}
-	m, err := buildModel(t)
+	m, err := buildModel(t, resolver(ctx))
 	if err != nil {
 		return nil, err
 	}
 	return &planner{cfg: n.cfg, target: n.target, names: n.names, bundle: b, tree: t, m: m, http2: info.http2}, nil
 }
+
+// resolver asks the system for the addresses of a host name, as nginx does. A name without an address stands for itself:
+// nginx's own test refuses it.
+func resolver(ctx context.Context) lookup {
+	return func(host string) []string {
+		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+		defer cancel()
+		addrs, err := net.DefaultResolver.LookupHost(ctx, host)
+		if err != nil || len(addrs) == 0 {
+			return []string{host}
+		}
+		return addrs
+	}
+}
+
+// lookupTimeout bounds one look-up. Host names in listen directives come from /etc/hosts; others would keep nginx from
+// starting whenever the network is not there yet.
+const lookupTimeout = 5 * time.Second
 
 // explain turns the failure to plan into that of nginx itself where it cannot read the configuration either.
 func (n *Installer) explain(ctx context.Context, err error) error {
@@ -204,7 +223,7 @@ func (n *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 	if err != nil {
 		return err
 	}
-	p, err := n.planner(info, b)
+	p, err := n.planner(ctx, info, b)
 	if err != nil {
 		return err
 	}

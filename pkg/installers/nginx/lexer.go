@@ -135,7 +135,7 @@ func (l *lexer) plainWord() (word, error) {
 		case c == '\\':
 			l.pos++
 		case !first && (isBlank(c) || c == ';' || c == '{'):
-			if l.pos-start >= maxParameter {
+			if l.tooFar(start) {
 				return word{}, l.tooLong(start)
 			}
 			return word{start, l.pos, unescape(l.text[start:l.pos])}, nil
@@ -156,19 +156,29 @@ func (l *lexer) quotedWord(quote byte) (word, error) {
 		}
 	}
 	inside := start + 1
-	if l.pos-inside >= maxParameter-1 {
-		return word{}, l.tooLong(start)
-	}
 	if l.pos >= len(l.text)-1 {
 		l.pos = len(l.text)
 		return word{}, l.errorAt(start, "a quoted parameter has no terminating %c", quote)
 	}
 	w := word{start, l.pos + 1, unescape(l.text[inside:l.pos])}
 	l.pos++
+	if l.tooFar(inside) {
+		return word{}, l.tooLong(start)
+	}
 	if c := l.text[l.pos]; !isBlank(c) && c != ';' && c != '{' && c != ')' {
 		return word{}, l.errorAt(l.pos, "unexpected %q after a quoted parameter", string(rune(c)))
 	}
 	return w, nil
+}
+
+// tooFar reports whether nginx's buffer, which begins at start, is full before nginx knows that the word ends at the
+// present character: after white space it reads one more.
+func (l *lexer) tooFar(start int) bool {
+	last := l.pos - start
+	if isBlank(l.text[l.pos]) {
+		last++
+	}
+	return last >= maxParameter
 }
 
 func (l *lexer) tooLong(start int) error {

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,7 +26,12 @@ func (p *planner) listenLines(k *pick) ([]string, error) {
 		}
 	}
 	var lines, seen []string
-	for _, l := range k.s.plainListens() {
+	plain := k.s.plainListens()
+	if !slices.ContainsFunc(k.s.listens, func(l listen) bool { return l.d != nil && !p.isManaged(l.d) }) {
+		// A block without a listen directive listens on port 80 only as long as it has none.
+		plain, lines = []listen{defaultListen()}, []string{"listen 80;"}
+	}
+	for _, l := range plain {
 		if slices.Contains(seen, l.written) {
 			continue
 		}
@@ -50,14 +54,15 @@ func (p *planner) twin(k *pick, l *listen, exists bool) (string, error) {
 	if l.d != nil {
 		at = l.d
 	}
-	address := net.JoinHostPort(l.host, strconv.Itoa(p.cfg.Listen))
 	var others []listen
-	if g := p.m.groups[address]; g != nil {
-		others = slices.DeleteFunc(slices.Clone(g.listens), func(o listen) bool { return o.d != nil && p.isManaged(o.d) })
-		if !exists {
-			if err := p.checkGroup(at, g); err != nil {
-				return "", err
-			}
+	for _, host := range l.hosts {
+		g := p.m.sockets[socket{host, p.cfg.Listen}]
+		if g == nil {
+			continue
+		}
+		others = append(others, slices.DeleteFunc(slices.Clone(g.listens), func(o listen) bool { return o.d != nil && p.isManaged(o.d) })...)
+		if !exists && !g.tls(g.servers[0]) {
+			return "", at.errorf("cannot add TLS on %s, which serves plain HTTP at %s:%d", g.socket, g.servers[0].d.src.path, g.servers[0].d.line())
 		}
 	}
 	if !exists {
@@ -81,36 +86,29 @@ func (p *planner) twin(k *pick, l *listen, exists bool) (string, error) {
 	return line + ";", nil
 }
 
-// checkGroup refuses to add TLS to a socket that speaks something else.
-func (p *planner) checkGroup(at *directive, g *group) error {
-	if g.tls(g.servers[0]) {
-		return nil
-	}
-	first := g.servers[0].d
-	return at.errorf("cannot add TLS on %s, which serves plain HTTP at %s:%d", g.address, first.src.path, first.line())
-}
-
 // checkPort refuses what would not reach the block, or not let nginx start.
 func (p *planner) checkPort(at *directive, l *listen) error {
 	if l.has("proxy_protocol") {
 		return at.errorf("a proxy speaks to this server block by the PROXY protocol: add the listen directive for TLS that it should use")
 	}
 	for _, d := range p.m.foreign {
-		other, err := parseListen(d)
+		other, err := parseListen(d, p.m.find)
 		if err == nil && other.hasPort(p.cfg.Listen) {
 			return at.errorf("port %d belongs to a stream or mail server at %s:%d: set \"listen\" to the port that it passes on to",
 				p.cfg.Listen, d.src.path, d.line())
 		}
 	}
-	if l.host != "0.0.0.0" && l.host != "::" || len(p.cfg.Verify) > 0 {
+	if len(p.cfg.Verify) > 0 {
 		return nil
 	}
-	for address, g := range p.m.groups {
-		host, _, err := net.SplitHostPort(address)
-		is6 := strings.Contains(host, ":")
-		if err == nil && g.port == p.cfg.Listen && host != l.host && is6 == (l.host == "::") {
+	for _, g := range p.m.groups {
+		hidden := slices.ContainsFunc(l.hosts, func(host string) bool {
+			own := socket{host, p.cfg.Listen}
+			return own.isAny() && g.socket.port == own.port && g.socket != own && g.socket.is6() == own.is6()
+		})
+		if hidden {
 			return at.errorf("connections to %s go to %s:%d and would not reach this server block: give it a listen directive "+
-				"for TLS, or set \"verify\" to the address that clients use", address, g.servers[0].d.src.path, g.servers[0].d.line())
+				"for TLS, or set \"verify\" to the address that clients use", g.socket, g.servers[0].d.src.path, g.servers[0].d.line())
 		}
 	}
 	return nil

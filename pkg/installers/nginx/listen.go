@@ -8,26 +8,35 @@ import (
 	"strings"
 )
 
+// The hosts that stand for all addresses of this machine.
+const (
+	anyIPv4 = "0.0.0.0"
+	anyIPv6 = "::"
+)
+
 // listen is one listen directive of a server block.
 type listen struct {
 	d       *directive // nil for the address of a server block without any listen directive
 	written string     // the address as it is written, without the port: "", "*", "[::]", "127.0.0.1", "localhost"
-	host    string     // IP address or host name; "0.0.0.0" and "::" for all addresses; "unix:/path"
+	hosts   []string   // IP addresses; "0.0.0.0" and "::" for all addresses, "unix:/path" for a socket
 	port    int        // 0 for a unix socket
 	last    int        // last port of a range
 	params  []string
 }
 
+// lookup finds the IP addresses of a host name in a listen directive, as nginx does when it reads it.
+type lookup func(host string) []string
+
 // parseListen reads the arguments of a listen directive as ngx_parse_url does.
-func parseListen(d *directive) (listen, error) {
+func parseListen(d *directive, find lookup) (listen, error) {
 	args := d.args()
 	l := listen{d: d, port: 80, params: args[1:]}
 	addr := args[0]
 	if strings.HasPrefix(addr, "unix:") {
-		l.written, l.host, l.port = addr, addr, 0
+		l.written, l.hosts, l.port = addr, []string{addr}, 0
 		return l, nil
 	}
-	port := ""
+	var host, port string
 	switch {
 	case strings.HasPrefix(addr, "["):
 		end := strings.IndexByte(addr, ']')
@@ -35,20 +44,22 @@ func parseListen(d *directive) (listen, error) {
 			return l, d.errorf("cannot read the address %q", clip(addr))
 		}
 		l.written, port = addr[:end+1], strings.TrimPrefix(addr[end+1:], ":")
-		l.host = addr[1:end]
+		host = addr[1:end]
 	case strings.Contains(addr, ":"):
 		l.written, port, _ = strings.Cut(addr, ":")
-		l.host = l.written
+		host = l.written
 	case isPort(addr):
 		port = addr
 	default:
-		l.written, l.host = addr, addr
+		l.written, host = addr, addr
 	}
-	if l.host == "" || l.host == "*" {
-		l.host = "0.0.0.0"
+	if host == "" || host == "*" {
+		host = anyIPv4
 	}
-	if ip, err := netip.ParseAddr(l.host); err == nil {
-		l.host = ip.String()
+	if ip, err := netip.ParseAddr(host); err == nil {
+		l.hosts = []string{ip.String()}
+	} else {
+		l.hosts = find(host)
 	}
 	return l, l.setPort(port)
 }
@@ -77,7 +88,7 @@ func (l *listen) setPort(text string) error {
 }
 
 // defaultListen is what a server block without a listen directive listens on when nginx runs as root.
-func defaultListen() listen { return listen{host: "0.0.0.0", port: 80, last: 80} }
+func defaultListen() listen { return listen{hosts: []string{anyIPv4}, port: 80, last: 80} }
 
 func (l *listen) has(param string) bool { return slices.Contains(l.params, param) }
 
@@ -91,36 +102,49 @@ func (l *listen) param(name string) string {
 	return ""
 }
 
-func (l *listen) isUnix() bool { return strings.HasPrefix(l.host, "unix:") }
+func (l *listen) isUnix() bool { return strings.HasPrefix(l.written, "unix:") }
 
 func (l *listen) isDefault() bool { return l.has("default_server") || l.has("default") }
 
 // hasPort reports whether the port is one of the ports listened on.
 func (l *listen) hasPort(port int) bool { return l.port <= port && port <= l.last }
 
-// addresses are the sockets that the directive stands for, each as "host:port".
-func (l *listen) addresses() []string {
-	if l.isUnix() {
-		return []string{l.host}
-	}
-	var list []string
-	for port := l.port; port <= l.last; port++ {
-		list = append(list, net.JoinHostPort(l.host, strconv.Itoa(port)))
+// sockets are the addresses that the directive stands for.
+func (l *listen) sockets() []socket {
+	var list []socket
+	for _, host := range l.hosts {
+		for port := l.port; port <= l.last; port++ {
+			list = append(list, socket{host, port})
+		}
 	}
 	return list
 }
 
-// dial is an address of this machine at which the socket answers: loopback for all addresses. It is "" for a unix socket.
-func dial(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || strings.HasPrefix(address, "unix:") {
-		return ""
+// socket is where connections arrive: an IP address and a port, or "unix:/path" and 0.
+type socket struct {
+	host string
+	port int
+}
+
+// String is "host:port", or the path of a unix socket.
+func (s socket) String() string {
+	if s.port == 0 {
+		return s.host
 	}
-	switch host {
-	case "0.0.0.0":
-		host = "127.0.0.1"
-	case "::":
-		host = "::1"
+	return net.JoinHostPort(s.host, strconv.Itoa(s.port))
+}
+
+func (s socket) is6() bool { return strings.Contains(s.host, ":") }
+
+func (s socket) isAny() bool { return s.host == anyIPv4 || s.host == anyIPv6 }
+
+// dial is where this machine can connect to the socket: on loopback when it takes all addresses.
+func (s socket) dial() socket {
+	switch s.host {
+	case anyIPv4:
+		s.host = "127.0.0.1"
+	case anyIPv6:
+		s.host = "::1"
 	}
-	return net.JoinHostPort(host, port)
+	return s
 }

@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"os"
 	"slices"
 	"strings"
 )
@@ -22,27 +23,27 @@ type httpBlock struct {
 
 // group is the server blocks that share one socket.
 type group struct {
-	address string // "0.0.0.0:443", "[::]:443", "127.0.0.1:443", "unix:/path"
-	port    int
+	socket  socket
 	servers []*server // in nginx's order
 	listens []listen  // theirs, in the same order
-	exact   map[string]*server
+	names   nameTable
 }
 
 // model is a configuration as nginx chooses server blocks by it.
 type model struct {
 	servers []*server
-	groups  map[string]*group
-	order   []string          // addresses in nginx's order
-	foreign []*directive      // listen directives of stream and mail servers
+	groups  []*group // in nginx's order
+	sockets map[socket]*group
+	foreign []*directive // listen directives of stream and mail servers
+	find    lookup
 	users   map[*source]users // which server blocks take directives from an included file
 }
 
 type users map[*server]bool
 
 // buildModel reads the http, stream and mail blocks of a tree.
-func buildModel(t *tree) (*model, error) {
-	m := &model{groups: map[string]*group{}, users: map[*source]users{}}
+func buildModel(t *tree, find lookup) (*model, error) {
+	m := &model{sockets: map[socket]*group{}, find: find, users: map[*source]users{}}
 	err := t.walk(t.main.root, func(d *directive) error {
 		switch {
 		case d.isBlock("http"):
@@ -77,7 +78,7 @@ func (m *model) addHTTP(t *tree, block *directive) error {
 			return nil
 		}
 		s := &server{d: d, http: h}
-		if err := t.walk(d.children, s.add); err != nil {
+		if err := t.walk(d.children, func(d *directive) error { return s.add(d, m.find) }); err != nil {
 			return err
 		}
 		m.addServer(s)
@@ -86,24 +87,32 @@ func (m *model) addHTTP(t *tree, block *directive) error {
 }
 
 // add takes one directive of the block.
-func (s *server) add(d *directive) error {
+func (s *server) add(d *directive, find lookup) error {
 	s.body = append(s.body, d)
 	switch {
 	case d.is("listen"):
-		l, err := parseListen(d)
+		l, err := parseListen(d, find)
 		if err != nil {
 			return err
 		}
 		s.listens = append(s.listens, l)
 	case d.is("server_name"):
 		for _, name := range d.args() {
-			if !strings.HasPrefix(name, "~") {
-				name = strings.ToLower(name)
-			}
-			s.names = append(s.names, name)
+			s.names = append(s.names, plainName(name))
 		}
 	}
 	return nil
+}
+
+// plainName is a server_name as nginx compares it.
+func plainName(name string) string {
+	if strings.HasPrefix(name, "~") {
+		return name
+	}
+	if host, err := os.Hostname(); name == "$hostname" && err == nil {
+		name = host
+	}
+	return strings.ToLower(name)
 }
 
 func (m *model) addServer(s *server) {
@@ -122,29 +131,24 @@ func (m *model) addServer(s *server) {
 		m.users[d.src][s] = true
 	}
 	for _, l := range s.listens {
-		for i, address := range l.addresses() {
-			g := m.groups[address]
+		for _, at := range l.sockets() {
+			g := m.sockets[at]
 			if g == nil {
-				g = &group{address: address, exact: map[string]*server{}}
-				if !l.isUnix() {
-					g.port = l.port + i
-				}
-				m.groups[address] = g
-				m.order = append(m.order, address)
+				g = &group{socket: at, names: newNameTable()}
+				m.sockets[at] = g
+				m.groups = append(m.groups, g)
 			}
 			g.add(s, l)
 		}
 	}
 }
 
-// add joins a server block to the socket. Of two blocks with the same name the first one counts.
+// add joins a server block to the socket.
 func (g *group) add(s *server, l listen) {
 	g.servers = append(g.servers, s)
 	g.listens = append(g.listens, l)
 	for _, n := range s.names {
-		if name := exactName(n); g.exact[name] == nil {
-			g.exact[name] = s
-		}
+		g.names.add(n, s)
 	}
 }
 
@@ -193,8 +197,8 @@ func named(ds []*directive, name string) []*directive {
 // tlsGroups are the sockets at which the block speaks TLS over TCP.
 func (m *model) tlsGroups(s *server) []*group {
 	var list []*group
-	for _, address := range m.order {
-		if g := m.groups[address]; slices.Contains(g.servers, s) && g.tls(s) {
+	for _, g := range m.groups {
+		if slices.Contains(g.servers, s) && g.tls(s) {
 			list = append(list, g)
 		}
 	}

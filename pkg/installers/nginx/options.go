@@ -30,7 +30,7 @@ func (p *planner) http2Lines(k *pick) []string {
 		if d := k.s.last("http2"); d != nil && !p.isManaged(d) {
 			return nil
 		}
-		if slices.ContainsFunc(k.s.listens, func(l listen) bool { return l.has("http2") }) {
+		if slices.ContainsFunc(k.s.listens, func(l listen) bool { return l.has("http2") && !(l.d != nil && p.isManaged(l.d)) }) {
 			return nil
 		}
 		return []string{"http2 on;"}
@@ -39,7 +39,7 @@ func (p *planner) http2Lines(k *pick) []string {
 		if l.d == nil || p.isManaged(l.d) || !l.hasPort(p.cfg.Listen) || !k.tls {
 			continue
 		}
-		if g := p.m.groups[l.addresses()[0]]; !g.has("http2") {
+		if g := p.m.sockets[l.sockets()[0]]; !g.has("http2") {
 			end := l.d.words[len(l.d.words)-1].end
 			p.edit(l.d.src, edit{end, end, " http2"})
 		}

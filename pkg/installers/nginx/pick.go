@@ -3,7 +3,6 @@ package nginx
 import (
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 
@@ -85,9 +84,8 @@ type look struct {
 
 func (p *picker) look(id certs.Identifier, tls bool, wanted func(port int) bool) look {
 	l := look{tls: tls}
-	for _, address := range p.m.order {
-		g := p.m.groups[address]
-		if g.port == 0 || !wanted(g.port) {
+	for _, g := range p.m.groups {
+		if g.socket.port == 0 || !wanted(g.socket.port) {
 			continue
 		}
 		s, how := g.answer(id)
@@ -120,10 +118,8 @@ func (g *group) answer(id certs.Identifier) (*server, match) {
 	if id.Type != certs.IP {
 		return g.choose(id.Value)
 	}
-	host, _, err := net.SplitHostPort(g.address)
-	any4, any6 := host == "0.0.0.0", host == "::"
-	is6 := strings.Contains(id.Value, ":")
-	if err != nil || host != id.Value && (is6 || !any4) && (!is6 || !any6) {
+	at := g.socket
+	if at.host != id.Value && (!at.isAny() || at.is6() != strings.Contains(id.Value, ":")) {
 		return nil, byDefault
 	}
 	return g.fallback(), byDefault

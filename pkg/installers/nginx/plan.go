@@ -216,7 +216,7 @@ func (p *planner) reread(overlay map[string][]byte) (*model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the edited configuration cannot be read: %w", err)
 	}
-	m, err := buildModel(t)
+	m, err := buildModel(t, p.m.find)
 	if err != nil {
 		return nil, fmt.Errorf("the edited configuration cannot be read: %w", err)
 	}
@@ -233,15 +233,16 @@ func (p *planner) checkAfter(after *model) error {
 	for _, id := range p.names {
 		errs = append(errs, p.checkName(after, id))
 	}
-	for address, g := range p.m.groups {
-		now := after.groups[address]
+	for _, g := range p.m.groups {
+		now := after.sockets[g.socket]
 		if now == nil || len(now.servers) == len(g.servers) {
 			continue
 		}
-		for name, s := range g.exact {
+		for _, name := range g.names.all() {
+			s := g.names.find(name)
 			if got, _ := now.choose(name); got.index != s.index {
 				errs = append(errs, got.d.errorf("with TLS on port %d this server block would take %q at %s away from %s:%d",
-					p.cfg.Listen, name, address, s.d.src.path, s.d.line()))
+					p.cfg.Listen, name, g.socket, s.d.src.path, s.d.line()))
 			}
 		}
 	}
@@ -250,15 +251,14 @@ func (p *planner) checkAfter(after *model) error {
 
 func (p *planner) checkName(after *model, id certs.Identifier) error {
 	found := false
-	for _, address := range after.order {
-		g := after.groups[address]
+	for _, g := range after.groups {
 		s, how := g.answer(id)
-		if g.port != p.cfg.Listen || s == nil || !g.tls(s) {
+		if g.socket.port != p.cfg.Listen || s == nil || !g.tls(s) {
 			continue
 		}
 		ours := slices.ContainsFunc(p.picks, func(k *pick) bool { return s.index == k.s.index })
 		if how == byName && !ours {
-			return s.d.errorf("this server block would answer for %q at %s instead of the one that was edited", id.Value, address)
+			return s.d.errorf("this server block would answer for %q at %s instead of the one that was edited", id.Value, g.socket)
 		}
 		found = found || ours
 	}
