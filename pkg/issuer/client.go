@@ -30,8 +30,9 @@ type client struct {
 	key  crypto.Signer
 	core *api.Core
 
-	mu      sync.Mutex
-	headers map[string]http.Header // of the last answer from a URL, where someone asks for it
+	mu       sync.Mutex
+	headers  map[string]http.Header // of the last answer from a URL
+	reserved []string               // nonces for the requests about to be signed
 }
 
 // newClient makes a client for the account kid; "" makes it send the public key instead (RFC 8555 section 6.2).
@@ -58,7 +59,7 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 	case req.Method == http.MethodGet && req.URL.String() == c.i.config.Directory:
 		return (&answer{status: http.StatusOK, header: http.Header{}, body: c.dir.raw}).response(req), nil
 	case req.Method == http.MethodHead && req.URL.String() == c.dir.NewNonceURL:
-		value, err := t.nonce(c.ctx, c.dir.NewNonceURL)
+		value, err := c.Nonce()
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +99,7 @@ const (
 // call runs one signed request and repeats it within bounds: at once when the CA wants another nonce, after a short pause
 // when the CA was not reachable. Only requests that may be sent twice belong here. Its error is typed.
 func (c *client) call(what string, send func(*api.Core) error) error {
-	if err := c.retry(func() error { return send(c.core) }); err != nil {
+	if err := c.retry(func() error { return c.signed(func() error { return send(c.core) }) }); err != nil {
 		return c.explain(fmt.Errorf("%s: %w", what, err))
 	}
 	return nil
@@ -106,8 +107,7 @@ func (c *client) call(what string, send func(*api.Core) error) error {
 
 // once is call for a request that must not be repeated when its answer is lost.
 func (c *client) once(what string, send func(*api.Core) error) error {
-	err := c.retryNonce(func() error { return send(c.core) })
-	if err != nil {
+	if err := c.signed(func() error { return send(c.core) }); err != nil {
 		return c.explain(fmt.Errorf("%s: %w", what, err))
 	}
 	return nil
@@ -115,20 +115,34 @@ func (c *client) once(what string, send func(*api.Core) error) error {
 
 func (c *client) retry(send func() error) error {
 	for n := 1; ; n++ {
-		err := c.retryNonce(send)
+		err := send()
 		if err == nil || n == maxTries || !temporary(err) || c.ctx.Err() != nil {
 			return err
 		}
-		pause := c.i.retryPause << n
-		if waitErr := sleep(c.ctx, pause/2+rand.N(pause)); waitErr != nil {
+		if waitErr := c.backOff(n); waitErr != nil {
 			return waitErr
 		}
 	}
 }
 
-func (c *client) retryNonce(send func() error) error {
+// backOff waits before the repetition n, with jitter so that many orders do not come back at the same moment.
+func (c *client) backOff(n int) error {
+	pause := c.i.retryPause << n
+	return sleep(c.ctx, pause/2+rand.N(pause))
+}
+
+// signed runs a request that needs a nonce, and runs it again when the CA refuses the nonce. The nonce is fetched first:
+// an error to fetch it would lose its type on the way through the signer.
+func (c *client) signed(send func() error) error {
 	for n := 1; ; n++ {
-		err := send()
+		value, err := c.i.transport.nonce(c.ctx, c.dir.NewNonceURL)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		c.reserved = append(c.reserved, value)
+		c.mu.Unlock()
+		err = send()
 		if !isKind(err, typeBadNonce) || n == maxBadNonces {
 			return err
 		}
@@ -139,6 +153,19 @@ func (c *client) retryNonce(send func() error) error {
 			return waitErr
 		}
 	}
+}
+
+// Nonce hands a reserved nonce to the signer.
+func (c *client) Nonce() (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.reserved)
+	if n == 0 {
+		return "", errors.New("no nonce was reserved for this request")
+	}
+	value := c.reserved[n-1]
+	c.reserved = c.reserved[:n-1]
+	return value, nil
 }
 
 // temporary reports whether the same request may well succeed in a moment.

@@ -84,11 +84,7 @@ var errStopped = errors.New("stopped")
 
 // authorize takes one authorization up to the CA's validation.
 func (j *job) authorize(ctx context.Context, o *order, url string, answers *presented) error {
-	var got acme.Authorization
-	err := j.call("read an authorization", func(core *api.Core) (err error) {
-		got, err = core.Authorizations.Get(url)
-		return err
-	})
+	got, err := j.readAuthorization(url)
 	if err != nil {
 		return err
 	}
@@ -178,16 +174,12 @@ func (j *job) nothingFits(id certs.Identifier, offered []challenges.Type, failed
 		clean(fmt.Sprint(offered), 200), id, j.req.Spec.Solvers)}
 }
 
-// handOver tells the CA to validate (RFC 8555 section 7.5.1).
+// handOver tells the CA to validate.
 func (j *job) handOver(o *order, a *authorization, challenge *acme.Challenge) error {
-	var got acme.ExtendedChallenge
-	err := j.call("start the validation of "+a.id.Value, func(core *api.Core) (err error) {
-		got, err = core.Challenges.New(challenge.URL)
-		return err
-	})
 	o.mu.Lock()
 	o.pending = append(o.pending, a)
 	o.mu.Unlock()
+	got, err := j.startValidation(a, challenge)
 	switch {
 	case err != nil:
 		return err
@@ -196,6 +188,48 @@ func (j *job) handOver(o *order, a *authorization, challenge *acme.Challenge) er
 	}
 	o.proved(certs.Validation{Identifier: a.id.Value, Solver: a.solver, Type: string(a.typ)})
 	return nil
+}
+
+// startValidation sends the request of RFC 8555 section 7.5.1. When its answer is lost, the authorization says whether it
+// arrived, because CAs refuse it once the validation is over.
+func (j *job) startValidation(a *authorization, challenge *acme.Challenge) (acme.Challenge, error) {
+	for n := 1; ; n++ {
+		var got acme.ExtendedChallenge
+		err := j.once("start the validation of "+a.id.Value, func(core *api.Core) (err error) {
+			got, err = core.Challenges.New(challenge.URL)
+			return err
+		})
+		if err == nil || n == maxTries || !temporary(err) {
+			return got.Challenge, err
+		}
+		if err := j.backOff(n); err != nil {
+			return got.Challenge, j.i.ended(j.ctx)
+		}
+		state, err := j.readAuthorization(a.url)
+		if err != nil {
+			return got.Challenge, err
+		}
+		if c := a.challenge(&state); c != nil && c.Status != acme.StatusPending {
+			return *c, nil
+		}
+	}
+}
+
+func (j *job) readAuthorization(url string) (got acme.Authorization, err error) {
+	err = j.call("read an authorization", func(core *api.Core) (err error) {
+		got, err = core.Authorizations.Get(url)
+		return err
+	})
+	return got, err
+}
+
+// challenge is the one that was answered, nil if the CA does not list it any more.
+func (a *authorization) challenge(state *acme.Authorization) *acme.Challenge {
+	n := slices.IndexFunc(state.Challenges, func(c acme.Challenge) bool { return challenges.Type(c.Type) == a.typ })
+	if n < 0 {
+		return nil
+	}
+	return &state.Challenges[n]
 }
 
 func (o *order) proved(v certs.Validation) {
@@ -241,14 +275,11 @@ func (j *job) failures(o *order) error {
 	var all sync.WaitGroup
 	for n, a := range o.pending {
 		all.Go(func() {
-			var got acme.Authorization
-			errs[n] = j.call("read an authorization", func(core *api.Core) (err error) {
-				got, err = core.Authorizations.Get(a.url)
-				return err
-			})
-			if errs[n] == nil {
-				errs[n] = a.outcome(&got)
+			got, err := j.readAuthorization(a.url)
+			if err == nil {
+				err = a.outcome(&got)
 			}
+			errs[n] = err
 		})
 	}
 	all.Wait()
@@ -257,10 +288,10 @@ func (j *job) failures(o *order) error {
 
 // outcome is nil unless the authorization failed.
 func (a *authorization) outcome(got *acme.Authorization) error {
-	n := slices.IndexFunc(got.Challenges, func(c acme.Challenge) bool { return challenges.Type(c.Type) == a.typ })
+	c := a.challenge(got)
 	switch {
-	case n >= 0 && got.Challenges[n].Error != nil:
-		return a.failed(got.Challenges[n].Error)
+	case c != nil && c.Error != nil:
+		return a.failed(c.Error)
 	case got.Status == acme.StatusPending || got.Status == acme.StatusValid:
 		return nil
 	}

@@ -90,7 +90,7 @@ func (c *client) post(what, address string, payload any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	err = c.retryNonce(func() error {
+	err = c.signed(func() error {
 		body, err := sign(c.key, text, &jose.SignerOptions{NonceSource: c, ExtraHeaders: map[jose.HeaderKey]any{"url": address}}, c.kid)
 		if err != nil {
 			return err
@@ -102,9 +102,6 @@ func (c *client) post(what, address string, payload any) error {
 	}
 	return nil
 }
-
-// Nonce lets go-jose take nonces from the pool.
-func (c *client) Nonce() (string, error) { return c.i.transport.nonce(c.ctx, c.dir.NewNonceURL) }
 
 func (c *client) postJOSE(address, body string) error {
 	req, err := http.NewRequestWithContext(c.ctx, http.MethodPost, address, strings.NewReader(body))
