@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path"
 	"path/filepath"
@@ -43,7 +42,8 @@ func bundle(d *atomicfile.Dir, version string) (*certs.Bundle, error) {
 // is not a matching pair with sound chains is refused. From here on the lineage's pending orders are void, even if the
 // process dies before it can drop them. On an error nothing was stored.
 //
-// Every call makes a new version. When the ID of this second is taken, that of the next second is used.
+// Every call makes a new version, whose ID is later than that of every other: when the clock has not moved on, or was
+// set back, the second after the latest one is used.
 func (s *Store) AddVersion(name string, b *certs.Bundle, now time.Time) (string, error) {
 	var id string
 	err := s.inMade(name, "store a version", func(d *atomicfile.Dir, _ *entry) (err error) {
@@ -93,19 +93,31 @@ func vet(b *certs.Bundle) error {
 	return nil
 }
 
+// writeVersion writes the files of a new version under an ID that sorts behind all others.
 func writeVersion(d *atomicfile.Dir, b *certs.Bundle, files []atomicfile.File, now time.Time) (string, error) {
-	const tries = 60
-	for i := range tries {
-		id, err := newID(b, now.Add(time.Duration(i)*time.Second))
-		if err != nil {
-			return "", err
-		}
-		err = d.WriteTree(path.Join(versionsDir, id), publicDir, files)
-		if !errors.Is(err, fs.ErrExist) {
-			return id, err
+	latest, err := latestVersion(d)
+	if err != nil {
+		return "", err
+	}
+	if next := latest.Add(time.Second); now.Before(next) {
+		now = next
+	}
+	id, err := newID(b, now)
+	if err != nil {
+		return "", err
+	}
+	return id, d.WriteTree(path.Join(versionsDir, id), publicDir, files)
+}
+
+// latestVersion is the time in the greatest version ID, zero when there is none.
+func latestVersion(d *atomicfile.Dir) (latest time.Time, err error) {
+	entries, err := d.ReadDir(versionsDir)
+	for _, entry := range entries {
+		if created, ok := parseID(entry.Name()); ok && created.After(latest) {
+			latest = created
 		}
 	}
-	return "", fmt.Errorf("%d versions of this certificate within a minute", tries)
+	return latest, err
 }
 
 // Activate makes a stored version the one that `current` names, at once for every file of it. A version that is damaged

@@ -274,3 +274,17 @@ func TestPrune(t *testing.T) {
 		t.Errorf("after keeping one: %+v", l.Versions)
 	}
 }
+
+// TestVersionsSort: versions made within one second, or with a clock that was set back, sort in the order of their making.
+func TestVersionsSort(t *testing.T) {
+	s, issuer := openTest(t, stateDir(t), nil), newCA(t)
+	var made []string
+	for i := range 5 {
+		made = append(made, add(t, s, issuer.bundle(t), noon().Add(time.Duration(-i/2)*time.Hour), false))
+	}
+	for i, v := range load(t, s).Versions {
+		if want := made[len(made)-1-i]; v.ID != want {
+			t.Errorf("version %d is %s, want %s", i, v.ID, want)
+		}
+	}
+}
