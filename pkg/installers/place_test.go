@@ -1,6 +1,7 @@
 package installers
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -175,4 +176,25 @@ func TestReplacedByALinkAfterwards(t *testing.T) {
 		t.Errorf("Undo = %v", err)
 	}
 	s.wantFile("precious", "precious")
+}
+
+// TestImmutableFile checks that a file which even root cannot replace is reported, and that the others are put back.
+func TestImmutableFile(t *testing.T) {
+	s := newSite(t, map[string]string{"a.conf": "a", "site.conf": "old"})
+	chattr := func(flag string) error {
+		_, err := Command{Argv: []string{"/usr/bin/chattr", flag, s.path("site.conf")}}.Run(context.Background())
+		return err
+	}
+	if err := chattr("+i"); err != nil {
+		t.Skipf("no immutable files here: %v", err)
+	}
+	t.Cleanup(func() { must(t, chattr("-i")) })
+	changed, err := s.change(text("a.conf", "b"), text("site.conf", "new")).Apply(t.Context())
+	if changed || !errors.Is(err, syscall.EPERM) || !strings.Contains(err.Error(), s.path("site.conf")) {
+		t.Errorf("Apply = %v, %v", changed, err)
+	}
+	s.wantFile("a.conf", "a")
+	s.wantFile("site.conf", "old")
+	s.wantIdle()
+	s.wantSteps("test:old")
 }

@@ -233,7 +233,7 @@ func (t talk) element(tag byte) ([]byte, error) {
 	length := int(head[1])
 	if length > 0x80 {
 		more := make([]byte, length&0x7f)
-		if len(more) > 3 {
+		if len(more) > 4 {
 			return nil, errors.New("an LDAP element that is too long")
 		}
 		if _, err := io.ReadFull(t, more); err != nil {

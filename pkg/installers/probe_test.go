@@ -1,0 +1,187 @@
+package installers_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/installertest"
+)
+
+func TestParseEndpoint(t *testing.T) {
+	good := map[string]installers.Endpoint{
+		"example.com:443":                     {Addr: "example.com:443"},
+		"127.0.0.1:8443/www.example.com":      {Addr: "127.0.0.1:8443", ServerName: "www.example.com"},
+		"[2001:db8::1]:443":                   {Addr: "[2001:db8::1]:443"},
+		"smtp://mail.example:25":              {Addr: "mail.example:25", StartTLS: "smtp"},
+		"postgres://10.0.0.1:5432/db.example": {Addr: "10.0.0.1:5432", ServerName: "db.example", StartTLS: "postgres"},
+	}
+	for text, want := range good {
+		if got, err := installers.ParseEndpoint(text); err != nil || got != want {
+			t.Errorf("%q = %+v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{
+		"", "example.com", "example.com:", ":443", "example.com:0", "example.com:70000", "example.com:https", "https://example.com:443",
+		"a b:443", "-x:443", "example.com:443/", "example.com:443/a/b", "2001:db8::1:443", "example.com:443/\x1b[31m", "ex\nample:1",
+	} {
+		if got, err := installers.ParseEndpoint(text); err == nil {
+			t.Errorf("%q = %+v, want an error", text, got)
+		} else if strings.ContainsAny(err.Error(), "\x1b\n") {
+			t.Errorf("%q: the error has control characters", text)
+		}
+	}
+}
+
+// serve starts a server for whatever bundle the pointer holds.
+func serve(t *testing.T, b *certs.Bundle) (*installertest.TLSServer, *atomic.Pointer[certs.Bundle]) {
+	var now atomic.Pointer[certs.Bundle]
+	now.Store(b)
+	return installertest.Serve(t, func() ([]tls.Certificate, error) { return installertest.KeyPairs(now.Load()) }), &now
+}
+
+func TestHandshakeReturnsTheChain(t *testing.T) {
+	b := installertest.Bundle(t, "www.example.com")
+	server, _ := serve(t, b)
+	chain, err := installers.Handshake(t.Context(), installers.Endpoint{Addr: server.Addr, ServerName: "www.example.com"})
+	if err != nil || len(chain) != 2 || !chain[0].Equal(b.Leaf) {
+		t.Errorf("Handshake = %d certificates, %v", len(chain), err)
+	}
+}
+
+func TestHandshakeChoosesTheKeyType(t *testing.T) {
+	b := installertest.Dual(t, "www.example.com")
+	server, _ := serve(t, b)
+	for rsa, want := range map[bool]*certs.Bundle{false: b, true: b.RSA} {
+		server.Versions(0, tls.VersionTLS12)
+		chain, err := installers.Handshake(t.Context(), installers.Endpoint{Addr: server.Addr, RSA: rsa})
+		if err != nil || !chain[0].Equal(want.Leaf) {
+			t.Errorf("RSA %v: %v", rsa, err)
+		}
+	}
+}
+
+func TestVerifySaysWhoAnsweredWhat(t *testing.T) {
+	old, fresh := installertest.Bundle(t, "old.example"), installertest.Bundle(t, "example.com")
+	server, _ := serve(t, old)
+	e := installers.Endpoint{Addr: server.Addr, ServerName: "example.com"}
+	if err := installers.VerifyEndpoints(t.Context(), []installers.Endpoint{e}, old, 0); err != nil {
+		t.Error(err)
+	}
+	err := installers.VerifyEndpoints(t.Context(), []installers.Endpoint{e}, fresh, 0)
+	want := server.Addr + " (SNI example.com) serves serial " + old.Serial() + ` from "CN=acmed test intermediate" until ` +
+		old.Leaf.NotAfter.UTC().Format(time.RFC3339) + ", expected serial " + fresh.Serial()
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %v", err, want)
+	}
+}
+
+func TestVerifyWaitsForTheNewCertificate(t *testing.T) {
+	old, fresh := installertest.Bundle(t, "example.com"), installertest.Bundle(t, "example.com")
+	var looks atomic.Int32
+	server := installertest.Serve(t, func() ([]tls.Certificate, error) {
+		if looks.Add(1) < 4 {
+			return installertest.KeyPairs(old)
+		}
+		return installertest.KeyPairs(fresh)
+	})
+	err := installers.VerifyEndpoints(t.Context(), []installers.Endpoint{{Addr: server.Addr}}, fresh, 30*time.Second)
+	if err != nil || looks.Load() < 4 {
+		t.Errorf("after %d looks: %v", looks.Load(), err)
+	}
+}
+
+func TestVerifyGivesUp(t *testing.T) {
+	old, fresh := installertest.Bundle(t, "example.com"), installertest.Bundle(t, "example.com")
+	server, _ := serve(t, old)
+	endpoints := []installers.Endpoint{{Addr: server.Addr}}
+	if err := installers.VerifyEndpoints(t.Context(), endpoints, fresh, 60*time.Millisecond); err == nil || !strings.Contains(err.Error(), "expected serial") {
+		t.Errorf("VerifyEndpoints = %v", err)
+	}
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 60*time.Millisecond, errors.New("shutting down"))
+	defer cancel()
+	if err := installers.VerifyEndpoints(ctx, endpoints, fresh, time.Hour); err == nil || !strings.Contains(err.Error(), "shutting down") {
+		t.Errorf("VerifyEndpoints = %v", err)
+	}
+}
+
+func TestVerifyLooksAtEveryEndpoint(t *testing.T) {
+	old, fresh := installertest.Bundle(t, "example.com"), installertest.Bundle(t, "example.com")
+	stale, _ := serve(t, old)
+	good, _ := serve(t, fresh)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	_, port, _ := net.SplitHostPort(stale.Addr)
+	err = installers.VerifyEndpoints(t.Context(), []installers.Endpoint{
+		{Addr: good.Addr}, {Addr: net.JoinHostPort("localhost", port)}, {Addr: closed.Addr().String()}, {Addr: "nowhere.invalid:443"},
+	}, fresh, 0)
+	if err == nil {
+		t.Fatal("VerifyEndpoints = nil")
+	}
+	for _, part := range []string{"127.0.0.1:" + port + " (SNI localhost) serves", "connection refused", "nowhere.invalid"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %q", part, err)
+		}
+	}
+	if strings.Contains(err.Error(), good.Addr) {
+		t.Errorf("the good endpoint is in %q", err)
+	}
+}
+
+func TestVerifyDualUnit(t *testing.T) {
+	b := installertest.Dual(t, "example.com")
+	half := *b
+	half.RSA = nil
+	otherTwin := *b
+	otherTwin.RSA = installertest.Dual(t, "example.com").RSA
+	server, now := serve(t, b)
+	verify := func() error {
+		return installers.VerifyEndpoints(t.Context(), []installers.Endpoint{{Addr: server.Addr}}, b, 0)
+	}
+	if err := verify(); err != nil {
+		t.Errorf("both served: %v", err)
+	}
+	now.Store(&half)
+	if err := verify(); err == nil {
+		t.Error("the RSA twin is missing, and nobody noticed")
+	}
+	now.Store(&otherTwin)
+	if err := verify(); err == nil || !strings.Contains(err.Error(), "expected serial "+b.RSA.Serial()) {
+		t.Errorf("another twin: %v", err)
+	}
+	server.Versions(tls.VersionTLS13, 0)
+	if err := verify(); err != nil {
+		t.Errorf("TLS 1.3 only: %v", err)
+	}
+	now.Store(installertest.Bundle(t, "example.com"))
+	if err := verify(); err == nil || !strings.Contains(err.Error(), " or ") {
+		t.Errorf("TLS 1.3 only, another certificate: %v", err)
+	}
+}
+
+func TestHandshakeWithSilence(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for _, protocol := range append(installers.StartTLSProtocols(), "") {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		begun := time.Now()
+		_, err := installers.Handshake(ctx, installers.Endpoint{Addr: silent.Addr().String(), StartTLS: protocol})
+		cancel()
+		if err == nil || time.Since(begun) > 5*time.Second {
+			t.Errorf("%q: %v after %v", protocol, err, time.Since(begun))
+		}
+	}
+}
