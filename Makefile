@@ -41,7 +41,7 @@ fuzz: ## every fuzz target for FUZZTIME
 install: build ## into DESTDIR
 	install -D -m 0755 bin/acmed $(DESTDIR)/usr/bin/acmed
 	install -D -m 0644 deploy/systemd/acmed.service $(DESTDIR)/lib/systemd/system/acmed.service
-	install -D -m 0640 configs/minimal.yaml $(DESTDIR)/etc/acmed/acmed.yaml.example
+	install -D -m 0640 configs/examples/nginx.yaml $(DESTDIR)/etc/acmed/acmed.yaml.example
 
 clean:
 	rm -rf bin .cache dist
