@@ -21,6 +21,12 @@ const Keep = atomicfile.Keep
 // Absent as a File's Was says that the plan was made while the file did not exist.
 const Absent = "absent"
 
+// linkPrefix begins what stands for the content of a symbolic link.
+const linkPrefix = "link:"
+
+// LinkHash stands for a symbolic link with this target where [Hash] stands for a file's content.
+func LinkHash(target string) string { return linkPrefix + target }
+
 // Owner is who a file belongs to.
 type Owner struct{ UID, GID int }
 
@@ -28,6 +34,7 @@ type Owner struct{ UID, GID int }
 type File struct {
 	Path    string      // absolute; its directory exists
 	Content []byte      // the whole new content
+	Link    string      // make the path a symbolic link with this target instead; with Remove, take that link away
 	Remove  bool        // take the file away instead; Content is not used
 	Was     string      // Hash of the content that the plan was made from, or Absent; "" overwrites whatever is there
 	Mode    fs.FileMode // permission bits; 0 keeps them, and gives a new file 0644, a secret one 0600
@@ -209,6 +216,9 @@ func (f *File) want(now state) state {
 	if f.Remove {
 		return state{Hash: Absent}
 	}
+	if f.Link != "" {
+		return linkState(f.Link)
+	}
 	s := state{Hash: Hash(f.Content), Mode: f.Mode, UID: Keep, GID: Keep}
 	if now.Hash != Absent {
 		s.UID, s.GID = now.UID, now.GID
@@ -261,6 +271,8 @@ func (c *Change) Diff() (string, error) {
 			after = nil
 		}
 		switch {
+		case e.Before.isLink() || e.After.isLink():
+			fmt.Fprintf(&text, "%s: %s becomes %s\n", e.Path, e.Before.kind(), e.After.kind())
 		case e.secret:
 			fmt.Fprintf(&text, "%s: the private key in it changes\n", e.Path)
 		case e.Before.Hash == e.After.Hash:

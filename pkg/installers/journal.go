@@ -228,7 +228,7 @@ func (j *journal) begin(edits []edit) error {
 	for i := range edits {
 		e := &edits[i]
 		p.Files = append(p.Files, e.entry)
-		if e.Before.Hash == Absent {
+		if e.Before.Hash == Absent || e.Before.isLink() {
 			continue
 		}
 		if err := j.dir.Write(backupPrefix+e.Before.Hash, e.before, 0o600); err != nil {
@@ -275,9 +275,9 @@ func (j *journal) commit() error {
 	return j.save(record{Undo: kept})
 }
 
-// backup reads the bytes of an entry as they were before; nil when the file did not exist.
+// backup reads the bytes of an entry as they were before; nil when there was no file.
 func (j *journal) backup(e entry) ([]byte, error) {
-	if e.Before.Hash == Absent {
+	if e.Before.Hash == Absent || e.Before.isLink() {
 		return nil, nil
 	}
 	name := backupPrefix + e.Before.Hash

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/acmed/acmed/internal/atomicfile"
@@ -19,7 +20,7 @@ const maxLinks = 8
 
 // state is what undo must bring back: the content by its hash, the mode and the owner. The zero owner is root.
 type state struct {
-	Hash string      `json:"hash"` // or Absent, and then the rest is zero
+	Hash string      `json:"hash"` // or Absent, or the LinkHash of a symbolic link, and then the rest says nothing
 	Mode fs.FileMode `json:"mode"`
 	UID  int         `json:"uid"` // Keep: whoever creates the file
 	GID  int         `json:"gid"`
@@ -28,6 +29,21 @@ type state struct {
 // satisfiedBy reports whether a file in state now needs no change to be as s wants.
 func (s state) satisfiedBy(now state) bool {
 	return s.Hash == now.Hash && s.Mode == now.Mode && (s.UID == Keep || s.UID == now.UID) && (s.GID == Keep || s.GID == now.GID)
+}
+
+func linkState(target string) state { return state{Hash: LinkHash(target), UID: Keep, GID: Keep} }
+
+func (s state) isLink() bool { return strings.HasPrefix(s.Hash, linkPrefix) }
+
+// kind says what there is, for people.
+func (s state) kind() string {
+	switch {
+	case s.isLink():
+		return "a symbolic link to " + strings.TrimPrefix(s.Hash, linkPrefix)
+	case s.Hash == Absent:
+		return "absent"
+	}
+	return "a file"
 }
 
 // entry is one file of a change or of an undo record.
@@ -64,9 +80,12 @@ func put(path string, s state, content []byte, guard atomicfile.Guard) error {
 		return err
 	}
 	base := filepath.Base(path)
-	if s.Hash == Absent {
+	switch {
+	case s.Hash == Absent:
 		err = dir.Remove(base)
-	} else {
+	case s.isLink():
+		err = dir.Symlink(strings.TrimPrefix(s.Hash, linkPrefix), base)
+	default:
 		err = dir.WriteOwned(base, content, s.Mode, s.UID, s.GID)
 	}
 	if err != nil {
@@ -103,6 +122,9 @@ func locate(f *File) (found, error) {
 			}
 		}
 		path = filepath.Join(dir, filepath.Base(path))
+		if f.Link != "" {
+			return inspect(path)
+		}
 		next, err := follow(path, f.Follow)
 		if err != nil {
 			return found{}, err
@@ -168,7 +190,7 @@ func checkDir(dir string) error {
 	}
 }
 
-// inspect reads the file at path, which is a regular file with one name, or absent. Nothing is followed.
+// inspect reads what is at path: a regular file with one name, a symbolic link, which is not followed, or nothing.
 func inspect(path string) (found, error) {
 	none := found{path: path, state: state{Hash: Absent}}
 	before, err := os.Lstat(path)
@@ -177,6 +199,10 @@ func inspect(path string) (found, error) {
 	}
 	if err != nil {
 		return found{}, err
+	}
+	if before.Mode()&fs.ModeSymlink != 0 {
+		target, err := os.Readlink(path)
+		return found{path: path, state: linkState(target)}, err
 	}
 	if kind := irregular(before.Mode()); kind != "" {
 		return found{}, fmt.Errorf("%s is a %s, not a regular file", path, kind)
@@ -209,8 +235,6 @@ func irregular(mode fs.FileMode) string {
 		return ""
 	case mode.IsDir():
 		return "directory"
-	case mode&fs.ModeSymlink != 0:
-		return "symbolic link"
 	case mode&fs.ModeNamedPipe != 0:
 		return "named pipe"
 	case mode&fs.ModeSocket != 0:

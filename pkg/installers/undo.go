@@ -72,8 +72,8 @@ func settleAll(ctx context.Context, journal string, reload func(context.Context)
 type Original struct {
 	Path    string // without symbolic links
 	Existed bool
-	Content []byte // nil when it did not exist
-	Written string // Hash of what the last change wrote, or Absent
+	Content []byte // nil when it did not exist or was a symbolic link
+	Written string // Hash of what the last change wrote, LinkHash of a symbolic link, or Absent
 	Edited  bool   // somebody else edited it between two changes, so Content is not all there is to give back
 }
 
@@ -162,6 +162,8 @@ func (j *journal) conflicts() error {
 		case err != nil:
 			errs = append(errs, &ConflictError{Path: e.Path, Reason: err.Error()})
 		case now.state.Hash == e.Before.Hash:
+		case now.state.isLink() && !e.After.isLink():
+			errs = append(errs, &ConflictError{Path: e.Path, Reason: "somebody made it a symbolic link after acmed changed it: not undone"})
 		case now.state.Hash != e.After.Hash:
 			errs = append(errs, &ConflictError{Path: e.Path, Reason: "somebody changed it after acmed did: not undone"})
 		case e.Edited:
