@@ -258,3 +258,12 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

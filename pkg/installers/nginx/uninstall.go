@@ -88,8 +88,7 @@ func (n *Installer) unmerge(path string, original, now []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	marks := lineMarks{}
-	p.mark(src.root, marks)
+	marks := p.mark(src)
 	old, lines := splitLines(original), splitLines(now)
 	hunks, ok := compareLines(old, lines)
 	if !ok {
@@ -116,55 +115,90 @@ func (p *planner) checkGone(path, text string) error {
 	if err != nil {
 		return err
 	}
-	marks := lineMarks{}
-	p.mark(src.root, marks)
-	for line, m := range marks {
-		if m.ours {
+	marks := p.mark(src)
+	for line := range splitLines(src.text) {
+		if m := marks[line]; m.added || m.pointed {
 			return &SyntaxError{File: path, Line: line + 1, Reason: "this line is acmed's and would stay: take it out by hand"}
 		}
 	}
 	return nil
 }
 
-// lineMarks says of each line, from 0, whether a directive of acmed's or of somebody else's stands on it.
-type lineMarks map[int]struct{ ours, others bool }
+// lineMarks says of each line, from 0, what kinds of directives stand on it.
+type lineMarks map[int]lineMark
 
-func (m lineMarks) isOurs(line int) bool { return m[line].ours && !m[line].others }
+type lineMark struct {
+	added   bool // a directive that acmed added
+	pointed bool // a directive of the operator's that acmed pointed at the lineage
+	others  bool // anything else
+}
 
-// revert is what becomes of a hunk. ok is false when lines of acmed's and of somebody else's were changed as one.
+// revert is what becomes of a hunk. Lines that acmed added go, whatever else changed beside them. Certificate directives
+// that acmed pointed at the lineage or removed come back only if nothing else changed with them; else ok is false.
 func (m lineMarks) revert(h hunk, old, lines []string) (text string, ok bool) {
 	var kept []string
+	pointed, ours := false, h.c < h.d
 	for i := h.c; i < h.d; i++ {
-		if !m.isOurs(i) {
+		mark := m[i]
+		pointed = pointed || mark.pointed
+		ours = ours && !mark.others && (mark.added || mark.pointed)
+		if !mark.added || mark.others {
 			kept = append(kept, lines[i])
 		}
 	}
-	switch {
-	case len(kept) == 0 && h.c < h.d:
-		return strings.Join(old[h.a:h.b], ""), true
-	case len(kept) == h.d-h.c:
-		gone := slices.ContainsFunc(old[h.a:h.b], func(s string) bool { return strings.Contains(s, "ssl_certificate") })
-		return strings.Join(kept, ""), !gone
+	isPair := func(line string) bool { return strings.Contains(line, "ssl_certificate") }
+	switch before := old[h.a:h.b]; {
+	case sameButLineBreaks(kept, before):
+		return strings.Join(before, ""), true
+	case !pointed && !slices.ContainsFunc(before, isPair):
+		return strings.Join(kept, ""), true
+	case ours && !slices.ContainsFunc(before, func(line string) bool { return !isPair(line) }):
+		return strings.Join(before, ""), true
 	}
-	return strings.Join(kept, ""), h.a == h.b
+	return "", false
 }
 
-// mark notes the lines of all directives. A line with a directive of acmed's in the middle of another counts for both.
-func (p *planner) mark(ds []*directive, marks lineMarks) {
+// sameButLineBreaks reports whether two pieces of text differ only in where acmed broke a line to put its own behind.
+func sameButLineBreaks(a, b []string) bool {
+	joined := func(lines []string) string {
+		return strings.NewReplacer("\r", "", "\n", "").Replace(strings.Join(lines, ""))
+	}
+	return len(a) > len(b) && joined(a) == joined(b)
+}
+
+// mark looks at the lines of all directives of a file.
+func (p *planner) mark(src *source) lineMarks {
+	marks := lineMarks{}
+	var ends []int // offset behind each line
+	at := 0
+	for _, line := range splitLines(src.text) {
+		at += len(line)
+		ends = append(ends, at)
+	}
+	p.markAll(src.root, func(start, end int, kind lineMark) {
+		first, _ := slices.BinarySearch(ends, start+1)
+		last, _ := slices.BinarySearch(ends, end)
+		for line := first; line <= last; line++ {
+			m := marks[line]
+			marks[line] = lineMark{m.added || kind.added, m.pointed || kind.pointed, m.others || kind.others}
+		}
+	})
+	return marks
+}
+
+// markAll calls note for the text of every directive; of a block that acmed did not add, for its head and its end.
+func (p *planner) markAll(ds []*directive, note func(start, end int, kind lineMark)) {
 	for _, d := range ds {
-		ours := p.isManaged(d) || p.pointsHere(d)
-		spans := [][2]int{{d.start, d.end}}
-		if d.open >= 0 && !ours {
-			spans = [][2]int{{d.start, d.open}, {d.end - 1, d.end}}
-			p.mark(d.children, marks)
+		kind := lineMark{added: p.isManaged(d)}
+		kind.pointed = !kind.added && p.pointsHere(d)
+		kind.others = !kind.added && !kind.pointed
+		if d.open < 0 || kind.added {
+			note(d.start, d.end, kind)
+			continue
 		}
-		for _, span := range spans {
-			for line := lineAt(d.src.text, span[0]); line <= lineAt(d.src.text, span[1]-1); line++ {
-				m := marks[line-1]
-				m.ours, m.others = m.ours || ours, m.others || !ours
-				marks[line-1] = m
-			}
-		}
+		note(d.start, d.open, kind)
+		p.markAll(d.children, note)
+		note(d.end-1, d.end, kind)
 	}
 }
 

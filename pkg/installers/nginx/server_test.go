@@ -1,0 +1,177 @@
+package nginx
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+func TestValidate(t *testing.T) {
+	for _, good := range []Config{
+		{},
+		{Binary: "/usr/sbin/nginx", Config: "/etc/nginx/nginx.conf", PIDFile: "/run/nginx.pid", Listen: 8443, HSTS: 180 * 24 * time.Hour},
+		{Unit: "openresty.service", Test: []string{"/bin/true"}, Reload: []string{"/bin/true"}, Names: []string{"a.example", "*.b.example"}},
+		{Verify: []string{"192.0.2.1:443", "example.com:443", "192.0.2.1:443/example.com", "[2001:db8::1]:443"}},
+	} {
+		if err := good.Validate(); err != nil {
+			t.Errorf("%+v: %v", good, err)
+		}
+	}
+	for _, tt := range []struct {
+		cfg  Config
+		want []string
+	}{
+		{Config{Binary: "nginx", Config: "nginx.conf", Prefix: "x", PIDFile: "y"}, []string{"binary: ", "config: ", "prefix: ", "pid_file: "}},
+		{Config{Test: []string{"nginx", "-t"}, Reload: []string{"systemctl"}}, []string{"test: ", "reload: "}},
+		{Config{Listen: -1, Verify: []string{"example.com", ":443"}, Names: []string{"a; } server {"}}, []string{"listen: ", "verify: ", "names: "}},
+		{Config{Unit: "x", PIDFile: "/y"}, []string{"unit: "}},
+		{Config{Timeout: 5, VerifyTimeout: -1, HSTS: 10 * 365 * 24 * time.Hour}, []string{"timeout: ", "verify_timeout: ", "hsts: "}},
+	} {
+		err := tt.cfg.Validate()
+		for _, want := range tt.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%+v: got %v, want %s", tt.cfg, err, want)
+			}
+		}
+	}
+}
+
+func TestNew(t *testing.T) {
+	wild := certs.Identifier{Type: certs.DNS, Value: "*.a.example"}
+	target := installers.Target{Certificate: "www", Names: []certs.Identifier{wild}}
+	for names, ok := range map[string]bool{"*.a.example": true, "x.a.example": true, "a.example": false, "y.x.a.example": false, "b.example": false} {
+		if _, err := New(Config{Names: []string{names}}, target); (err == nil) != ok {
+			t.Errorf("names %s of a certificate for %s: %v", names, wild, err)
+		}
+	}
+	if _, err := New(Config{}, installers.Target{Certificate: "www"}); err == nil {
+		t.Error("a target without names was accepted")
+	}
+	if _, err := New(Config{Listen: -1}, target); err == nil {
+		t.Error("a wrong configuration was accepted")
+	}
+}
+
+func TestServerKey(t *testing.T) {
+	same := []Config{{}, {Redirect: true}, {Binary: defaultBinary}, {Unit: defaultUnit}, {Listen: 8443}}
+	for _, c := range same {
+		if c.ServerKey() != same[0].ServerKey() {
+			t.Errorf("%+v is another server than the default", c)
+		}
+	}
+	for _, c := range []Config{{Config: "/x"}, {PIDFile: "/x"}, {Reload: []string{"/x"}}, {Test: []string{"/x"}}, {Unit: "x"}} {
+		if c.ServerKey() == same[0].ServerKey() {
+			t.Errorf("%+v is the same server as the default", c)
+		}
+	}
+}
+
+func TestParseBuild(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want build
+	}{
+		{
+			"nginx version: nginx/1.22.1\nconfigure arguments: --prefix=/usr/share/nginx --conf-path=/etc/nginx/nginx.conf --error-log-path=stderr --http-log-path=/x",
+			build{config: "/etc/nginx/nginx.conf", prefix: "/usr/share/nginx", errorLog: "stderr", http2: http2Param},
+		},
+		{"nginx version: nginx/1.25.1 (Ubuntu)\n", build{}},
+		{"nginx version: openresty/1.25.0.3\nconfigure arguments: --prefix=/usr/local/openresty/nginx", build{prefix: "/usr/local/openresty/nginx", http2: http2Param}},
+		{"nginx version: nginx/2.0.0\n", build{}},
+	} {
+		got, err := parseBuild(tt.text)
+		if err != nil || got != tt.want {
+			t.Errorf("%q: got %+v, %v, want %+v", tt.text, got, err, tt.want)
+		}
+	}
+	if _, err := parseBuild("hello"); err == nil {
+		t.Error("an answer without a version was accepted")
+	}
+}
+
+func TestInspect(t *testing.T) {
+	broken := Config{Binary: "/usr/bin/false", Config: "/x/nginx.conf", Prefix: "/p"}
+	got, err := broken.inspect(t.Context())
+	if want := (build{config: "/x/nginx.conf", prefix: "/p", errorLog: "logs/error.log"}); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	broken.HTTP2 = true
+	if _, err := broken.inspect(t.Context()); err == nil {
+		t.Error("HTTP/2 was accepted without a version")
+	}
+	if _, err := os.Stat(defaultBinary); err != nil {
+		t.Skip("nginx is not installed")
+	}
+	c := Config{}.withDefaults()
+	got, err = c.inspect(t.Context())
+	if err != nil || !filepath.IsAbs(got.config) || !filepath.IsAbs(got.prefix) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestAlive(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	check := func(want bool, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := alive(path); err != nil || got != want {
+			t.Errorf("%q: alive = %v, %v, want %v", text, got, err, want)
+		}
+	}
+	if got, err := alive(path); err != nil || got {
+		t.Errorf("without a file: %v, %v", got, err)
+	}
+	check(false, "")
+	check(false, "0\n")
+	check(false, "-5\n")
+	check(false, "999999999\n")
+	check(false, "x")
+	check(true, strconv.Itoa(os.Getpid())+"\n") // the test program's path has nginx in it
+	if _, err := alive(filepath.Dir(path)); err == nil {
+		t.Error("a directory was accepted")
+	}
+}
+
+func TestErrorLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "error.log")
+	log := &errorLog{path: path}
+	failed := errors.New("failed")
+	write := func(text string) {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(want string) {
+		t.Helper()
+		err := log.explain(failed)
+		if !errors.Is(err, failed) || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	expect("failed")
+	write("old\n")
+	log.mark()
+	expect("failed")
+	write("new \x1b[31m\n")
+	expect(`failed; nginx logged: "new \x1b[31m"`)
+	write(strings.Repeat("x", maxLogged-6) + "\nlast\n")
+	expect(`failed; nginx logged: "last"`)
+	if log.explain(nil) != nil || !errors.Is((&errorLog{}).explain(failed), failed) {
+		t.Error("explain made or lost an error")
+	}
+}
