@@ -2,18 +2,20 @@ package daemon
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/acmed/acmed/pkg/challenges/http01"
 	"github.com/acmed/acmed/pkg/challenges/tlsalpn01"
 	"github.com/acmed/acmed/pkg/config"
@@ -36,18 +38,38 @@ type builder struct {
 	http    map[string]*http01.Responder
 	alpn    map[string]*tlsalpn01.Responder
 	servers map[string]*installers.Server
+	records *dns01.Locks
+
+	issuers map[string]madeIssuer
+	retired []*issuer.Issuer // replaced by a reload; closed at the end, because jobs may still use them
+	dns     map[string]*dns01.Solver
+}
+
+// madeIssuer is an issuer with what it was made from. It lives through reloads that do not concern it: it owns its
+// account, and knows nonces and connections of its CA.
+type madeIssuer struct {
+	*issuer.Issuer
+	conf    config.Issuer
+	agree   bool
+	solvers []config.Solver
 }
 
 func newBuilder(s *store.Store, log *zap.Logger, version string) *builder {
 	return &builder{
 		store: s, log: log, version: version, http: map[string]*http01.Responder{}, alpn: map[string]*tlsalpn01.Responder{},
-		servers: map[string]*installers.Server{},
+		servers: map[string]*installers.Server{}, records: &dns01.Locks{}, issuers: map[string]madeIssuer{},
 	}
 }
 
-// close stops the responders.
+// close closes the issuers, which waits for answers that are still being taken away, and then the responders.
 func (b *builder) close() error {
 	var errs []error
+	for _, made := range b.issuers {
+		b.retired = append(b.retired, made.Issuer)
+	}
+	for _, i := range b.retired {
+		errs = append(errs, i.Close())
+	}
 	for _, r := range b.http {
 		errs = append(errs, r.Close())
 	}
@@ -63,7 +85,11 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 		Certificates: make(map[string]renewal.Certificate, len(c.Certificates)), Issuers: map[string]renewal.Issuer{},
 		Notifier: notify.Log{Logger: b.log}, Concurrency: c.Renewal.Concurrency, Keep: c.Renewal.Keep,
 	}
-	solvers := map[string]challenges.Rung{}
+	solvers, err := b.solvers(c)
+	if err != nil {
+		return nil, err
+	}
+	issuers := map[string]madeIssuer{}
 	for i := range c.Certificates {
 		spec := c.Spec(&c.Certificates[i])
 		targets, err := b.targets(c, &c.Certificates[i])
@@ -71,53 +97,59 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 			return nil, fmt.Errorf("certificates[%s]: %w", spec.Name, err)
 		}
 		set.Certificates[spec.Name] = renewal.Certificate{Spec: spec, Targets: targets}
-		if err := b.solvers(c, spec.Solvers, solvers); err != nil {
+		if err := b.addIssuers(c, spec.Issuers, solvers, issuers); err != nil {
 			return nil, err
 		}
-		if err := b.issuers(c, spec.Issuers, solvers, set.Issuers); err != nil {
-			return nil, err
+	}
+	for name, made := range b.issuers {
+		if issuers[name].Issuer != made.Issuer {
+			b.retired = append(b.retired, made.Issuer)
 		}
+	}
+	b.issuers = issuers
+	for name, made := range issuers {
+		set.Issuers[name] = made
 	}
 	return set, nil
 }
 
-func (b *builder) issuers(c *config.Config, names []string, solvers map[string]challenges.Rung, into map[string]renewal.Issuer) error {
+// addIssuers makes the named issuers, or takes over those of the configuration before.
+func (b *builder) addIssuers(c *config.Config, names []string, solvers map[string]challenges.Rung, into map[string]madeIssuer) error {
 	for _, name := range names {
-		if into[name] != nil {
+		if _, ok := into[name]; ok {
 			continue
 		}
 		conf, ok := c.Issuer(name)
 		if !ok {
 			return fmt.Errorf("issuer %q is not configured", name)
 		}
-		i, err := b.issuer(conf, c.AgreeTOS, solvers)
-		if err != nil {
+		made := madeIssuer{conf: conf, agree: c.AgreeTOS || conf.Private, solvers: c.Solvers}
+		if old := b.issuers[name]; reflect.DeepEqual(made, madeIssuer{nil, old.conf, old.agree, old.solvers}) {
+			into[name] = old
+			continue
+		}
+		var err error
+		if made.Issuer, err = b.issuer(made, solvers); err != nil {
 			return fmt.Errorf("issuers[%s]: %w", name, err)
 		}
-		into[name] = i
+		into[name] = made
 	}
 	return nil
 }
 
-func (b *builder) issuer(conf config.Issuer, agree bool, solvers map[string]challenges.Rung) (*issuer.Issuer, error) {
-	policy := certs.DefaultPolicy()
+func (b *builder) issuer(made madeIssuer, solvers map[string]challenges.Rung) (*issuer.Issuer, error) {
+	conf, policy := made.conf, certs.DefaultPolicy()
 	policy.MinLifetime = conf.MinLifetime
+	roots, err := conf.Roots()
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
 	out := issuer.Config{
-		Name: conf.Name, Directory: conf.Directory, Contact: conf.Email, AgreeTOS: agree || conf.Private, Private: conf.Private,
+		Name: conf.Name, Directory: conf.Directory, Contact: conf.Email, AgreeTOS: made.agree, Private: conf.Private, Roots: roots,
 		Policy: policy, Store: b.store, Solvers: solvers, Log: b.log, UserAgent: "acmed/" + b.version, OrderBudget: conf.OrdersPer3h,
 	}
-	if conf.CAFile != "" {
-		pem, err := os.ReadFile(conf.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		out.Roots = x509.NewCertPool()
-		if !out.Roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file: %s has no PEM certificate", conf.CAFile)
-		}
-	}
 	if conf.EAB != nil {
-		hmac, err := config.ReadSecret(conf.EAB.HMACFile)
+		hmac, err := conf.EAB.HMAC()
 		if err != nil {
 			return nil, fmt.Errorf("eab.hmac_file: %w", err)
 		}
@@ -126,43 +158,72 @@ func (b *builder) issuer(conf config.Issuer, agree bool, solvers map[string]chal
 	return issuer.New(out)
 }
 
-func (b *builder) solvers(c *config.Config, names []string, into map[string]challenges.Rung) error {
-	for _, name := range names {
-		if _, ok := into[name]; ok {
-			continue
+// solvers makes every solver that a certificate names.
+func (b *builder) solvers(c *config.Config) (map[string]challenges.Rung, error) {
+	made := map[string]challenges.Rung{}
+	b.dns = map[string]*dns01.Solver{}
+	for i := range c.Certificates {
+		for _, name := range c.Spec(&c.Certificates[i]).Solvers {
+			if _, ok := made[name]; ok {
+				continue
+			}
+			conf, ok := c.Solver(name)
+			if !ok {
+				return nil, fmt.Errorf("solver %q is not configured", name)
+			}
+			solver, err := b.solver(c, conf)
+			if err != nil {
+				return nil, fmt.Errorf("solvers[%s]: %w", name, err)
+			}
+			made[name] = challenges.Rung{Name: name, Solver: solver, Zones: conf.Zones}
 		}
-		conf, ok := c.Solver(name)
-		if !ok {
-			return fmt.Errorf("solver %q is not configured", name)
-		}
-		solver, err := b.solver(conf)
-		if err != nil {
-			return fmt.Errorf("solvers[%s]: %w", name, err)
-		}
-		into[name] = challenges.Rung{Name: name, Solver: solver, Zones: conf.Zones}
 	}
-	return nil
+	return made, nil
 }
 
 // solver is the list of all kinds of solver.
-func (b *builder) solver(conf config.Solver) (challenges.Solver, error) {
+func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solver, error) {
 	switch {
+	case conf.HTTP01 != nil && conf.HTTP01.Stateless:
+		return http01.Stateless{}, nil
 	case conf.HTTP01 != nil && conf.HTTP01.Webroot != "":
 		return http01.NewWebroot(conf.HTTP01.Webroot), nil
 	case conf.HTTP01 != nil:
-		addr := conf.HTTP01.Listen
-		if b.http[addr] == nil {
-			b.http[addr] = http01.NewResponder(http01.ResponderConfig{Addr: addr, Log: b.log})
-		}
-		return b.http[addr], nil
+		return b.responder(conf.HTTP01), nil
 	case conf.TLSALPN01 != nil:
 		addr := conf.TLSALPN01.Listen
 		if b.alpn[addr] == nil {
 			b.alpn[addr] = tlsalpn01.NewResponder(tlsalpn01.ResponderConfig{Addr: addr, Log: b.log})
 		}
 		return b.alpn[addr], nil
+	case conf.DNS01 != nil:
+		solver, err := dns01.New(*conf.DNS01, dns01.Options{
+			Name: conf.Name, Journal: dns01.NewJournal(filepath.Join(c.StateDir, "dns")), Locks: b.records, Worker: worker(), Now: time.Now,
+		})
+		if err == nil {
+			b.dns[conf.Name] = solver
+		}
+		return solver, err
 	}
 	return nil, errors.New("it has no section")
+}
+
+// responder returns the one responder for an address. Whose PROXY protocol header it believes is part of what it is.
+func (b *builder) responder(conf *config.HTTP01) *http01.Responder {
+	key := fmt.Sprint(conf.Listen, conf.Proxies())
+	if b.http[key] == nil {
+		b.http[key] = http01.NewResponder(http01.ResponderConfig{Addr: conf.Listen, Proxies: conf.Proxies(), Log: b.log})
+	}
+	return b.http[key]
+}
+
+// worker is where the DNS worker is installed: beside this program.
+func worker() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "/usr/bin/acmed-dns"
+	}
+	return filepath.Join(filepath.Dir(self), "acmed-dns")
 }
 
 func (b *builder) targets(c *config.Config, cert *config.Certificate) (map[string]installers.Installer, error) {

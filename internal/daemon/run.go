@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/signal"
 	"syscall"
@@ -39,6 +40,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group.Go(func() error { return server.Serve(listener) })
 	group.Go(func() error { scheduler.Run(ctx); return nil })
 	group.Go(func() error { d.reloadOnHangup(ctx); return nil })
+	group.Go(func() error { d.recoverRecords(ctx); return nil })
 	group.Go(func() error {
 		<-ctx.Done()
 		return d.stop(server)
@@ -82,6 +84,19 @@ func (d *Daemon) reloadOnHangup(ctx context.Context) {
 			return
 		case <-hangup:
 			_ = d.Reload(ctx) // logged there, and shown by status
+		}
+	}
+}
+
+// recoverRecords removes TXT records that a killed acmed left in the DNS. What cannot be removed stays in the journal for
+// the next start.
+func (d *Daemon) recoverRecords(ctx context.Context) {
+	d.mu.Lock()
+	solvers := maps.Clone(d.builder.dns)
+	d.mu.Unlock()
+	for name, solver := range solvers {
+		if err := solver.Recover(ctx); err != nil && ctx.Err() == nil {
+			d.log.Warn("challenge records of an earlier run are still in the DNS", zap.String("solver", name), zap.Error(err))
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/acmed/acmed/pkg/installers/file"
 	"github.com/acmed/acmed/pkg/installers/nginx"
 )
@@ -101,7 +102,7 @@ type EAB struct {
 	HMACFile string `mapstructure:"hmac_file"`
 }
 
-// Solver is one way to prove control of a name. It has exactly one of the sections http-01 and tls-alpn-01.
+// Solver is one way to prove control of a name. It has exactly one of the sections http-01, tls-alpn-01 and dns-01.
 type Solver struct {
 	// Name is how certificates refer to the solver; the rule is that of an issuer's name.
 	Name string `mapstructure:"name"`
@@ -111,16 +112,26 @@ type Solver struct {
 	HTTP01 *HTTP01 `mapstructure:"http-01"`
 	// TLSALPN01 answers in a TLS handshake on port 443 (RFC 8737). Optional.
 	TLSALPN01 *TLSALPN01 `mapstructure:"tls-alpn-01"`
+	// DNS01 answers with a TXT record (RFC 8555 section 8.4), the only way to prove a wildcard. It names a provider of
+	// acmed-dns, with the file of that account's variables, or has one of the sections rfc2136, acme-dns, httpreq and exec.
+	// Optional.
+	DNS01 *dns01.Config `mapstructure:"dns-01"`
 }
 
-// HTTP01 configures an http-01 solver: acmed listens itself, or writes files that a web server serves.
+// HTTP01 configures an http-01 solver: acmed listens itself, or writes files that a web server serves, or leaves the
+// answer to a proxy in front. At most one of listen, webroot and stateless is given.
 type HTTP01 struct {
-	// Listen is the address to answer on, IP:PORT or :PORT. It is bound only while challenges are pending. Solvers with
-	// the same address share it. Not together with webroot. Default :80.
+	// Listen is the address to answer on: IP:PORT, :PORT, or unix:/PATH for a socket that a proxy forwards to. It is bound
+	// only while challenges are pending. Solvers with the same address share it. Default :80.
 	Listen string `mapstructure:"listen"`
+	// ProxyProtocol lists the addresses and networks of load balancers whose PROXY protocol header is believed. Optional.
+	ProxyProtocol []string `mapstructure:"proxy_protocol"`
 	// Webroot is the document root of a web server that serves the names on port 80; the answers are written to
 	// .well-known/acme-challenge below it. Optional.
 	Webroot string `mapstructure:"webroot"`
+	// Stateless says that a proxy or CDN in front answers every challenge by itself with the account's thumbprint; see
+	// "acmed snippet --stateless". Default false.
+	Stateless bool `mapstructure:"stateless"`
 }
 
 // TLSALPN01 configures a tls-alpn-01 solver.

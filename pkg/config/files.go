@@ -62,6 +62,11 @@ func (v *validator) files() {
 			v.also(path+".eab.hmac_file", err)
 		}
 	}
+	for i := range v.c.Solvers {
+		if d := v.c.Solvers[i].DNS01; d != nil && d.Validate() == nil {
+			v.also(entryPath("solvers", v.c.Solvers[i].Name)+".dns-01", d.Check())
+		}
+	}
 	for i := range v.c.Certificates {
 		cert := &v.c.Certificates[i]
 		path := entryPath("certificates", cert.Name)

@@ -128,7 +128,7 @@ func TestExamples(t *testing.T) {
 func TestSchema(t *testing.T) {
 	keys(reflect.TypeFor[config.Config](), "", func(path string, typ reflect.Type) {
 		switch typ.Kind() {
-		case reflect.String, reflect.Bool, reflect.Int:
+		case reflect.String, reflect.Bool, reflect.Int, reflect.Uint16:
 		default:
 			if typ != reflect.TypeFor[time.Duration]() {
 				t.Errorf("%s has the type %s, which cannot be configured", path, typ)

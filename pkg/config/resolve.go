@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -122,13 +123,32 @@ func (c *Config) Solver(name string) (Solver, bool) {
 	for _, zone := range identifiers(all[i].Zones) {
 		s.Zones = append(s.Zones, zone.Value)
 	}
-	if s.HTTP01 != nil && s.HTTP01.Webroot == "" {
-		s.HTTP01 = &HTTP01{Listen: cmp.Or(s.HTTP01.Listen, ":80")}
+	if h := s.HTTP01; h != nil && h.Webroot == "" && !h.Stateless {
+		s.HTTP01 = &HTTP01{Listen: cmp.Or(h.Listen, ":80"), ProxyProtocol: h.ProxyProtocol}
 	}
 	if s.TLSALPN01 != nil {
 		s.TLSALPN01 = &TLSALPN01{Listen: cmp.Or(s.TLSALPN01.Listen, ":443")}
 	}
 	return s, true
+}
+
+// Proxies returns proxy_protocol as networks. The section must be valid.
+func (h *HTTP01) Proxies() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range h.ProxyProtocol {
+		if p, err := parsePrefix(text); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// parsePrefix reads a network, or an address as the network of it alone.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	return netip.ParsePrefix(text)
 }
 
 // Type is the challenge type that the solver answers, or "" unless it has exactly one section.
@@ -147,6 +167,9 @@ func (s *Solver) types() []challenges.Type {
 	}
 	if s.TLSALPN01 != nil {
 		types = append(types, challenges.TLSALPN01)
+	}
+	if s.DNS01 != nil {
+		types = append(types, challenges.DNS01)
 	}
 	return types
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -24,6 +25,8 @@ func scalar(n *yaml.Node, t reflect.Type) (any, error) {
 		return boolOf(n)
 	case t.Kind() == reflect.Int:
 		return intOf(n)
+	case t.Kind() == reflect.Uint16:
+		return portOf(n)
 	}
 	return nil, fmt.Errorf("values of type %s cannot be configured", t)
 }
@@ -72,6 +75,14 @@ func intOf(n *yaml.Node) (any, error) {
 		return nil, fmt.Errorf("the number %s is too large", shorten(n.Value))
 	}
 	return v, nil
+}
+
+func portOf(n *yaml.Node) (any, error) {
+	v, err := intOf(n)
+	if port, ok := v.(int); ok && (port < 1 || port > math.MaxUint16) {
+		return nil, fmt.Errorf("%d is not a port", port)
+	}
+	return v, err
 }
 
 // kind names what a node is, for messages.

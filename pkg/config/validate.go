@@ -239,7 +239,7 @@ func checkDirectory(text string) error {
 func (v *validator) solver(path string, s *Solver) {
 	v.name(path, s.Name)
 	if n := len(s.types()); n != 1 {
-		v.report(path, "a solver has exactly one of the sections http-01 and tls-alpn-01, this one has %s", count(n))
+		v.report(path, "a solver has exactly one of the sections http-01, tls-alpn-01 and dns-01, this one has %s", count(n))
 	}
 	for i, zone := range s.Zones {
 		at := fmt.Sprintf("%s.zones[%d]", path, i)
@@ -250,16 +250,35 @@ func (v *validator) solver(path string, s *Solver) {
 		}
 	}
 	if h := s.HTTP01; h != nil {
-		v.listen(path+".http-01.listen", h.Listen)
-		if h.Webroot != "" {
-			v.check(path+".http-01.webroot", checkPath(h.Webroot))
-		}
-		if h.Webroot != "" && h.Listen != "" {
-			v.report(path+".http-01", "give either listen or webroot, not both")
-		}
+		v.http01(path+".http-01", h)
 	}
 	if t := s.TLSALPN01; t != nil {
 		v.listen(path+".tls-alpn-01.listen", t.Listen)
+	}
+	if d := s.DNS01; d != nil {
+		v.section(path+".dns-01", d, d.Validate())
+	}
+}
+
+func (v *validator) http01(path string, h *HTTP01) {
+	if socket, ok := strings.CutPrefix(h.Listen, "unix:"); ok {
+		v.check(path+".listen", checkPath(socket))
+	} else {
+		v.listen(path+".listen", h.Listen)
+	}
+	if h.Webroot != "" {
+		v.check(path+".webroot", checkPath(h.Webroot))
+	}
+	if h.Webroot != "" && h.Listen != "" || h.Stateless && h.Webroot+h.Listen != "" {
+		v.report(path, "give only one of listen, webroot and stateless")
+	}
+	if len(h.ProxyProtocol) > 0 && (h.Webroot != "" || h.Stateless) {
+		v.report(path+".proxy_protocol", "it needs listen, where acmed answers itself")
+	}
+	for i, proxy := range h.ProxyProtocol {
+		if _, err := parsePrefix(proxy); err != nil {
+			v.report(fmt.Sprintf("%s.proxy_protocol[%d]", path, i), "%s is neither an address nor a network such as 10.0.0.0/8", quote(proxy))
+		}
 	}
 }
 
