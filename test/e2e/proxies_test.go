@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,8 +53,9 @@ func newFront(t *testing.T) *front {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	f.http = http01.NewResponder(http01.ResponderConfig{Addr: f.innerHTTP})
-	f.alpn = tlsalpn01.NewResponder(tlsalpn01.ResponderConfig{Addr: f.innerTLS})
+	trusted := []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	f.http = http01.NewResponder(http01.ResponderConfig{Addr: f.innerHTTP, Proxies: trusted})
+	f.alpn = tlsalpn01.NewResponder(tlsalpn01.ResponderConfig{Addr: f.innerTLS, Proxies: trusted})
 	f.issuer, err = issuer.New(issuer.Config{
 		Name: "test", Directory: f.ca.Directory, AgreeTOS: true, Private: true, Roots: f.ca.Roots, Store: st,
 		Solvers: map[string]challenges.Rung{
@@ -361,6 +363,24 @@ func TestALPNBesideAWebServer(t *testing.T) {
 				}
 				if body, err := browse(f.ca.TLSPort); err != nil || body != "secure site" {
 					t.Errorf("a browser got %q, %v", body, err)
+				}
+			}
+		})
+	}
+}
+
+// TestProxyProtocolOfRealProxies: HAProxy sends its header in both versions, to both responders.
+func TestProxyProtocolOfRealProxies(t *testing.T) {
+	for _, option := range []string{"send-proxy", "send-proxy-v2"} {
+		t.Run(option, func(t *testing.T) {
+			f := newFront(t)
+			plain := f.snippet(snippet.HAProxy, snippet.Proxy, snippet.Options{Upstream: f.innerHTTP})
+			secure := f.snippet(snippet.HAProxy, snippet.ALPN, snippet.Options{Upstream: f.innerTLS, Port: f.ca.TLSPort})
+			sends := strings.NewReplacer(f.innerHTTP, f.innerHTTP+" "+option, f.innerTLS, f.innerTLS+" "+option)
+			f.haproxy(sends.Replace(plain + secure))
+			for _, solver := range []string{"http-01", "tls-alpn-01"} {
+				if got := f.obtain(solver); got != solver {
+					t.Errorf("validated through %s", got)
 				}
 			}
 		})

@@ -155,13 +155,12 @@ func (r *Responder) serve(ln net.Listener) (stop func()) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	srv := &http.Server{
-		Handler:           r,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       requestTimeout,
-		WriteTimeout:      requestTimeout,
-		MaxHeaderBytes:    maxHeader,
-		Protocols:         &protocols,
-
+		Handler:                      r,
+		ReadHeaderTimeout:            headerTimeout,
+		ReadTimeout:                  requestTimeout,
+		WriteTimeout:                 requestTimeout,
+		MaxHeaderBytes:               maxHeader,
+		Protocols:                    &protocols,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(io.Discard, "", 0), // strangers' mistakes
 	}
