@@ -303,6 +303,11 @@ func TestApplyCancelled(t *testing.T) {
 				t.Errorf("Apply = %v, %v", changed, err)
 			}
 			s.wantFile("site.conf", "old")
+			reloaded := at == "reload#1" || at == "probe#1"
+			if slices.Contains(s.steps, "reload:old") != reloaded {
+				t.Errorf("steps %q", s.steps)
+			}
+			s.wantIdle()
 		})
 	}
 }
