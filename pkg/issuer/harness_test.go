@@ -1,11 +1,15 @@
 package issuer_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -177,4 +181,33 @@ func (w *world) named(name string, names ...string) certs.Request {
 func dnsValue(keyAuth string) string {
 	sum := sha256.Sum256([]byte(keyAuth))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// onPayload shows the payload of each signed request to an endpoint.
+func onPayload(endpoint acmetest.Endpoint, see func(payload map[string]any)) acmetest.Middleware {
+	return func(e acmetest.Endpoint, next http.Handler) http.Handler {
+		if e != endpoint {
+			return next
+		}
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			var jws struct{ Payload string }
+			_ = json.Unmarshal(body, &jws)
+			text, _ := base64.RawURLEncoding.DecodeString(jws.Payload)
+			var payload map[string]any
+			_ = json.Unmarshal(text, &payload)
+			see(payload)
+			next.ServeHTTP(rw, r)
+		})
+	}
+}
+
+func decode(t testing.TB, text string) []byte {
+	t.Helper()
+	data, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
