@@ -145,7 +145,7 @@ func (n *instance) nginx(args ...string) string {
 
 func (n *instance) pid() int {
 	text, err := os.ReadFile(filepath.Join(n.run, "nginx.pid"))
-	if err != nil {
+	if err != nil || len(text) == 0 { // nginx -t makes an empty one
 		return 0
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))

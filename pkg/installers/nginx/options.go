@@ -160,7 +160,7 @@ func (p *planner) addRedirects(lines map[*server][]string) {
 	for s, names := range hosts {
 		lines[s] = append(lines[s], "set "+redirectVariable+` "$scheme://$host$uri";`)
 		for _, name := range names {
-			lines[s] = append(lines[s], fmt.Sprintf(`if (%s ~ "^http://%s(?!/\.well-known/acme-challenge/)") { return 301 https://%s%s$request_uri; }`,
+			lines[s] = append(lines[s], fmt.Sprintf(`if (%s ~ "^http://%s/(?!\.well-known/acme-challenge/)") { return 301 https://%s%s$request_uri; }`,
 				redirectVariable, strings.ReplaceAll(name, ".", `\.`), name, port))
 		}
 	}

@@ -32,10 +32,14 @@ type planner struct {
 type plan struct {
 	files     []installers.File
 	endpoints []installers.Endpoint // where the bundle is served afterwards
+	stale     bool                  // the files name a twin that the lineage no longer has, so nginx cannot read them before the edit
 }
 
+// markerPrefix begins the comments of all certificates.
+const markerPrefix = "acmed: "
+
 // marker is the comment behind every line that acmed adds, so that it is known again whatever else changes.
-func (p *planner) marker() string { return "acmed: " + p.target.Certificate }
+func (p *planner) marker() string { return markerPrefix + p.target.Certificate }
 
 // isManaged reports whether acmed added the directive for this certificate.
 func (p *planner) isManaged(d *directive) bool {
@@ -179,7 +183,7 @@ func (p *planner) anchor(s *server) (pos int, indent string) {
 
 // finish turns the edits into files, after a look at what they make of the configuration.
 func (p *planner) finish() (*plan, error) {
-	pl := &plan{}
+	pl := &plan{stale: p.stale()}
 	overlay := map[string][]byte{}
 	for real, edits := range p.edits {
 		src := p.srcs[real]
@@ -209,6 +213,22 @@ func (p *planner) finish() (*plan, error) {
 	}
 	pl.endpoints, err = p.endpoints(after)
 	return pl, err
+}
+
+// stale reports whether a block names the RSA twin of a bundle that has none.
+func (p *planner) stale() bool {
+	if p.bundle.RSA != nil {
+		return false
+	}
+	twin := []string{twinPath(p.target.FullChain), twinPath(p.target.Key)}
+	for _, k := range p.picks {
+		for _, d := range slices.Concat(k.s.own("ssl_certificate"), k.s.own("ssl_certificate_key")) {
+			if slices.Contains(twin, d.words[1].value) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (p *planner) reread(overlay map[string][]byte) (*model, error) {

@@ -170,7 +170,7 @@ func TestPlan(t *testing.T) {
 				"  set $acmed_hsts \"\"; # acmed: www\n  if ($https) { set $acmed_hsts max-age=3600; } # acmed: www\n" +
 				"  add_header Strict-Transport-Security $acmed_hsts always; # acmed: www\n" +
 				"  set $acmed_redirect \"$scheme://$host$uri\"; # acmed: www\n" +
-				"  if ($acmed_redirect ~ \"^http://a\\.example(?!/\\.well-known/acme-challenge/)\") { return 301 https://a.example$request_uri; } # acmed: www\n" +
+				"  if ($acmed_redirect ~ \"^http://a\\.example/(?!\\.well-known/acme-challenge/)\") { return 301 https://a.example$request_uri; } # acmed: www\n" +
 				"  if ($x) { return 403; }\n  server_name a.example;\n}\n",
 		},
 		{
@@ -181,7 +181,7 @@ func TestPlan(t *testing.T) {
 				"server {\n  listen 80;\n  server_name b.example;\n  location / { return 302 https://b.example$request_uri; }\n}\n",
 			want: "server {\n  listen 8443 ssl;\n  server_name a.example b.example .w.example;\n" + pairAt("  ") + "}\n" +
 				"server {\n  listen 80;\n  server_name a.example .w.example;\n  set $acmed_redirect \"$scheme://$host$uri\"; # acmed: www\n" +
-				"  if ($acmed_redirect ~ \"^http://a\\.example(?!/\\.well-known/acme-challenge/)\") { return 301 https://a.example:8443$request_uri; } # acmed: www\n}\n" +
+				"  if ($acmed_redirect ~ \"^http://a\\.example/(?!\\.well-known/acme-challenge/)\") { return 301 https://a.example:8443$request_uri; } # acmed: www\n}\n" +
 				"server {\n  listen 80;\n  server_name b.example;\n  location / { return 302 https://b.example$request_uri; }\n}\n",
 		},
 		{

@@ -134,7 +134,8 @@ type lineMark struct {
 }
 
 // revert is what becomes of a hunk. Lines that acmed added go, whatever else changed beside them. Certificate directives
-// that acmed pointed at the lineage or removed come back only if nothing else changed with them; else ok is false.
+// that acmed pointed at the lineage come back only if nothing else changed with them. Of directives that are gone without
+// a trace nobody knows who took them. In those cases ok is false.
 func (m lineMarks) revert(h hunk, old, lines []string) (text string, ok bool) {
 	var kept []string
 	pointed, ours := false, h.c < h.d
@@ -146,16 +147,24 @@ func (m lineMarks) revert(h hunk, old, lines []string) (text string, ok bool) {
 			kept = append(kept, lines[i])
 		}
 	}
-	isPair := func(line string) bool { return strings.Contains(line, "ssl_certificate") }
-	switch before := old[h.a:h.b]; {
+	before := old[h.a:h.b]
+	hadPair := slices.ContainsFunc(before, isPairLine)
+	switch {
 	case sameButLineBreaks(kept, before):
 		return strings.Join(before, ""), true
-	case !pointed && !slices.ContainsFunc(before, isPair):
+	case hadPair && h.c == h.d:
+		return "", false
+	case !pointed && !(ours && hadPair):
 		return strings.Join(kept, ""), true
-	case ours && !slices.ContainsFunc(before, func(line string) bool { return !isPair(line) }):
+	case ours && !slices.ContainsFunc(before, func(line string) bool { return !isPairLine(line) }):
 		return strings.Join(before, ""), true
 	}
 	return "", false
+}
+
+// isPairLine reports whether a line has a certificate directive of the operator's.
+func isPairLine(line string) bool {
+	return strings.Contains(line, "ssl_certificate") && !strings.Contains(line, "# "+markerPrefix)
 }
 
 // sameButLineBreaks reports whether two pieces of text differ only in where acmed broke a line to put its own behind.
