@@ -46,13 +46,29 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 
 // Status asks the daemon.
 func (c *Client) Status(ctx context.Context, q StatusRequest) (Status, error) {
-	var s Status
-	return s, c.call(ctx, "status", q, func(dec *json.Decoder) error { return dec.Decode(&s) })
+	return ask[Status](ctx, c, "status", q)
 }
 
 // Reload asks the daemon and waits until the new configuration is in use or refused.
 func (c *Client) Reload(ctx context.Context) error {
-	return c.call(ctx, "reload", nil, func(*json.Decoder) error { return nil })
+	_, err := ask[struct{}](ctx, c, "reload", struct{}{})
+	return err
+}
+
+// Account asks the daemon.
+func (c *Client) Account(ctx context.Context, r AccountRequest) (Account, error) {
+	return ask[Account](ctx, c, "account", r)
+}
+
+// Revoke asks the daemon.
+func (c *Client) Revoke(ctx context.Context, r RevokeRequest) (Revocation, error) {
+	return ask[Revocation](ctx, c, "revoke", r)
+}
+
+// ask sends one request and reads one answer.
+func ask[A any](ctx context.Context, c *Client, verb string, request any) (A, error) {
+	var answer A
+	return answer, c.call(ctx, verb, request, func(dec *json.Decoder) error { return dec.Decode(&answer) })
 }
 
 // Renew asks the daemon and follows its progress. When ctx ends, the daemon goes on alone.

@@ -37,9 +37,13 @@ type Server struct {
 func NewServer(b Backend, log *zap.Logger) *Server {
 	s := &Server{backend: b, log: log}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/status", s.status)
+	mux.HandleFunc("POST /v1/status", answering(s, b.Status))
 	mux.HandleFunc("POST /v1/renew", s.renew)
-	mux.HandleFunc("POST /v1/reload", s.reload)
+	mux.HandleFunc("POST /v1/reload", answering(s, func(ctx context.Context, _ struct{}) (struct{}, error) {
+		return struct{}{}, b.Reload(ctx)
+	}))
+	mux.HandleFunc("POST /v1/account", answering(s, b.Account))
+	mux.HandleFunc("POST /v1/revoke", answering(s, b.Revoke))
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 8 << 10,
 		ErrorLog: zap.NewStdLog(zap.NewNop()),
@@ -65,18 +69,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	var q StatusRequest
-	if !s.read(w, r, &q) {
-		return
+// answering makes a handler of a verb that takes one request and gives one answer.
+func answering[Q, A any](s *Server, verb func(context.Context, Q) (A, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var q Q
+		if !s.read(w, r, &q) {
+			return
+		}
+		answer, err := verb(r.Context(), q)
+		s.answer(w, answer, err)
 	}
-	answer, err := s.backend.Status(r.Context(), q)
-	s.answer(w, answer, err)
-}
-
-func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	s.log.Info("reload requested", zap.String("by", r.RemoteAddr))
-	s.answer(w, struct{}{}, s.backend.Reload(r.Context()))
 }
 
 // line is one line of the streamed answer to renew: progress, and at the end a report or an error.

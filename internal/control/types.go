@@ -13,6 +13,12 @@ const Version = 1
 
 // Backend does what the commands ask for.
 type Backend interface {
+	Operator
+	Accounts
+}
+
+// Operator looks after the certificates and the daemon itself.
+type Operator interface {
 	// Status describes certificates; unknown names are an [Error] with [CodeUnknown].
 	Status(ctx context.Context, q StatusRequest) (Status, error)
 	// Renew brings certificates to where they should be, telling progress on the way. The error is about the request;

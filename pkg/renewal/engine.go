@@ -42,8 +42,9 @@ type Set struct {
 
 // Options changes one job.
 type Options struct {
-	Force bool // renew although it is not due, and do not wait for our own backoff
-	Retry bool // install and verify again although the last try failed a moment ago; costs the CA nothing
+	Force  bool // renew although it is not due, and do not wait for our own backoff
+	NewKey bool // with Force: take a new private key even if the configuration reuses it (after a key compromise)
+	Retry  bool // install and verify again although the last try failed a moment ago; costs the CA nothing
 }
 
 // Result is what one job did.

@@ -155,7 +155,7 @@ func (j *job) order(ctx context.Context, lineage *store.Lineage) (*certs.Bundle,
 			continue
 		}
 		bundle, err := issuer.Obtain(ctx, certs.Request{
-			Spec: j.want, Replaces: lineage.Current, Solved: lineage.State.Solved, Progress: j.tell,
+			Spec: j.want, Replaces: lineage.Current, Solved: lineage.State.Solved, NewKey: j.opts.NewKey, Progress: j.tell,
 		})
 		if err == nil {
 			delete(lineage.State.Down, name)

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmed/acmed/internal/control"
+)
+
+func newAccount(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "account",
+		Short: "Look after the account at a CA",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	for _, verb := range []struct {
+		action      control.AccountAction
+		args        string
+		short, long string
+	}{
+		{control.AccountShow, "ISSUER", "Show the account, with DNS records that name it",
+			"Show the account at a CA, registering it if there is none, with ready-made DNS records: CAA records that let only this " +
+				"account obtain certificates (RFC 8657), and the TXT record of dns-persist-01."},
+		{control.AccountUpdate, "ISSUER [MAIL...]", "Change the mail addresses that the CA has",
+			"Change the mail addresses that the CA has for the account; without any, they are removed."},
+		{control.AccountRollover, "ISSUER", "Give the account a new key",
+			"Give the account a new key. The old one is of no use afterwards. Stateless challenge answers and dns-persist records that " +
+				"hold the thumbprint must be changed."},
+		{control.AccountDeactivate, "ISSUER", "Close the account for good",
+			"Close the account at the CA. This cannot be undone; the next order registers a new account."},
+	} {
+		cmd.AddCommand(newAccountVerb(a, verb.action, verb.args, verb.short, verb.long))
+	}
+	return cmd
+}
+
+func newAccountVerb(a *app, action control.AccountAction, args, short, long string) *cobra.Command {
+	var output string
+	count := cobra.ExactArgs(1)
+	if action == control.AccountUpdate {
+		count = cobra.MinimumNArgs(1)
+	}
+	cmd := &cobra.Command{
+		Use: string(action) + " " + args, Short: short, Long: long, Args: usageArgs(count),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
+			}
+			return a.account(cmd.Context(), control.AccountRequest{Issuer: args[0], Action: action, Contacts: args[1:]}, output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func (a *app) account(ctx context.Context, r control.AccountRequest, output string) error {
+	b, done, err := a.backend(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	account, err := b.Account(ctx, r)
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		return a.json(account)
+	}
+	return a.accountText(account)
+}
+
+func (a *app) accountText(c control.Account) error {
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	line := func(key, value string) {
+		if value != "" {
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", key, printable(value))
+		}
+	}
+	line("issuer", c.Issuer)
+	line("directory", c.Directory)
+	line("account", c.URI)
+	line("status", c.Status)
+	line("contacts", strings.Join(c.Contacts, " "))
+	line("thumbprint", c.Thumbprint)
+	if c.URI != "" {
+		line("orders", fmt.Sprintf("%d in the last 3 hours", c.Orders))
+	}
+	if !c.RetryAt.IsZero() {
+		line("rate limited", "until "+c.RetryAt.Local().Format(time.DateTime))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for i, ca := range c.CAAIdentities {
+		if i == 0 {
+			a.printf("\nDNS records for a domain that only this account may have certificates for:\n")
+		}
+		a.printf("example.com. IN CAA 0 issue \"%s; accounturi=%s; validationmethods=http-01,tls-alpn-01,dns-01\"\n", ca, c.URI)
+		a.printf("_validation-persist.example.com. IN TXT \"%s; accounturi=%s\"\n", ca, c.URI)
+	}
+	return nil
+}

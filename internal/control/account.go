@@ -1,0 +1,63 @@
+package control
+
+import (
+	"context"
+	"time"
+)
+
+// Accounts looks after the accounts at the CAs.
+type Accounts interface {
+	// Account does one thing with the account of one issuer, and describes the account afterwards.
+	Account(ctx context.Context, r AccountRequest) (Account, error)
+	// Revoke asks the CA to revoke a stored certificate.
+	Revoke(ctx context.Context, r RevokeRequest) (Revocation, error)
+}
+
+// AccountAction says what to do with an account.
+type AccountAction string
+
+// The actions.
+const (
+	AccountShow       AccountAction = "show"       // register it if there is none yet
+	AccountUpdate     AccountAction = "update"     // set the mail addresses that the CA has
+	AccountRollover   AccountAction = "rollover"   // give it a new key
+	AccountDeactivate AccountAction = "deactivate" // close it for good
+)
+
+// AccountRequest names an issuer and what to do with its account.
+type AccountRequest struct {
+	Issuer   string        `json:"issuer"`
+	Action   AccountAction `json:"action"`
+	Contacts []string      `json:"contacts,omitempty"` // mail addresses, for update
+}
+
+// Account describes an account at a CA.
+type Account struct {
+	Version       int       `json:"version"`
+	Issuer        string    `json:"issuer"`
+	Directory     string    `json:"directory"`
+	URI           string    `json:"uri,omitempty"`
+	Status        string    `json:"status"`
+	Contacts      []string  `json:"contacts,omitempty"`
+	Thumbprint    string    `json:"thumbprint,omitempty"`
+	CAAIdentities []string  `json:"caa_identities,omitempty"`
+	Orders        int       `json:"orders"` // new orders in the last 3 hours
+	RetryAt       time.Time `json:"retry_at,omitzero"`
+	Created       time.Time `json:"created,omitzero"`
+}
+
+// RevokeRequest names a stored certificate and why it is revoked.
+type RevokeRequest struct {
+	Certificate string `json:"certificate"`
+	StoredAs    string `json:"stored_as,omitempty"` // version ID; "" is the active one
+	Reason      string `json:"reason,omitempty"`    // as RFC 5280 spells it; "" is unspecified
+	ByKey       bool   `json:"by_key,omitempty"`    // sign with the certificate's key instead of the account's
+}
+
+// Revocation says what was revoked, and what became of the certificate's replacement.
+type Revocation struct {
+	Version     int     `json:"version"`
+	StoredAs    string  `json:"stored_as"`
+	Serial      string  `json:"serial"`
+	Replacement *Result `json:"replacement,omitempty"` // ordered with a new key after a key compromise
+}

@@ -1,0 +1,134 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/issuer"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// Account does one thing with the account of one issuer.
+func (d *Daemon) Account(ctx context.Context, r control.AccountRequest) (control.Account, error) {
+	i, err := d.issuer(r.Issuer)
+	if err != nil {
+		return control.Account{}, err
+	}
+	switch r.Action {
+	case control.AccountShow:
+	case control.AccountUpdate:
+		err = i.UpdateContacts(ctx, r.Contacts...)
+	case control.AccountRollover:
+		err = i.Rollover(ctx)
+	case control.AccountDeactivate:
+		if err := i.Deactivate(ctx); err != nil {
+			return control.Account{}, err
+		}
+		// Asking the CA again would register the next account.
+		return control.Account{Version: control.Version, Issuer: r.Issuer, Directory: i.conf.Directory, Status: "deactivated"}, nil
+	default:
+		err = &control.Error{Code: control.CodeUsage, Message: fmt.Sprintf("account action %q is unknown", r.Action)}
+	}
+	if err != nil {
+		return control.Account{}, err
+	}
+	a, err := i.Account(ctx)
+	if err != nil {
+		return control.Account{}, err
+	}
+	return control.Account{
+		Version: control.Version, Issuer: r.Issuer, Directory: a.Directory, URI: a.URI, Status: a.Status, Contacts: a.Contacts,
+		Thumbprint: a.Thumbprint, CAAIdentities: a.CAAIdentities, Orders: a.Orders, RetryAt: a.RetryAt, Created: a.Created,
+	}, nil
+}
+
+// issuer returns an issuer that some certificate uses.
+func (d *Daemon) issuer(name string) (madeIssuer, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if made, ok := d.builder.issuers[name]; ok {
+		return made, nil
+	}
+	used := slices.Sorted(maps.Keys(d.builder.issuers))
+	return madeIssuer{}, &control.Error{Code: control.CodeUnknown, Message: fmt.Sprintf(
+		"no certificate uses an issuer called %q; used are: %s", name, strings.Join(used, ", "))}
+}
+
+// Revoke asks the CA to revoke a stored certificate. After a key compromise a replacement with a new key is ordered at
+// once when the active certificate has that key.
+func (d *Daemon) Revoke(ctx context.Context, r control.RevokeRequest) (control.Revocation, error) {
+	if _, err := d.names([]string{r.Certificate}); err != nil {
+		return control.Revocation{}, err
+	}
+	reason, err := issuer.ParseReason(r.Reason)
+	if err != nil {
+		return control.Revocation{}, &control.Error{Code: control.CodeUsage, Message: err.Error()}
+	}
+	have, err := d.store.Load(r.Certificate)
+	if err != nil {
+		return control.Revocation{}, err
+	}
+	version := r.StoredAs
+	if version == "" {
+		version = have.Version
+	}
+	if version == "" {
+		return control.Revocation{}, &control.Error{Code: control.CodeUnknown, Message: fmt.Sprintf("there is no certificate %q yet", r.Certificate)}
+	}
+	bundle, err := d.store.Bundle(r.Certificate, version)
+	if err != nil {
+		return control.Revocation{}, &control.Error{Code: control.CodeUnknown, Message: err.Error()}
+	}
+	if err := d.revoke(ctx, bundle, reason, r.ByKey); err != nil {
+		return control.Revocation{}, err
+	}
+	out := control.Revocation{Version: control.Version, StoredAs: version, Serial: bundle.Serial()}
+	active := have.Current != nil && certs.SameKey(have.Current.Leaf.PublicKey, bundle.Leaf.PublicKey)
+	if reason == issuer.KeyCompromise && active {
+		result := resultOf(d.engine.Run(ctx, r.Certificate, renewal.Options{Force: true, NewKey: true}, nil))
+		out.Replacement = &result
+	}
+	return out, nil
+}
+
+// revoke revokes the leaf, and the twin of a dual unit. Without byKey the account signs; when the CA does not take that,
+// for example because another account ordered the certificate, the certificate's own key does.
+func (d *Daemon) revoke(ctx context.Context, b *certs.Bundle, reason issuer.Reason, byKey bool) error {
+	i, err := d.issuer(b.Issuer)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, half := range []*certs.Bundle{b, b.RSA} {
+		if half != nil {
+			errs = append(errs, revokeOne(ctx, i, half, reason, byKey))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func revokeOne(ctx context.Context, i madeIssuer, b *certs.Bundle, reason issuer.Reason, byKey bool) error {
+	var byAccount error
+	if !byKey {
+		if byAccount = i.Revoke(ctx, b.Leaf, reason, nil); byAccount == nil {
+			return nil
+		}
+	}
+	if len(b.KeyPEM) == 0 {
+		return errors.Join(byAccount, errors.New("acmed does not have the private key of this certificate"))
+	}
+	key, err := certs.ParseKey(b.KeyPEM)
+	if err == nil {
+		err = i.Revoke(ctx, b.Leaf, reason, key)
+	}
+	if err == nil {
+		return nil
+	}
+	return errors.Join(byAccount, err)
+}
