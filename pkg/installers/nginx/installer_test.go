@@ -23,6 +23,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	installertest.Run(t, func(t *testing.T) installertest.Fixture {
 		n := start(t, map[string]string{"sites/a.conf": site("a.example b.example", "hello")})
 		l := newLineage(t, "a.example", "b.example")
@@ -64,6 +65,7 @@ func mustInstall(t testing.TB, i *Installer, l *lineage, b *certs.Bundle) {
 }
 
 func TestSelfSignedBlock(t *testing.T) {
+	t.Parallel()
 	files := map[string]string{}
 	selfSigned(t, files, "a.example")
 	n, l := start(t, files), newLineage(t, "a.example")
@@ -84,6 +86,7 @@ func TestSelfSignedBlock(t *testing.T) {
 
 // TestRenewal checks that a renewal does not touch any file, reloads once and is proved.
 func TestRenewal(t *testing.T) {
+	t.Parallel()
 	n, l := start(t, map[string]string{"sites/a.conf": site("a.example", "hello")}), newLineage(t, "a.example")
 	i := n.installer(n.config(), l)
 	mustInstall(t, i, l, installertest.Bundle(t, "a.example"))
@@ -106,6 +109,7 @@ func TestRenewal(t *testing.T) {
 
 // TestOptions checks what clients see with every option on.
 func TestOptions(t *testing.T) {
+	t.Parallel()
 	n := start(t, map[string]string{"sites/a.conf": "server {\n    listen 127.0.0.1:{plain};\n    server_name a.example *.w.example;\n" +
 		"    location / { return 200 hello; }\n    location /.well-known/acme-challenge/ { return 200 token; }\n}\n"})
 	before := n.read("sites/a.conf")
@@ -158,6 +162,7 @@ func TestOptions(t *testing.T) {
 
 // TestBrokenConfiguration checks that a file that nginx refuses is not touched, whether acmed could read it or not.
 func TestBrokenConfiguration(t *testing.T) {
+	t.Parallel()
 	for _, broken := range []string{"proxy_pas http://x;", "server {", "listen 127.0.0.1:{plain}"} {
 		n, l := start(t, map[string]string{"sites/a.conf": site("a.example", "hello")}), newLineage(t, "a.example")
 		n.write("sites/b.conf", broken+"\n")
@@ -182,6 +187,7 @@ func TestBrokenConfiguration(t *testing.T) {
 
 // TestPortTaken checks that a port that belongs to another process is noticed, although nginx's test and reload succeed.
 func TestPortTaken(t *testing.T) {
+	t.Parallel()
 	n, l := start(t, map[string]string{"sites/a.conf": site("a.example", "hello")}), newLineage(t, "a.example")
 	other, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(n.tls)))
 	if err != nil {
@@ -215,6 +221,7 @@ func TestPortTaken(t *testing.T) {
 }
 
 func TestStopped(t *testing.T) {
+	t.Parallel()
 	n, l := newInstance(t, map[string]string{"sites/a.conf": site("a.example", "hello")}), newLineage(t, "a.example")
 	i := n.installer(n.config(), l)
 	for range 2 {
@@ -236,6 +243,7 @@ func TestStopped(t *testing.T) {
 
 // TestConcurrentEdit lets an operator save the file after it was read and before it is written.
 func TestConcurrentEdit(t *testing.T) {
+	t.Parallel()
 	n, l := start(t, map[string]string{"sites/a.conf": site("a.example", "hello")}), newLineage(t, "a.example")
 	script := filepath.Join(n.run, "test.sh")
 	edit := fmt.Sprintf("#!/bin/sh\nif [ ! -e %[1]s/edited ]; then : > %[1]s/edited; echo '# operator' >> %[2]s; fi\n", n.run, n.path("sites/a.conf"))
@@ -257,6 +265,7 @@ func TestConcurrentEdit(t *testing.T) {
 }
 
 func TestUninstallAfterEdit(t *testing.T) {
+	t.Parallel()
 	files := map[string]string{}
 	selfSigned(t, files, "a.example")
 	n, l := start(t, files), newLineage(t, "a.example")
@@ -291,6 +300,7 @@ func TestUninstallAfterEdit(t *testing.T) {
 
 // TestTwoCertificates installs two certificates in one file and takes them out in the order in which they came.
 func TestTwoCertificates(t *testing.T) {
+	t.Parallel()
 	n := start(t, map[string]string{"available/both": site("a.example", "a") + site("b.example", "b")})
 	if err := os.MkdirAll(n.path("sites"), 0o755); err != nil {
 		t.Fatal(err)
@@ -338,6 +348,7 @@ func TestTwoCertificates(t *testing.T) {
 }
 
 func TestDual(t *testing.T) {
+	t.Parallel()
 	files := map[string]string{}
 	selfSigned(t, files, "a.example")
 	n, l := start(t, files), newLineage(t, "a.example")
@@ -358,6 +369,7 @@ func TestDual(t *testing.T) {
 
 // TestIPAndDefault installs for an IP address and for a name that only the catch-all answers.
 func TestIPAndDefault(t *testing.T) {
+	t.Parallel()
 	n := start(t, map[string]string{"sites/a.conf": "server { listen 127.0.0.1:{plain} default_server; server_name _; location / { return 200 hello; } }\n"})
 	l := newLineage(t, "127.0.0.1", "a.example")
 	i := n.installer(n.config(), l)
@@ -370,6 +382,7 @@ func TestIPAndDefault(t *testing.T) {
 }
 
 func TestNotActive(t *testing.T) {
+	t.Parallel()
 	n, l := start(t, map[string]string{"sites/a.conf": site("a.example", "hello")}), newLineage(t, "a.example")
 	i := n.installer(n.config(), l)
 	if err := i.Install(t.Context(), installertest.Bundle(t, "a.example")); err == nil {
@@ -384,6 +397,7 @@ func TestNotActive(t *testing.T) {
 
 // TestNoFailedRequest keeps asking over HTTPS, each time on a new connection, while certificates are installed.
 func TestNoFailedRequest(t *testing.T) {
+	t.Parallel()
 	files := map[string]string{}
 	selfSigned(t, files, "a.example")
 	n, l := start(t, files), newLineage(t, "a.example")

@@ -35,6 +35,7 @@ func complaint(t *testing.T, path string) string {
 // TestLexerAsNginx reads random text as nginx does: nginx stops at the first statement, because it does not know the
 // directive, and says what it took for its name.
 func TestLexerAsNginx(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat(defaultBinary); err != nil {
 		t.Skip("nginx is not installed")
 	}
@@ -89,6 +90,7 @@ func TestLexerAsNginx(t *testing.T) {
 
 // TestIncludesAsNginx compares the files of a configuration, in order, with what nginx -T prints.
 func TestIncludesAsNginx(t *testing.T) {
+	t.Parallel()
 	files := map[string]string{
 		"nginx.conf": "pid {run}/nginx.pid;\nerror_log {run}/error.log;\ninclude {conf}/main.d/[!x]*.conf;\nevents { }\ninclude http/http.conf;\n",
 	}
@@ -156,6 +158,7 @@ func collect(t *testing.T, tree *tree, ds []*directive, files *[]string) {
 }
 
 func TestIncludeRefuses(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -199,6 +202,7 @@ func TestIncludeRefuses(t *testing.T) {
 
 // TestChooseAsNginx asks a real nginx which of many random server blocks answers for a name at an address.
 func TestChooseAsNginx(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 4))
 	for round := range 3 {
 		n := newInstance(t, nil)

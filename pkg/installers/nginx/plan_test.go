@@ -49,16 +49,23 @@ func (c *planCase) planner(t *testing.T) *planner {
 	if c.dual {
 		b = installertest.Dual(t, c.names...)
 	}
-	target := installers.Target{Certificate: "www", FullChain: "/live/fullchain.pem", Key: "/live/privkey.pem"}
+	p := newPlanner(t, filepath.Join(dir, "nginx.conf"), c.cfg, c.names, b)
+	p.http2 = c.http2
+	return p
+}
+
+// newPlanner reads the configuration at path for a certificate "www" with live paths that are easy to read.
+func newPlanner(t *testing.T, path string, cfg Config, names []string, b *certs.Bundle) *planner {
+	t.Helper()
 	var ids []certs.Identifier
-	for _, name := range c.names {
+	for _, name := range names {
 		id, _, err := certs.ParseIdentifier(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, id)
 	}
-	tree, err := load(filepath.Join(dir, "nginx.conf"), nil)
+	tree, err := load(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +73,8 @@ func (c *planCase) planner(t *testing.T) *planner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &planner{cfg: c.cfg.withDefaults(), target: target, names: ids, bundle: b, tree: tree, m: m, http2: c.http2}
+	target := installers.Target{Certificate: "www", FullChain: "/live/fullchain.pem", Key: "/live/privkey.pem"}
+	return &planner{cfg: cfg.withDefaults(), target: target, names: ids, bundle: b, tree: tree, m: m}
 }
 
 // apply makes the plan in the temporary directory and returns the text of sites/a.conf.

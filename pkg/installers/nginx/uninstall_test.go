@@ -3,12 +3,16 @@ package nginx
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/installertest"
 )
 
 // applyHunks makes new out of old by the hunks alone.
@@ -141,6 +145,64 @@ func TestPlanOnCorpus(t *testing.T) {
 	if planned < 3 {
 		t.Errorf("only %d files were planned", planned)
 	}
+}
+
+// TestPlanOnTrees plans an installation for every name of whole configurations.
+func TestPlanOnTrees(t *testing.T) {
+	trees, err := filepath.Glob("../../../../shared/testdata/nginx/trees/*/nginx")
+	if err != nil || len(trees) == 0 {
+		t.Skip("the shared corpus is not here")
+	}
+	for _, tree := range trees {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(tree)); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "nginx.conf")
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(readFile(t, path), "/etc/nginx", dir)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		planned, refused := 0, 0
+		for _, name := range serverNames(t, path) {
+			p := newPlanner(t, path, Config{Redirect: true}, []string{name}, installertest.Bundle(t, name))
+			made, err := p.make()
+			if err != nil {
+				refused++
+				t.Logf("%s: %v", name, err)
+				continue
+			}
+			planned++
+			if len(made.files) == 0 || len(made.endpoints) == 0 {
+				t.Errorf("%s: the plan is %+v", name, made)
+			}
+		}
+		t.Logf("%s: %d planned, %d refused", tree, planned, refused)
+		if planned == 0 {
+			t.Errorf("%s: nothing could be planned", tree)
+		}
+	}
+}
+
+// serverNames lists the names of a configuration that a certificate could have.
+func serverNames(t *testing.T, path string) []string {
+	t.Helper()
+	tree, err := load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := buildModel(tree, resolver(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range m.servers {
+		for _, n := range s.names {
+			if id, _, err := certs.ParseIdentifier(n); err == nil && strings.Contains(n, ".") && !slices.Contains(names, id.Value) {
+				names = append(names, id.Value)
+			}
+		}
+	}
+	return names
 }
 
 // corpusCase makes a configuration of one file of the corpus; nil when it has no server block with a name.
