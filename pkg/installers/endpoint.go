@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
 )
 
 // Endpoint is one address where a certificate is served.
@@ -53,6 +55,39 @@ func ParseEndpoint(text string) (Endpoint, error) {
 	}
 	e.Addr, e.ServerName = addr, name
 	return e, nil
+}
+
+// ParseEndpoints reads the endpoints of a target. At an IP address without a server name it asks for the certificate's
+// first name; for a wildcard that is some host below it.
+func ParseEndpoints(texts []string, names []certs.Identifier) ([]Endpoint, error) {
+	var list []Endpoint
+	for _, text := range texts {
+		e, err := ParseEndpoint(text)
+		if err != nil {
+			return nil, err
+		}
+		if e.sni() == "" {
+			e.ServerName = askFor(names)
+		}
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+// askFor is the server name that shows a certificate for names: a fixed name if there is one, else a host that the first
+// wildcard covers, else none.
+func askFor(names []certs.Identifier) string {
+	wildcard := ""
+	for _, id := range names {
+		switch {
+		case id.Type != certs.DNS:
+		case !id.IsWildcard():
+			return id.Value
+		case wildcard == "":
+			wildcard = "acmed-probe." + id.Base()
+		}
+	}
+	return wildcard
 }
 
 // String says where and for which name, as errors show it.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -37,6 +38,19 @@ type NotRunningError struct{ Server string }
 func (e *NotRunningError) Error() string {
 	return fmt.Sprintf("%s is not running: the certificate is in place and will be served when it is started", e.Server)
 }
+
+// LaterError says that a target neither took the certificate nor refused it: it wants to be asked again. The target
+// serves what it served before, or is on its way to the new certificate.
+type LaterError struct {
+	After time.Duration // ask again then; 0 leaves it to the caller's own schedule
+	Err   error
+}
+
+// Error carries the words of the target.
+func (e *LaterError) Error() string { return "asked to be called later: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *LaterError) Unwrap() error { return e.Err }
 
 // CommandError says that a program failed or did not end in time.
 type CommandError struct {
@@ -79,6 +93,10 @@ func (e *DamagedJournalError) Unwrap() error { return e.Err }
 
 // maxShown is how much foreign text an error shows. What a server says last is what it failed on.
 const maxShown = 2000
+
+// Printable is the end of a foreign text on one line, fit for an error: at most 2000 bytes, with everything escaped that
+// a terminal or a log could take for more than text.
+func Printable(text string) string { return printable(text, maxShown) }
 
 // printable is the end of a foreign text on one line, with everything escaped that a terminal or a log could take for
 // more than text.

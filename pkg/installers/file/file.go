@@ -3,11 +3,7 @@ package file
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/netip"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -47,36 +43,11 @@ func New(c Config, t installers.Target) (*Installer, error) {
 		reload := installers.Command{Argv: c.Reload, Timeout: c.ReloadTimeout}
 		p.server = installers.NewServer(c.Reload[0], installers.Command{}, reload, nil)
 	}
-	for _, text := range c.Verify {
-		e, err := installers.ParseEndpoint(text)
-		if err != nil {
-			return nil, err
-		}
-		if e.ServerName == "" && isAddress(e.Addr) {
-			e.ServerName = firstName(t.Names)
-		}
-		p.endpoints = append(p.endpoints, e)
+	var err error
+	if p.endpoints, err = installers.ParseEndpoints(c.Verify, t.Names); err != nil {
+		return nil, err
 	}
 	return p, nil
-}
-
-func isAddress(hostPort string) bool {
-	host, _, err := net.SplitHostPort(hostPort)
-	if err != nil {
-		return false
-	}
-	_, err = netip.ParseAddr(host)
-	return err == nil
-}
-
-// firstName is what to ask an IP address for: the first name that a client can send, which a wildcard is not.
-func firstName(names []certs.Identifier) string {
-	for _, id := range names {
-		if id.Type == certs.DNS && !id.IsWildcard() {
-			return id.Value
-		}
-	}
-	return ""
 }
 
 // Install writes the files, reloads and looks at the endpoints. When all files are up to date it reloads only if an
@@ -161,7 +132,7 @@ func (p *Installer) wait() time.Duration {
 
 // files lists all files of the target with the content that b gives them.
 func (p *Installer) files(b *certs.Bundle) ([]installers.File, error) {
-	owner, err := p.owner()
+	owner, err := installers.LookupOwner(p.config.Owner, p.config.Group)
 	if err != nil {
 		return nil, err
 	}
@@ -200,51 +171,4 @@ func units(name string, b *certs.Bundle) func(yield func(string, *certs.Bundle) 
 			yield(twinName(name), b.RSA)
 		}
 	}
-}
-
-// owner looks the configured names up; nil keeps owner and group.
-func (p *Installer) owner() (*installers.Owner, error) {
-	if p.config.Owner == "" && p.config.Group == "" {
-		return nil, nil
-	}
-	owner := &installers.Owner{UID: installers.Keep, GID: installers.Keep}
-	if name := p.config.Owner; name != "" {
-		id, err := number(name, func() (string, error) {
-			u, err := user.Lookup(name)
-			if err != nil {
-				return "", err
-			}
-			return u.Uid, nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("owner %q: %w", name, err)
-		}
-		owner.UID = id
-	}
-	if name := p.config.Group; name != "" {
-		id, err := number(name, func() (string, error) {
-			g, err := user.LookupGroup(name)
-			if err != nil {
-				return "", err
-			}
-			return g.Gid, nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("group %q: %w", name, err)
-		}
-		owner.GID = id
-	}
-	return owner, nil
-}
-
-// number takes an ID as it is and looks a name up.
-func number(name string, lookUp func() (string, error)) (int, error) {
-	if id, err := strconv.Atoi(name); err == nil {
-		return id, nil
-	}
-	text, err := lookUp()
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(text)
 }
