@@ -32,7 +32,7 @@ const usage = `acmed-dns is run by acmed, which talks to it on standard input an
 func main() {
 	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "acmed-dns:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // the main function of a program
 	}
 }
 

@@ -114,6 +114,9 @@ func (c *Config) validateWorker() error {
 // Check reads the files that the section names and reports what would keep the provider from working: files that are
 // missing or open to others, keys that do not parse, variables that are missing. It does no network request.
 func (c *Config) Check() error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
 	switch {
 	case c.RFC2136 != nil && c.RFC2136.TSIGKeyFile != "":
 		_, err := readTSIGKey(c.RFC2136.TSIGKeyFile)

@@ -16,5 +16,5 @@ func TestMain(m *testing.M) {
 		fakeWorker(mode)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks")) // Pebble has no end
 }

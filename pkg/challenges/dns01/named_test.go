@@ -79,7 +79,7 @@ func startNamed(t testing.TB, port string, zones ...zone) *named {
 	conf := fmt.Sprintf(`%s
 options {
 	directory %q; pid-file none; session-keyfile none; listen-on port %s { %s; }; listen-on-v6 { none; };
-	recursion no; dnssec-validation no; notify explicit; allow-query { any; }; minimal-responses yes;
+	recursion yes; dnssec-validation no; notify explicit; allow-query { any; }; minimal-responses yes;
 };
 controls { };
 `, testKey, n.dir, port, ip)

@@ -92,11 +92,8 @@ func (p propagation) round(ctx context.Context, servers []server, r Record) ([]s
 	return left, errors.Join(errs...)
 }
 
-// absent reports whether every server answered and none has the record.
+// absent reports whether every server answered and none has the record. It asks whatever the kind is.
 func (p propagation) absent(ctx context.Context, r Record) (bool, error) {
-	if p.kind == NoPropagation {
-		return false, nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	servers, err := p.servers(ctx, r.FQDN)

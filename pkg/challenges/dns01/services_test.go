@@ -250,8 +250,8 @@ func TestCheckReadsFilesOnly(t *testing.T) {
 		{"a constructor would ask the network", Config{Provider: "azuredns"}, ""},
 		{"tsig", Config{RFC2136: &RFC2136Config{Nameserver: "a", TSIGKeyFile: secretFile(t, testKey)}}, ""},
 		{"tsig open", Config{RFC2136: &RFC2136Config{Nameserver: "a", TSIGKeyFile: open}}, "chmod 600"},
-		{"accounts", Config{ACMEDNS: &ACMEDNSConfig{AccountsFile: "/nonexistent"}}, "no such file"},
-		{"password", Config{HTTPReq: &HTTPReqConfig{PasswordFile: open}}, "chmod 600"},
+		{"accounts", Config{ACMEDNS: &ACMEDNSConfig{Server: "https://a", AccountsFile: "/nonexistent"}}, "no such file"},
+		{"password", Config{HTTPReq: &HTTPReqConfig{Endpoint: "https://a", Username: "u", PasswordFile: open}}, "chmod 600"},
 		{"exec", Config{Exec: &ExecConfig{Command: []string{"/bin/sh"}}}, ""},
 		{"exec not executable", Config{Exec: &ExecConfig{Command: []string{"/etc/passwd"}}}, "not an executable"},
 	} {

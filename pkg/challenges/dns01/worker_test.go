@@ -31,10 +31,10 @@ func fakeWorker(mode string) {
 		if err := json.Unmarshal(in.Bytes(), &req); err != nil {
 			panic(err)
 		}
-		switch {
-		case req.Op == OpHello:
+		switch req.Op {
+		case OpHello:
 			fakeHello(mode, req, say)
-		case req.Op == OpPresent:
+		case OpPresent:
 			fakePresent(mode, req, say)
 		default:
 			note(fmt.Sprintf("cleanup %d", os.Getpid()))

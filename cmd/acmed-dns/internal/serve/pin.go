@@ -21,7 +21,7 @@ type pinner struct {
 	servers   []*dns.Server
 
 	mu      sync.Mutex
-	targets map[string]string // by challenge name
+	targets map[string]string // by name; one that leads to itself is no alias
 }
 
 const (
@@ -75,6 +75,7 @@ func listenBoth() (net.PacketConn, net.Listener, error) {
 func (p *pinner) set(r dns01.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.targets[r.FQDN] = r.FQDN // the end, whatever the DNS says now
 	p.targets["_acme-challenge."+strings.ToLower(r.Domain)+"."] = r.FQDN
 }
 

@@ -21,7 +21,9 @@ func List(w io.Writer) error {
 		case p.Name == "manual":
 			note = " (cannot run unattended)"
 		}
-		fmt.Fprintf(t, "%s\t%s%s\n", p.Name, p.Title, note)
+		if _, err := fmt.Fprintf(t, "%s\t%s%s\n", p.Name, p.Title, note); err != nil {
+			return err
+		}
 	}
 	return t.Flush()
 }
