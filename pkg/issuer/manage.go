@@ -62,11 +62,26 @@ func (i *Issuer) Account(ctx context.Context) (Account, error) {
 	for _, contact := range got.Contact[:min(len(got.Contact), maxIdentities)] {
 		info.Contacts = append(info.Contacts, clean(contact, 320))
 	}
-	identities := c.dir.Meta.CaaIdentities
-	for _, name := range identities[:min(len(identities), maxIdentities)] {
-		info.CAAIdentities = append(info.CAAIdentities, clean(name, 260))
-	}
+	info.CAAIdentities = c.dir.caaIdentities()
 	return info, nil
+}
+
+// CAAIdentities asks for the names under which CAA records allow this CA (RFC 8659). It needs no account. A CA that tells
+// none gives an empty list.
+func (i *Issuer) CAAIdentities(ctx context.Context) ([]string, error) {
+	d, err := i.transport.directory(ctx)
+	if err != nil {
+		return nil, i.unavailable(err)
+	}
+	return d.caaIdentities(), nil
+}
+
+func (d *directory) caaIdentities() []string {
+	var names []string
+	for _, name := range d.Meta.CaaIdentities[:min(len(d.Meta.CaaIdentities), maxIdentities)] {
+		names = append(names, clean(name, 260))
+	}
+	return names
 }
 
 // Recover takes over the account of an existing key, for example from another ACME client (RFC 8555 section 7.3.1). The CA

@@ -119,7 +119,11 @@ func describe(d *acme.ProblemDetails) string {
 			fmt.Fprintf(&text, "; and %d more", len(d.SubProblems)-most)
 			break
 		}
-		fmt.Fprintf(&text, "; %s: %s", clean(sub.Identifier.Value, 253), clean(sub.Detail, maxText))
+		text.WriteString("; ")
+		if sub.Identifier.Value != "" {
+			text.WriteString(clean(sub.Identifier.Value, 253) + ": ")
+		}
+		text.WriteString(clean(sub.Detail, maxText))
 	}
 	return clean(text.String(), maxText)
 }
