@@ -28,17 +28,21 @@ const (
 // parallelProbes bounds the connections that one verification keeps open at once.
 const parallelProbes = 16
 
-// The suites that make a TLS 1.2 server choose the certificate of one key type. TLS 1.3 suites do not name a key type.
-var (
-	rsaSuites = []uint16{
+// rsaSuites make a TLS 1.2 server choose its RSA certificate. TLS 1.3 suites do not name a key type.
+func rsaSuites() []uint16 {
+	return []uint16{
 		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
 	}
-	ecdsaSuites = []uint16{
+}
+
+// ecdsaSuites make a TLS 1.2 server choose its ECDSA certificate.
+func ecdsaSuites() []uint16 {
+	return []uint16{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
 		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
 	}
-)
+}
 
 // tls13Only recognises the answer of a server that speaks TLS 1.3 only: the alert protocol_version (RFC 8446 section
 // 6.2). The type of a received alert is private to crypto/tls, so its text must do.
@@ -50,7 +54,7 @@ func tls13Only(err error) bool {
 // the key, but judges neither trust nor names nor dates. It takes at most ten seconds.
 func Handshake(ctx context.Context, e Endpoint) ([]*x509.Certificate, error) {
 	if e.RSA {
-		return handshake(ctx, e, rsaSuites)
+		return handshake(ctx, e, rsaSuites())
 	}
 	return handshake(ctx, e, nil)
 }
@@ -163,8 +167,8 @@ func verifyAddress(ctx context.Context, e Endpoint, b *certs.Bundle) error {
 		return compare(e, chain, b.Leaf)
 	}
 	err := errors.Join(
-		verifySuites(ctx, e, b.Leaf, ecdsaSuites),
-		verifySuites(ctx, e, b.RSA.Leaf, rsaSuites),
+		verifySuites(ctx, e, b.Leaf, ecdsaSuites()),
+		verifySuites(ctx, e, b.RSA.Leaf, rsaSuites()),
 	)
 	if !tls13Only(err) {
 		return err

@@ -1,11 +1,56 @@
 package preflight
 
 import (
+	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 )
+
+// CheckCAA looks up the CAA records of every DNS name and says which of the CAs, given by their names and CAA identities,
+// they forbid: one sentence for each CA and name, in the order of the names. CAs without identities cannot be judged. A
+// name that cannot be looked up is left out; the CA would say so itself.
+func CheckCAA(ctx context.Context, resolver string, timeout time.Duration, ids []certs.Identifier, cas map[string][]string) []string {
+	res := newResolver(resolver, timeout)
+	found := make([][]string, len(ids))
+	var group errgroup.Group
+	group.SetLimit(caaAtOnce)
+	for i, id := range ids {
+		if id.Type != certs.DNS {
+			continue
+		}
+		group.Go(func() error {
+			records, zone, err := res.caa(ctx, id.Base())
+			if err == nil {
+				found[i] = forbidden(records, zone, id, cas)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return no errors
+	return slices.Concat(found...)
+}
+
+// caaAtOnce is how many names are looked up at a time, so that a certificate with 100 names is no burst.
+const caaAtOnce = 8
+
+func forbidden(records []CAARecord, zone string, id certs.Identifier, cas map[string][]string) []string {
+	var list []string
+	for _, ca := range slices.Sorted(maps.Keys(cas)) {
+		identities := cas[ca]
+		if len(identities) > 0 && !judgeCAA(records, identities, id.IsWildcard()).allowed {
+			list = append(list, fmt.Sprintf("the CAA records of %s forbid %s to issue for %s; add: %s. CAA 0 issue \"%s\"", zone, ca, id, zone, identities[0]))
+		}
+	}
+	return list
+}
 
 // caaPolicy is what a set of CAA records means for one CA.
 type caaPolicy struct {

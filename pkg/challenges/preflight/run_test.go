@@ -380,3 +380,32 @@ func TestTheJSONFormIsStable(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestCheckCAA(t *testing.T) {
+	resolver := serveDNS(t, &zone{records: []string{
+		`example.org. CAA 0 issue "first.example"`, `deep.example.org. CAA 0 issue ";"`, "a.b.example.org. A 192.0.2.1",
+		`example.net. CAA 0 issue "first.example"`, `example.net. CAA 0 issuewild "second.example; validationmethods=dns-01"`,
+	}})
+	cas := map[string][]string{"one": {"first.example"}, "two": {"second.example", "alias.example"}, "unknown": nil}
+	for name, want := range map[string][]string{
+		"a.b.example.org":    {`the CAA records of example.org forbid two to issue for a.b.example.org; add: example.org. CAA 0 issue "second.example"`},
+		"x.deep.example.org": {`of deep.example.org forbid one to`, `of deep.example.org forbid two to`},
+		"www.example.com":    nil,
+		"*.example.net":      {`of example.net forbid one to issue for *.example.net`},
+	} {
+		id, _, err := certs.ParseIdentifier(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := preflight.CheckCAA(t.Context(), resolver, time.Second, []certs.Identifier{id}, cas)
+		if len(got) != len(want) {
+			t.Errorf("%s: %q", name, got)
+			continue
+		}
+		for i := range want {
+			if !strings.Contains(got[i], want[i]) {
+				t.Errorf("%s: %q does not say %q", name, got[i], want[i])
+			}
+		}
+	}
+}
