@@ -20,14 +20,15 @@ const (
 	maxBody     = 64 << 10
 )
 
-// poster sends JSON to one HTTP service. It follows no redirect, because a body with credentials goes to no other place.
+// poster sends JSON to one HTTP service. It follows no redirect, because a body with credentials goes to no other place,
+// and uses no proxy, whatever the daemon's environment says.
 type poster struct{ client *http.Client }
 
 func newPoster() poster {
 	return poster{&http.Client{
 		Timeout: httpTimeout,
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: httpTimeout,
+			ForceAttemptHTTP2: true, IdleConnTimeout: httpTimeout,
 			TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: maxBody,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
