@@ -103,7 +103,7 @@ func resultLine(r *control.Result) string {
 		return fmt.Sprintf("%s: installed, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
 	case control.OutcomeUnchanged:
 		return fmt.Sprintf("%s: %s", r.Certificate, r.Message)
-	case control.OutcomeLimited:
+	case control.OutcomeLimited, control.OutcomeWaiting:
 		return fmt.Sprintf("%s: %s", r.Certificate, r.Error)
 	}
 	text := fmt.Sprintf("%s: failed: %s", r.Certificate, r.Error)

@@ -81,22 +81,28 @@ func codeExit(c control.Code) int {
 
 // reportExit turns the outcomes of a renewal into an error that carries the exit code, or nil.
 func reportExit(r control.Report) error {
-	var failed, limited int
+	var failed, limited, waiting int
 	var until time.Time
 	for _, res := range r.Results {
 		switch res.Outcome {
 		case control.OutcomeFailed:
 			failed++
-		case control.OutcomeLimited:
-			limited++
+		case control.OutcomeLimited, control.OutcomeWaiting:
+			if res.Outcome == control.OutcomeLimited {
+				limited++
+			} else {
+				waiting++
+			}
 			if until.IsZero() || res.Next.Before(until) {
 				until = res.Next
 			}
 		}
 	}
 	switch {
-	case failed+limited == 0:
+	case failed+limited+waiting == 0:
 		return nil
+	case failed+limited == 0:
+		return &exitError{exitTemporary, fmt.Errorf("a target asked to be called again at %s", until.Local().Format(time.DateTime))}
 	case failed == 0:
 		return &exitError{exitTemporary, fmt.Errorf("the CA takes no more requests until %s", until.Local().Format(time.DateTime))}
 	case failed == len(r.Results):

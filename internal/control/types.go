@@ -71,6 +71,7 @@ const (
 	OutcomeUpdated   Outcome = "updated" // no new version, but something was activated or installed
 	OutcomeUnchanged Outcome = "unchanged"
 	OutcomeLimited   Outcome = "rate-limited"
+	OutcomeWaiting   Outcome = "waiting" // a target asked to be called later; nothing has failed
 	OutcomeFailed    Outcome = "failed"
 )
 

@@ -65,6 +65,8 @@ func resultOf(r renewal.Result) control.Result {
 		out.Outcome = control.OutcomeLimited
 	case r.Err != nil:
 		out.Outcome = control.OutcomeFailed
+	case r.Waiting != nil:
+		out.Outcome = control.OutcomeWaiting
 	case r.Obtained:
 		out.Outcome = control.OutcomeObtained
 	case r.Changed:
@@ -72,8 +74,8 @@ func resultOf(r renewal.Result) control.Result {
 	default:
 		out.Outcome = control.OutcomeUnchanged
 	}
-	if r.Err != nil {
-		out.Error = r.Err.Error()
+	if err := errors.Join(r.Err, r.Waiting); err != nil {
+		out.Error = err.Error()
 	}
 	return out
 }

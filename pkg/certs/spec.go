@@ -87,6 +87,7 @@ const (
 	PhaseActivate Phase = "activate"
 	PhaseInstall  Phase = "install"
 	PhaseVerify   Phase = "verify"
+	PhaseHook     Phase = "hook" // before an order, and after everything else
 )
 
 // Validation records how one identifier was proved.

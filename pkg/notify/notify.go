@@ -21,6 +21,7 @@ const (
 	Obtained      Kind = "obtained"       // a new version was issued, stored and made live
 	Failed        Kind = "failed"         // no new version could be obtained; Error says why, RetryAt when the next try is
 	InstallFailed Kind = "install_failed" // a target does not serve the live version; Target names it
+	HookFailed    Kind = "hook_failed"    // the hook after a new version failed; the certificate is in use
 	RolledBack    Kind = "rolled_back"    // an endpoint stopped working after an install, the earlier version is live again
 	Expiring      Kind = "expiring"       // 14, 7, 3 or 1 days are left, or none
 	Recovered     Kind = "recovered"      // what was failing works again
@@ -81,7 +82,7 @@ func (l Log) Notify(_ context.Context, e Event) error {
 		fields = append(fields, zap.Time("retry_at", e.RetryAt))
 	}
 	switch e.Kind {
-	case Failed, InstallFailed, RolledBack, Expiring:
+	case Failed, InstallFailed, HookFailed, RolledBack, Expiring:
 		l.Logger.Error("certificate needs attention", fields...)
 	default:
 		l.Logger.Info("certificate updated", fields...)

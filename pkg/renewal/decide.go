@@ -313,15 +313,37 @@ func deliver(in *input, p Plan) Plan {
 			p.Verify = append(p.Verify, target)
 		}
 	}
+	hook(in, &p)
 	if p.Reason != ReasonNothing {
 		return p
 	}
-	if len(p.Install) > 0 {
+	switch {
+	case len(p.Install) > 0:
 		p.Reason, p.Message = ReasonNotInstalled, fmt.Sprintf("not installed at %s", p.Install)
-	} else if len(p.Verify) > 0 {
+	case len(p.Verify) > 0:
 		p.Reason, p.Message = ReasonDrift, fmt.Sprintf("daily check of %s", p.Verify)
+	case p.Hook:
+		p.Reason, p.Message = ReasonHook, "the new certificate is in use, its hook has not run yet"
 	}
 	return p
+}
+
+// hook adds the hook after a new version, once all targets serve it.
+func hook(in *input, p *Plan) {
+	h, fingerprint := in.have.State.Hook, in.have.Current.Fingerprint()
+	if h == nil || h.For != fingerprint {
+		return
+	}
+	for _, target := range in.want.Targets {
+		if in.have.State.Installed[target].Fingerprint != fingerprint {
+			return
+		}
+	}
+	if in.now.Before(h.RetryAt) && !in.opts.Force && !in.opts.Retry {
+		p.Next = earliest(p.Next, h.RetryAt)
+		return
+	}
+	p.Hook = true
 }
 
 // pending names the version that should be live and is not, or what holds it back.

@@ -46,7 +46,7 @@ func (j *job) install(ctx context.Context, target string, b *certs.Bundle) (err 
 	if !ok {
 		return fmt.Errorf("target %q is not configured", target)
 	}
-	defer j.caught(target, &err)
+	defer j.caught("target "+target, &err)
 	j.tell(certs.Step{Phase: certs.PhaseInstall, Detail: target})
 	if err := installer.Install(ctx, b); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (j *job) verify(ctx context.Context, target string, b *certs.Bundle) (err e
 	if !ok {
 		return fmt.Errorf("target %q is not configured", target)
 	}
-	defer j.caught(target, &err)
+	defer j.caught("target "+target, &err)
 	return j.look(ctx, installer, target, b)
 }
 
@@ -68,11 +68,11 @@ func (j *job) look(ctx context.Context, installer installers.Installer, target s
 	return installer.Verify(ctx, b)
 }
 
-// caught turns a panic in a plugin into an error of its target.
-func (j *job) caught(target string, err *error) {
+// caught turns a panic in a plugin into an error of its target or hook.
+func (j *job) caught(who string, err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("internal error: %v", r)
-		j.engine.log.Error("installer panicked", zap.String("certificate", j.want.Name), zap.String("target", target),
+		j.engine.log.Error("plugin panicked", zap.String("certificate", j.want.Name), zap.String("plugin", who),
 			zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
 	}
 }
@@ -88,15 +88,39 @@ func (j *job) recordTarget(lineage *store.Lineage, target string, err error) {
 		j.result.Changed = true
 		return
 	}
-	t.Failures = min(t.Failures+1, maxFailures)
+	patient := postpone(&t, err, left(lineage.Current, now), now)
 	t.LastError = shorten(err)
-	t.RetryAt = now.Add(Backoff(t.Failures, left(lineage.Current, now), spread()))
 	st.Installed[target] = t
-	j.result.Err = errors.Join(j.result.Err, fmt.Errorf("target %s: %w", target, err))
+	err = fmt.Errorf("target %s: %w", target, err)
+	if patient {
+		j.result.Waiting = errors.Join(j.result.Waiting, err)
+		return
+	}
+	j.result.Err = errors.Join(j.result.Err, err)
 	j.event(notify.Event{
 		Kind: notify.InstallFailed, Version: lineage.Version, Target: target, NotAfter: lineage.Current.Leaf.NotAfter,
 		RetryAt: t.RetryAt, Message: "the certificate is stored but not served", Error: t.LastError,
 	})
+}
+
+// The bounds on what a target may ask for when it names the time of the next call.
+const (
+	soonestLater = time.Minute
+	latestLater  = time.Hour
+)
+
+// postpone sets the time of the next try, and reports whether the target only asked to be called later. One that names no
+// time gets the ordinary schedule, and counts as failed when it still asks after all the quick tries.
+func postpone(t *store.Installed, err error, left time.Duration, now time.Time) (patient bool) {
+	var later *installers.LaterError
+	patient = errors.As(err, &later)
+	if patient && later.After > 0 {
+		t.RetryAt = now.Add(min(max(later.After, soonestLater), latestLater))
+		return true
+	}
+	t.Failures = min(t.Failures+1, maxFailures)
+	t.RetryAt = now.Add(Backoff(t.Failures, left, spread()))
+	return patient && t.Failures <= len(retryTable())
 }
 
 // recordLook notes the outcome of a daily check. A target that serves something else is installed again at once.

@@ -29,6 +29,16 @@ type Issuer interface {
 type Certificate struct {
 	Spec    certs.Spec
 	Targets map[string]installers.Installer // one for each ID in Spec.Targets
+	Hooks   Hooks
+}
+
+// Hooks are what the operator wants to happen around a new version; either may be nil.
+type Hooks struct {
+	// Pre runs before a new version is ordered. Its error is that of the order: the CA is not asked.
+	Pre func(ctx context.Context) error
+	// Post runs when a new version is live and all targets serve it. Its error is a state of its own and tried again like
+	// that of a target; the certificate stays.
+	Post func(ctx context.Context, b *certs.Bundle) error
 }
 
 // Set is everything that a configuration says. The engine swaps it as a whole; a running job keeps the one it began with.
@@ -57,6 +67,7 @@ type Result struct {
 	Version  string // active version at the end
 	NotAfter time.Time
 	Next     time.Time // when the scheduler looks again
+	Waiting  error     // what a target asked for: to be called later; nothing has failed
 	Err      error     // what failed; the certificate may be live nevertheless
 }
 

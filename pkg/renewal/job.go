@@ -25,6 +25,7 @@ type job struct {
 	set    *Set
 	want   certs.Spec
 	to     map[string]installers.Installer
+	hooks  Hooks
 	opts   Options
 	begun  time.Time
 	result Result // written by the job alone, read after done is closed
@@ -42,7 +43,7 @@ type listener struct {
 
 func newJob(e *Engine, set *Set, c Certificate, opts Options) *job {
 	return &job{
-		engine: e, set: set, want: c.Spec, to: c.Targets, opts: opts, begun: e.clock(),
+		engine: e, set: set, want: c.Spec, to: c.Targets, hooks: c.Hooks, opts: opts, begun: e.clock(),
 		result: Result{Name: c.Spec.Name}, done: make(chan struct{}),
 	}
 }
@@ -119,6 +120,8 @@ func (j *job) apply(ctx context.Context, plan Plan, lineage *store.Lineage) erro
 		return j.engine.store.Activate(j.want.Name, plan.Activate)
 	case len(plan.Install)+len(plan.Verify) > 0:
 		return j.deliver(ctx, plan, lineage)
+	case plan.Hook:
+		return j.postHook(ctx, lineage)
 	default:
 		return j.askARI(ctx, lineage)
 	}
@@ -130,6 +133,9 @@ func (j *job) obtain(ctx context.Context, lineage *store.Lineage) error {
 	st := &lineage.State
 	if err := j.recordAttempt(st); err != nil {
 		return err
+	}
+	if err := j.preHook(ctx); err != nil {
+		return j.recordOrderFailure(lineage, err)
 	}
 	bundle, err := j.order(ctx, lineage)
 	if err != nil {

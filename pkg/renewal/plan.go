@@ -26,6 +26,7 @@ const (
 	ReasonActivate     Reason = "not-active"     // a newer version is stored but not live
 	ReasonNotInstalled Reason = "not-installed"  // a target does not have the active version
 	ReasonDrift        Reason = "verify"         // a target's daily check on the wire is due
+	ReasonHook         Reason = "hook"           // the hook after a new version has not succeeded yet
 	ReasonNothing      Reason = "nothing-to-do"  // until Next
 )
 
@@ -38,10 +39,11 @@ type Plan struct {
 	Activate string    // version to make live, "" for none
 	Install  []string  // IDs of targets to install
 	Verify   []string  // IDs of targets to check on the wire without installing
+	Hook     bool      // run the hook after a new version
 	Next     time.Time // when to decide again, if nothing happens before
 }
 
 // Idle reports whether the plan asks for nothing at all.
 func (p *Plan) Idle() bool {
-	return !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0
+	return !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0 && !p.Hook
 }

@@ -96,7 +96,10 @@ func (j *job) recordIssued(lineage *store.Lineage, b *certs.Bundle, version stri
 	st.RenewAt, st.RenewFor, st.Held, st.Pinned, st.Alerted = time.Time{}, "", nil, "", 0
 	st.ARI = store.ARI{For: certs.Fingerprint(b.Leaf), CheckAt: now.Add(ARIEvery/2 + time.Duration(spread()*float64(ARIEvery/2)))}
 	st.Issued = append(since(st.Issued, now.Add(-issueWindow)), now)
-	st.Invalid = nil
+	st.Invalid, st.Hook = nil, nil
+	if j.hooks.Post != nil {
+		st.Hook = &store.Hook{For: b.Fingerprint()}
+	}
 	st.Solved = map[string]string{}
 	for _, v := range b.Validations {
 		if v.Solver != "" {

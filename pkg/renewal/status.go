@@ -19,6 +19,7 @@ const (
 	HealthFailing      Health = "failing"       // the last order failed
 	HealthHeld         Health = "held"          // a newer version waits for the operator
 	HealthNotInstalled Health = "not-installed" // a target does not serve the active version
+	HealthHookFailed   Health = "hook-failed"   // all is served, the hook after it failed
 	HealthOK           Health = "ok"
 )
 
@@ -40,6 +41,7 @@ type Status struct {
 	Error    string            `json:"error,omitempty"`
 	RetryAt  time.Time         `json:"retry_at,omitzero"`
 	Targets  []TargetStatus    `json:"targets,omitempty"`
+	Hook     *HookStatus       `json:"hook,omitempty"`   // nil unless the hook after the last version has yet to succeed
 	Solved   map[string]string `json:"solved,omitempty"` // identifier to the solver that proved it
 	Versions []VersionStatus   `json:"versions,omitempty"`
 	Running  bool              `json:"running,omitempty"` // a job is at work
@@ -63,6 +65,13 @@ type TargetStatus struct {
 	RetryAt    time.Time `json:"retry_at,omitzero"`
 }
 
+// HookStatus is the hook after a new version that has not succeeded yet.
+type HookStatus struct {
+	Failures int       `json:"failures,omitempty"`
+	Error    string    `json:"error,omitempty"`
+	RetryAt  time.Time `json:"retry_at,omitzero"`
+}
+
 // Status looks one certificate up. It reads the state and changes nothing.
 func (e *Engine) Status(name string) (Status, error) {
 	c, ok := e.Certificate(name)
@@ -82,6 +91,9 @@ func (e *Engine) Status(name string) (Status, error) {
 	}
 	describe(&s, have)
 	targets(&s, &c.Spec, have)
+	if h := have.State.Hook; h != nil && c.Hooks.Post != nil {
+		s.Hook = &HookStatus{Failures: h.Failures, Error: h.LastError, RetryAt: h.RetryAt}
+	}
 	s.Health = health(now, &s, have)
 	return s, nil
 }
@@ -130,6 +142,8 @@ func health(now time.Time, s *Status, have *store.Lineage) Health {
 		return HealthHeld
 	case slices.ContainsFunc(s.Targets, func(t TargetStatus) bool { return !t.Installed || t.Error != "" }):
 		return HealthNotInstalled
+	case s.Hook != nil && s.Hook.Error != "":
+		return HealthHookFailed
 	}
 	return HealthOK
 }

@@ -45,6 +45,11 @@ func (st *State) repair(has func(version string) bool) []string {
 		st.Pinned = ""
 	}
 	st.Held = r.held(st.Held, has)
+	if st.Hook != nil {
+		r.count("hook.failures", &st.Hook.Failures)
+		r.text("hook.last_error", &st.Hook.LastError)
+		r.time("hook.retry_at", &st.Hook.RetryAt)
+	}
 	return r.said
 }
 

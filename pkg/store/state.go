@@ -38,6 +38,7 @@ type State struct {
 	Issued    []time.Time            `json:"issued,omitempty"`    // issuances of the last 24 hours
 	Installed map[string]Installed   `json:"installed,omitempty"` // by target ID
 	Held      *Held                  `json:"held,omitempty"`      // a version that waits for its clients; nil: none
+	Hook      *Hook                  `json:"hook,omitempty"`      // the post hook still has to run; nil: it has
 	Pinned    string                 `json:"pinned,omitempty"`    // version ID that a rollback pinned
 	Solved    map[string]string      `json:"solved,omitempty"`    // identifier to the solver that worked last
 	Invalid   map[string][]time.Time `json:"invalid,omitempty"`   // identifier to its failed validations of the last hour
@@ -61,6 +62,14 @@ type Installed struct {
 	Failures    int       `json:"failures,omitzero"`    // failed installs or verifications in a row
 	LastError   string    `json:"last_error,omitzero"`
 	RetryAt     time.Time `json:"retry_at,omitzero"`
+}
+
+// Hook says that the operator's hook after a new version has not succeeded yet.
+type Hook struct {
+	For       string    `json:"for"`               // fingerprint of the bundle that it is to run for
+	Failures  int       `json:"failures,omitzero"` // failed tries in a row; 0: not tried yet
+	LastError string    `json:"last_error,omitzero"`
+	RetryAt   time.Time `json:"retry_at,omitzero"`
 }
 
 // Held is a stored version that must not go live yet.
