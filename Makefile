@@ -11,10 +11,13 @@ GOLANGCI_VERSION := v2.6.2
 DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2
 
-.PHONY: build demo test lint bench fuzz install clean
+.PHONY: build acmed-dns demo test lint bench fuzz install clean
 
 build: ## bin/acmed
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/acmed ./cmd/acmed
+
+acmed-dns: ## bin/acmed-dns, with every DNS provider; the first build takes minutes
+	cd cmd/acmed-dns && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o ../../bin/acmed-dns .
 
 demo: build ## the main job end to end, on loopback
 	@sh test/needs.sh $(DEMO_NEEDS)
@@ -24,6 +27,7 @@ demo: build ## the main job end to end, on loopback
 test: ## all tests, with the race detector
 	@sh test/needs.sh $(TEST_NEEDS)
 	go test -race ./...
+	cd cmd/acmed-dns && go test ./...
 
 lint: $(TOOLS)/golangci-lint
 	$(TOOLS)/golangci-lint run ./...
