@@ -98,18 +98,15 @@ func removeDirective(d *directive) edit {
 	return edit{d.start, d.end, ""}
 }
 
+// safe are the characters that need no quotes in a parameter.
+const safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@:=,"
+
 // quote writes a path so that nginx reads it as one parameter without variables. ok is false when that is impossible.
 func quote(path string) (text string, ok bool) {
-	plain := true
-	for _, c := range []byte(path) {
-		if c < ' ' || c == 0x7f || c == '$' {
-			return "", false
-		}
-		if !strings.ContainsRune("/._-+@:=,", rune(c)) && !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9') {
-			plain = false
-		}
+	if strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '$' }) {
+		return "", false
 	}
-	if plain && path != "" {
+	if strings.Trim(path, safe) == "" {
 		return path, true
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(path) + `"`, true

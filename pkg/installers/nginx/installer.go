@@ -32,11 +32,17 @@ func New(cfg Config, t installers.Target) (*Installer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Installer{cfg: cfg.withDefaults(), target: t, names: t.Names, server: t.Server}
-	if len(cfg.Names) > 0 {
-		n.names = nil
+	if err := certs.CheckName(t.Certificate); err != nil {
+		return nil, err
 	}
-	for _, text := range cfg.Names {
+	n := &Installer{cfg: cfg.withDefaults(), target: t, server: t.Server}
+	names := cfg.Names
+	if len(names) == 0 {
+		for _, id := range t.Names {
+			names = append(names, id.Value)
+		}
+	}
+	for _, text := range names {
 		id, _, err := certs.ParseIdentifier(text)
 		if err != nil {
 			return nil, fmt.Errorf("names: %w", err)
@@ -98,7 +104,7 @@ func (n *Installer) install(ctx context.Context, b *certs.Bundle) error {
 	}
 	plan, log, err := n.plan(ctx, b)
 	if err != nil {
-		return n.explain(ctx, err)
+		return n.renewOnly(ctx, err)
 	}
 	if len(plan.files) == 0 {
 		unlock()
@@ -118,6 +124,29 @@ func (n *Installer) install(ctx context.Context, b *certs.Bundle) error {
 	}
 	_, err = change.Apply(ctx)
 	return err
+}
+
+// renewOnly handles a configuration in which the names cannot all be served any more, for example because a server
+// block was removed. The blocks that were installed before must not keep an old certificate for that: nginx reads the
+// renewed one, and the reason is returned.
+func (n *Installer) renewOnly(ctx context.Context, reason error) error {
+	if ctx.Err() != nil {
+		return reason
+	}
+	if err := n.server.Test(ctx); err != nil {
+		return &installers.BrokenServerError{Err: err}
+	}
+	installed, err := installers.Originals(ctx, n.target.Journal)
+	if err != nil || len(installed) == 0 && !n.pointed(ctx) {
+		return errors.Join(reason, err)
+	}
+	return errors.Join(reason, n.server.Reload(ctx))
+}
+
+// pointed reports whether a server block names the lineage, whoever wrote it.
+func (n *Installer) pointed(ctx context.Context) bool {
+	p, _, err := n.planner(ctx, &certs.Bundle{RSA: &certs.Bundle{}})
+	return err == nil && slices.ContainsFunc(p.m.servers, func(s *server) bool { return slices.ContainsFunc(s.body, p.pointsHere) })
 }
 
 // test is nginx's own test. A plan that takes away the only reason for it to fail begins without one.
@@ -153,11 +182,7 @@ func (n *Installer) probe(ctx context.Context, endpoints []installers.Endpoint, 
 
 // plan reads the configuration and decides what changes.
 func (n *Installer) plan(ctx context.Context, b *certs.Bundle) (*plan, *errorLog, error) {
-	info, err := n.cfg.inspect(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	p, err := n.planner(ctx, info, b)
+	p, info, err := n.planner(ctx, b)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -168,16 +193,22 @@ func (n *Installer) plan(ctx context.Context, b *certs.Bundle) (*plan, *errorLog
 	return made, newErrorLog(p.tree, info), nil
 }
 
-func (n *Installer) planner(ctx context.Context, info build, b *certs.Bundle) (*planner, error) {
+// planner reads the configuration as it is now.
+func (n *Installer) planner(ctx context.Context, b *certs.Bundle) (*planner, build, error) {
+	info, err := n.cfg.inspect(ctx)
+	if err != nil {
+		return nil, info, err
+	}
 	t, err := load(info.config, nil)
 	if err != nil {
-		return nil, err
+		return nil, info, err
 	}
 	m, err := buildModel(t, resolver(ctx))
 	if err != nil {
-		return nil, err
+		return nil, info, err
 	}
-	return &planner{cfg: n.cfg, target: n.target, names: n.names, bundle: b, tree: t, m: m, http2: info.http2}, nil
+	p := &planner{cfg: n.cfg, target: n.target, names: n.names, bundle: b, tree: t, m: m, http2: info.http2}
+	return p, info, nil
 }
 
 // resolver asks the system for the addresses of a host name, as nginx does. A name without an address stands for itself:
@@ -198,16 +229,11 @@ func resolver(ctx context.Context) lookup {
 // starting whenever the network is not there yet.
 const lookupTimeout = 5 * time.Second
 
-// explain turns the failure to plan into that of nginx itself where it cannot read the configuration either.
-func (n *Installer) explain(ctx context.Context, err error) error {
-	if broken := n.server.Test(ctx); broken != nil && ctx.Err() == nil {
-		return &installers.BrokenServerError{Err: broken}
-	}
-	return err
-}
-
 // checkLive makes sure that nginx will read the bundle that is being installed, and a key that belongs to it.
 func (n *Installer) checkLive(b *certs.Bundle) error {
+	if len(b.KeyPEM) == 0 {
+		return errors.New("the key of this certificate is not acmed's, so nginx cannot be pointed at it: install it with another plugin")
+	}
 	bundles := []*certs.Bundle{b, b.RSA}
 	for i, p := range (&planner{target: n.target, bundle: b}).pairs() {
 		chain, err := readRegular(p.cert)
@@ -231,11 +257,7 @@ func (n *Installer) checkLive(b *certs.Bundle) error {
 
 // Verify connects once to every endpoint and returns nil when all serve b.
 func (n *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
-	info, err := n.cfg.inspect(ctx)
-	if err != nil {
-		return err
-	}
-	p, err := n.planner(ctx, info, b)
+	p, _, err := n.planner(ctx, b)
 	if err != nil {
 		return err
 	}
@@ -259,7 +281,7 @@ func (n *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 func (n *Installer) Preview(ctx context.Context, b *certs.Bundle) (string, error) {
 	plan, _, err := n.plan(ctx, b)
 	if err != nil {
-		return "", n.explain(ctx, err)
+		return "", err
 	}
 	return (&installers.Change{Journal: n.target.Journal, Files: plan.files}).Diff()
 }

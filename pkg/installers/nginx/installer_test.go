@@ -185,6 +185,28 @@ func TestBrokenConfiguration(t *testing.T) {
 	}
 }
 
+// TestNameGone checks that a renewal reaches the remaining names when the block of one is gone.
+func TestNameGone(t *testing.T) {
+	t.Parallel()
+	n := start(t, map[string]string{"sites/a.conf": site("a.example", "a"), "sites/b.conf": site("b.example", "b")})
+	l := newLineage(t, "a.example", "b.example")
+	i := n.installer(n.config(), l)
+	mustInstall(t, i, l, installertest.Bundle(t, "a.example", "b.example"))
+	if err := os.Remove(n.path("sites/b.conf")); err != nil {
+		t.Fatal(err)
+	}
+	b := installertest.Bundle(t, "a.example", "b.example")
+	l.publish(b)
+	err := i.Install(t.Context(), b)
+	if err == nil || !strings.Contains(err.Error(), `no nginx server block has the name "b.example"`) {
+		t.Errorf("got %v", err)
+	}
+	endpoint := installers.Endpoint{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(n.tls)), ServerName: "a.example"}
+	if err := installers.VerifyEndpoints(t.Context(), []installers.Endpoint{endpoint}, b, 5*time.Second); err != nil {
+		t.Errorf("the remaining name: %v", err)
+	}
+}
+
 // TestPortTaken checks that a port that belongs to another process is noticed, although nginx's test and reload succeed.
 func TestPortTaken(t *testing.T) {
 	t.Parallel()

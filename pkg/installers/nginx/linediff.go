@@ -2,7 +2,7 @@ package nginx
 
 import "slices"
 
-// hunk is one difference between two lists of lines: old[a:b] became new[c:d].
+// hunk is one difference between two lists of lines: before[a:b] became after[c:d].
 type hunk struct{ a, b, c, d int }
 
 // maxDistance bounds the work of a comparison. Files that differ in more lines are no longer the same file edited.
@@ -10,16 +10,11 @@ const maxDistance = 2000
 
 // compareLines finds a shortest list of differences (Myers, "An O(ND) Difference Algorithm and Its Variations", 1986).
 // ok is false when there are too many.
-func compareLines(old, new []string) (hunks []hunk, ok bool) {
-	head := 0
-	for head < len(old) && head < len(new) && old[head] == new[head] {
-		head++
-	}
-	tail := 0
-	for tail < len(old)-head && tail < len(new)-head && old[len(old)-1-tail] == new[len(new)-1-tail] {
-		tail++
-	}
-	steps, ok := shortest(old[head:len(old)-tail], new[head:len(new)-tail])
+func compareLines(before, after []string) (hunks []hunk, ok bool) {
+	head := commonHead(before, after)
+	before, after = before[head:], after[head:]
+	tail := commonTail(before, after)
+	steps, ok := shortest(before[:len(before)-tail], after[:len(after)-tail])
 	if !ok {
 		return nil, false
 	}
@@ -39,15 +34,31 @@ func compareLines(old, new []string) (hunks []hunk, ok bool) {
 	return hunks, true
 }
 
-// step is one line deleted at old[x], or inserted as new[y].
+func commonHead(a, b []string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+func commonTail(a, b []string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[len(a)-1-n] == b[len(b)-1-n] {
+		n++
+	}
+	return n
+}
+
+// step is one line deleted at before[x], or inserted as after[y].
 type step struct {
 	x, y   int
 	insert bool
 }
 
 // shortest finds a shortest edit script: reach[k] is how far along the old lines one gets on diagonal k = x - y.
-func shortest(old, new []string) ([]step, bool) {
-	limit := min(len(old)+len(new), maxDistance)
+func shortest(before, after []string) ([]step, bool) {
+	limit := min(len(before)+len(after), maxDistance)
 	reach := make([]int, 2*limit+3)
 	at := func(k int) *int { return &reach[k+limit+1] }
 	var history [][]int
@@ -59,12 +70,12 @@ func shortest(old, new []string) ([]step, bool) {
 				x = *at(k + 1)
 			}
 			y := x - k
-			for x < len(old) && y < len(new) && old[x] == new[y] {
+			for x < len(before) && y < len(after) && before[x] == after[y] {
 				x, y = x+1, y+1
 			}
 			*at(k) = x
-			if x >= len(old) && y >= len(new) {
-				return trace(history, len(old), len(new)), true
+			if x >= len(before) && y >= len(after) {
+				return trace(history, len(before), len(after)), true
 			}
 		}
 	}

@@ -11,36 +11,33 @@ import (
 )
 
 // listenLines are the listen directives that a block needs to answer with TLS: the plain ones again, on the TLS port.
-// A block that answers with TLS by itself needs none, and those that acmed added once stay as they are.
+// A block that answers with TLS by itself needs none.
 func (p *planner) listenLines(k *pick) ([]string, error) {
-	var added []string
+	var added []string // addresses that have their twin already
+	plain, lines := []listen{defaultListen()}, []string{"listen 80;"}
 	for _, l := range k.s.listens {
-		if l.d == nil || !l.hasPort(p.cfg.Listen) {
-			continue
-		}
-		if !p.isManaged(l.d) && k.tls {
-			return nil, nil
-		}
-		if p.isManaged(l.d) {
+		switch {
+		case p.added(l):
 			added = append(added, l.written)
+		case l.d != nil && l.hasPort(p.cfg.Listen) && k.tls:
+			return nil, nil
+		case l.d != nil:
+			// Only a block without any listen directive listens on port 80 by itself.
+			plain, lines = k.s.plainListens(), nil
 		}
 	}
-	var lines, seen []string
-	plain := k.s.plainListens()
-	if !slices.ContainsFunc(k.s.listens, func(l listen) bool { return l.d != nil && !p.isManaged(l.d) }) {
-		// A block without a listen directive listens on port 80 only as long as it has none.
-		plain, lines = []listen{defaultListen()}, []string{"listen 80;"}
-	}
+	var seen []string
 	for _, l := range plain {
 		if slices.Contains(seen, l.written) {
 			continue
 		}
 		seen = append(seen, l.written)
-		line, err := p.twin(k, &l, slices.Contains(added, l.written))
-		if err != nil {
-			return nil, err
+		if !slices.Contains(added, l.written) {
+			if err := p.checkTwin(k, l); err != nil {
+				return nil, err
+			}
 		}
-		lines = append(lines, line)
+		lines = append(lines, p.twin(k, l))
 	}
 	if len(lines) == 0 {
 		return nil, k.s.d.errorf("this server block has no listen directive that could get a twin with TLS: add \"listen %d ssl\"", p.cfg.Listen)
@@ -49,66 +46,64 @@ func (p *planner) listenLines(k *pick) ([]string, error) {
 }
 
 // twin is the listen directive with TLS beside a plain one.
-func (p *planner) twin(k *pick, l *listen, exists bool) (string, error) {
-	at := k.s.d
-	if l.d != nil {
-		at = l.d
-	}
-	var others []listen
-	for _, host := range l.hosts {
-		g := p.m.sockets[socket{host, p.cfg.Listen}]
-		if g == nil {
-			continue
-		}
-		others = append(others, slices.DeleteFunc(slices.Clone(g.listens), func(o listen) bool { return o.d != nil && p.isManaged(o.d) })...)
-		if !exists && !g.tls(g.servers[0]) {
-			return "", at.errorf("cannot add TLS on %s, which serves plain HTTP at %s:%d", g.socket, g.servers[0].d.src.path, g.servers[0].d.line())
-		}
-	}
-	if !exists {
-		if err := p.checkPort(at, l); err != nil {
-			return "", err
-		}
-	}
-	line := "listen " + strconv.Itoa(p.cfg.Listen) + " ssl"
+func (p *planner) twin(k *pick, l listen) string {
+	line := "listen " + strconv.Itoa(p.cfg.Listen)
 	if l.written != "" {
-		line = "listen " + l.written + ":" + strconv.Itoa(p.cfg.Listen) + " ssl"
+		line = "listen " + l.written + ":" + strconv.Itoa(p.cfg.Listen)
 	}
+	line += " ssl"
 	if p.cfg.HTTP2 && p.http2 == http2Param {
 		line += " http2"
 	}
-	if k.isDefault && !slices.ContainsFunc(others, func(o listen) bool { return o.isDefault() }) {
+	var others []listen
+	for _, host := range l.hosts {
+		if g := p.m.sockets[socket{host, p.cfg.Listen}]; g != nil {
+			others = append(others, slices.DeleteFunc(slices.Clone(g.listens), p.added)...)
+		}
+	}
+	if k.isDefault && !slices.ContainsFunc(others, listen.isDefault) {
 		line += " default_server"
 	}
 	if only := l.param("ipv6only"); only != "" && len(others) == 0 {
 		line += " " + only
 	}
-	return line + ";", nil
+	return line + ";"
 }
 
-// checkPort refuses what would not reach the block, or not let nginx start.
-func (p *planner) checkPort(at *directive, l *listen) error {
+// checkTwin refuses a socket that speaks something else already, or through which nobody would reach the block.
+func (p *planner) checkTwin(k *pick, l listen) error {
+	at := k.s.d
+	if l.d != nil {
+		at = l.d
+	}
 	if l.has("proxy_protocol") {
 		return at.errorf("a proxy speaks to this server block by the PROXY protocol: add the listen directive for TLS that it should use")
 	}
 	for _, d := range p.m.foreign {
 		other, err := parseListen(d, p.m.find)
 		if err == nil && other.hasPort(p.cfg.Listen) {
-			return at.errorf("port %d belongs to a stream or mail server at %s:%d: set \"listen\" to the port that it passes on to",
-				p.cfg.Listen, d.src.path, d.line())
+			return at.errorf("port %d belongs to a stream or mail server at %s: set \"listen\" to the port that it passes on to", p.cfg.Listen, d.place())
 		}
 	}
-	if len(p.cfg.Verify) > 0 {
+	for _, host := range l.hosts {
+		if err := p.checkSocket(at, socket{host, p.cfg.Listen}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *planner) checkSocket(at *directive, own socket) error {
+	if g := p.m.sockets[own]; g != nil && !g.tls(g.servers[0]) {
+		return at.errorf("cannot add TLS on %s, which serves plain HTTP at %s", own, g.servers[0].d.place())
+	}
+	if !own.isAny() || len(p.cfg.Verify) > 0 {
 		return nil
 	}
 	for _, g := range p.m.groups {
-		hidden := slices.ContainsFunc(l.hosts, func(host string) bool {
-			own := socket{host, p.cfg.Listen}
-			return own.isAny() && g.socket.port == own.port && g.socket != own && g.socket.is6() == own.is6()
-		})
-		if hidden {
-			return at.errorf("connections to %s go to %s:%d and would not reach this server block: give it a listen directive "+
-				"for TLS, or set \"verify\" to the address that clients use", g.socket, g.servers[0].d.src.path, g.servers[0].d.line())
+		if g.socket != own && g.socket.port == own.port && g.socket.is6() == own.is6() {
+			return at.errorf("connections to %s go to %s and would not reach this server block: give it a listen directive "+
+				"for TLS, or set \"verify\" to the address that clients use", g.socket, g.servers[0].d.place())
 		}
 	}
 	return nil
@@ -173,27 +168,46 @@ func (p *planner) checkPairs(k *pick, chains, keys []*directive) error {
 		if strings.Contains(d.words[1].value, "$") {
 			return d.errorf("a variable chooses the certificate")
 		}
-		for s := range p.m.users[d.src] {
-			if d.src != k.s.d.src && !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.s == s }) {
-				return d.errorf("the server block at %s:%d includes this file too: give %s:%d certificate directives of its own",
-					s.d.src.path, s.d.line(), k.s.d.src.path, k.s.d.line())
-			}
+		if other := p.otherUser(d, k.s); other != nil {
+			return d.errorf("the server block at %s includes this file too: give the one at %s certificate directives of its own",
+				other.d.place(), k.s.d.place())
 		}
 	}
 	for _, d := range chains {
-		old := p.oldLeaf(d.words[1].value)
-		if old == nil || old.Equal(p.bundle.Leaf) {
-			continue
-		}
-		for _, name := range k.s.names {
-			sample := sampleName(name)
-			if sample != "" && old.VerifyHostname(sample) == nil && p.bundle.Leaf.VerifyHostname(sample) != nil {
-				return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the server block",
-					name, p.target.Certificate)
-			}
+		if name := p.lost(k.s, d.words[1].value); name != "" {
+			return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the server block",
+				name, p.target.Certificate)
 		}
 	}
 	return nil
+}
+
+// otherUser is a server block besides s, and not served by the bundle too, that takes a directive from an included file.
+func (p *planner) otherUser(d *directive, s *server) *server {
+	if d.src == s.d.src {
+		return nil
+	}
+	for _, user := range p.m.servers {
+		if p.m.users[d.src][user] && !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.s == user }) {
+			return user
+		}
+	}
+	return nil
+}
+
+// lost is a name of a block that the certificate at path covers and the bundle does not, or "".
+func (p *planner) lost(s *server, path string) string {
+	old := p.oldLeaf(path)
+	if old == nil {
+		return ""
+	}
+	for _, name := range s.names {
+		sample := sampleName(name)
+		if sample != "" && old.VerifyHostname(sample) == nil && p.bundle.Leaf.VerifyHostname(sample) != nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // sampleName is a host name that a server_name answers for, or "" when there is none to be told.

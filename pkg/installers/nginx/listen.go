@@ -90,10 +90,10 @@ func (l *listen) setPort(text string) error {
 // defaultListen is what a server block without a listen directive listens on when nginx runs as root.
 func defaultListen() listen { return listen{hosts: []string{anyIPv4}, port: 80, last: 80} }
 
-func (l *listen) has(param string) bool { return slices.Contains(l.params, param) }
+func (l listen) has(param string) bool { return slices.Contains(l.params, param) }
 
 // param is the value of a "name=value" parameter with its name, or "".
-func (l *listen) param(name string) string {
+func (l listen) param(name string) string {
 	for _, p := range l.params {
 		if strings.HasPrefix(p, name+"=") {
 			return p
@@ -102,15 +102,15 @@ func (l *listen) param(name string) string {
 	return ""
 }
 
-func (l *listen) isUnix() bool { return strings.HasPrefix(l.written, "unix:") }
+func (l listen) isUnix() bool { return strings.HasPrefix(l.written, "unix:") }
 
-func (l *listen) isDefault() bool { return l.has("default_server") || l.has("default") }
+func (l listen) isDefault() bool { return l.has("default_server") || l.has("default") }
 
 // hasPort reports whether the port is one of the ports listened on.
-func (l *listen) hasPort(port int) bool { return l.port <= port && port <= l.last }
+func (l listen) hasPort(port int) bool { return l.port <= port && port <= l.last }
 
 // sockets are the addresses that the directive stands for.
-func (l *listen) sockets() []socket {
+func (l listen) sockets() []socket {
 	var list []socket
 	for _, host := range l.hosts {
 		for port := l.port; port <= l.last; port++ {

@@ -109,8 +109,10 @@ func plainName(name string) string {
 	if strings.HasPrefix(name, "~") {
 		return name
 	}
-	if host, err := os.Hostname(); name == "$hostname" && err == nil {
-		name = host
+	if name == "$hostname" {
+		if host, err := os.Hostname(); err == nil {
+			name = host
+		}
 	}
 	return strings.ToLower(name)
 }

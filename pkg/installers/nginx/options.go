@@ -21,30 +21,30 @@ const (
 )
 
 // http2Lines switches HTTP/2 on where it was asked for and is off. An older nginx takes it from any listen directive of
-// the socket, so there the block's own ones change.
+// the socket; there acmed's own have it already, and the operator's get it.
 func (p *planner) http2Lines(k *pick) []string {
 	if !p.cfg.HTTP2 {
 		return nil
 	}
-	if p.http2 == http2Directive {
-		if d := k.s.last("http2"); d != nil && !p.isManaged(d) {
-			return nil
-		}
-		if slices.ContainsFunc(k.s.listens, func(l listen) bool { return l.has("http2") && !(l.d != nil && p.isManaged(l.d)) }) {
-			return nil
-		}
-		return []string{"http2 on;"}
+	own := slices.DeleteFunc(slices.Clone(k.s.listens), p.added)
+	if p.http2 == http2Param {
+		p.addHTTP2(k, own)
+		return nil
 	}
-	for _, l := range k.s.listens {
-		if l.d == nil || p.isManaged(l.d) || !l.hasPort(p.cfg.Listen) || !k.tls {
-			continue
-		}
-		if g := p.m.sockets[l.sockets()[0]]; !g.has("http2") {
+	isOn := slices.ContainsFunc(own, func(l listen) bool { return l.has("http2") })
+	if d := k.s.last("http2"); isOn || d != nil && !p.isManaged(d) {
+		return nil
+	}
+	return []string{"http2 on;"}
+}
+
+func (p *planner) addHTTP2(k *pick, listens []listen) {
+	for _, l := range listens {
+		if k.tls && l.hasPort(p.cfg.Listen) && !p.m.sockets[l.sockets()[0]].has("http2") {
 			end := l.d.words[len(l.d.words)-1].end
 			p.edit(l.d.src, edit{end, end, " http2"})
 		}
 	}
-	return nil
 }
 
 // headerLines adds Strict-Transport-Security. Over plain HTTP a server must not send it (RFC 6797 section 7.2), and
@@ -59,8 +59,8 @@ func (p *planner) headerLines(s *server) ([]string, error) {
 		return nil, nil
 	}
 	if len(own) == 0 && len(inherited) > 0 {
-		return nil, inherited[0].errorf("a header in %s:%d would take this one away from the server block: write Strict-Transport-Security "+
-			"here, or this header into the server block", s.d.src.path, s.d.line())
+		return nil, inherited[0].errorf("a header in %s would take this one away from the server block: write Strict-Transport-Security "+
+			"here, or this header into the server block", s.d.place())
 	}
 	value := "max-age=" + strconv.FormatInt(int64(p.cfg.HSTS/time.Second), 10)
 	if len(s.plainListens()) == 0 {
@@ -185,13 +185,9 @@ func (p *planner) redirects(s *server) *directive {
 		if toHTTPS(d) != "" {
 			return d
 		}
-		if !d.isBlock("if") && !(d.isBlock("location") && slices.Contains(d.args(), "/")) {
-			continue
-		}
-		for _, c := range d.children {
-			if toHTTPS(c) != "" {
-				return d
-			}
+		isRoot := d.isBlock("location") && slices.Contains(d.args(), "/")
+		if (d.isBlock("if") || isRoot) && slices.ContainsFunc(d.children, func(c *directive) bool { return toHTTPS(c) != "" }) {
+			return d
 		}
 	}
 	return nil

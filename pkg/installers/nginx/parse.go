@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 )
 
@@ -49,7 +50,10 @@ func (d *directive) is(name string) bool {
 
 func (d *directive) isBlock(name string) bool { return d.open >= 0 && d.name() == name }
 
-func (d *directive) line() int { return lineAt(d.src.text, d.start) }
+// place is the directive's file and line, for messages.
+func (d *directive) place() string {
+	return fmt.Sprintf("%s:%d", d.src.path, lineAt(d.src.text, d.start))
+}
 
 // errorf makes an error that begins with the directive's file and line.
 func (d *directive) errorf(format string, args ...any) error {

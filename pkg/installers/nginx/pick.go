@@ -127,8 +127,8 @@ func (g *group) answer(id certs.Identifier) (*server, match) {
 
 func (p *picker) picks(id certs.Identifier, servers []*server, tls, isDefault bool) ([]*pick, error) {
 	if !tls && !samePort(servers) {
-		return nil, servers[0].d.errorf("this server block and %s:%d answer for %q on different ports: give the one that is meant \"listen %d ssl\"",
-			servers[1].d.src.path, servers[1].d.line(), id.Value, p.port)
+		return nil, servers[0].d.errorf("this server block and %s answer for %q on different ports: give the one that is meant \"listen %d ssl\"",
+			servers[1].d.place(), id.Value, p.port)
 	}
 	list := make([]*pick, len(servers))
 	for i, s := range servers {

@@ -47,6 +47,9 @@ func (p *planner) isManaged(d *directive) bool {
 	return words == p.marker()
 }
 
+// added reports whether acmed added a listen directive for this certificate.
+func (p *planner) added(l listen) bool { return l.d != nil && p.isManaged(l.d) }
+
 // native are the directives of a list that acmed did not add.
 func (p *planner) native(ds []*directive) []*directive {
 	return slices.DeleteFunc(slices.Clone(ds), func(d *directive) bool {
@@ -185,13 +188,13 @@ func (p *planner) anchor(s *server) (pos int, indent string) {
 func (p *planner) finish() (*plan, error) {
 	pl := &plan{stale: p.stale()}
 	overlay := map[string][]byte{}
-	for real, edits := range p.edits {
-		src := p.srcs[real]
+	for file, edits := range p.edits {
+		src := p.srcs[file]
 		content, err := apply(src.text, edits)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", src.path, err)
 		}
-		overlay[real] = content
+		overlay[file] = content
 		pl.files = append(pl.files, installers.File{
 			Path: filepath.Clean(src.path), Content: content, Was: installers.Hash(src.text), Follow: true,
 		})
@@ -261,8 +264,8 @@ func (p *planner) checkAfter(after *model) error {
 		for _, name := range g.names.all() {
 			s := g.names.find(name)
 			if got, _ := now.choose(name); got.index != s.index {
-				errs = append(errs, got.d.errorf("with TLS on port %d this server block would take %q at %s away from %s:%d",
-					p.cfg.Listen, name, g.socket, s.d.src.path, s.d.line()))
+				errs = append(errs, got.d.errorf("with TLS on port %d this server block would take %q at %s away from %s",
+					p.cfg.Listen, name, g.socket, s.d.place()))
 			}
 		}
 	}

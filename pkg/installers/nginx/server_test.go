@@ -54,6 +54,13 @@ func TestNew(t *testing.T) {
 	if _, err := New(Config{}, installers.Target{Certificate: "www"}); err == nil {
 		t.Error("a target without names was accepted")
 	}
+	evil := installers.Target{Certificate: "www", Names: []certs.Identifier{{Type: certs.DNS, Value: "a; } server {"}}}
+	if _, err := New(Config{}, evil); err == nil {
+		t.Error("a name that is none was accepted")
+	}
+	if _, err := New(Config{}, installers.Target{Certificate: "www\nuser root;", Names: target.Names}); err == nil {
+		t.Error("a certificate name with a line break was accepted")
+	}
 	if _, err := New(Config{Listen: -1}, target); err == nil {
 		t.Error("a wrong configuration was accepted")
 	}

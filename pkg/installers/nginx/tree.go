@@ -45,7 +45,7 @@ func (t *tree) read(path string) (*source, error) {
 	if len(t.sources) == maxFiles {
 		return nil, fmt.Errorf("%s: the configuration has more than %d files", path, maxFiles)
 	}
-	real, text, err := t.open(path)
+	file, text, err := t.open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the nginx configuration: %w", err)
 	}
@@ -56,24 +56,24 @@ func (t *tree) read(path string) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	src.real = real
+	src.real = file
 	t.sources[path] = src
 	return src, nil
 }
 
 // open reads a file through the overlay and resolves the links in its path.
-func (t *tree) open(path string) (real string, text []byte, err error) {
+func (t *tree) open(path string) (file string, text []byte, err error) {
 	if text, ok := t.overlay[path]; ok {
 		return path, text, nil
 	}
-	if real, err = filepath.EvalSymlinks(path); err != nil {
+	if file, err = filepath.EvalSymlinks(path); err != nil {
 		return "", nil, err
 	}
-	if text, ok := t.overlay[real]; ok {
-		return real, text, nil
+	if text, ok := t.overlay[file]; ok {
+		return file, text, nil
 	}
-	text, err = readRegular(real)
-	return real, text, err
+	text, err = readRegular(file)
+	return file, text, err
 }
 
 // readRegular reads a regular file of a bounded size. It does not block on a FIFO and reads no device.

@@ -138,28 +138,44 @@ type lineMark struct {
 // a trace nobody knows who took them. In those cases ok is false.
 func (m lineMarks) revert(h hunk, old, lines []string) (text string, ok bool) {
 	var kept []string
-	pointed, ours := false, h.c < h.d
 	for i := h.c; i < h.d; i++ {
-		mark := m[i]
-		pointed = pointed || mark.pointed
-		ours = ours && !mark.others && (mark.added || mark.pointed)
-		if !mark.added || mark.others {
+		if !m[i].added || m[i].others {
 			kept = append(kept, lines[i])
 		}
 	}
 	before := old[h.a:h.b]
 	hadPair := slices.ContainsFunc(before, isPairLine)
+	ours := m.allOurs(h)
 	switch {
 	case sameButLineBreaks(kept, before):
 		return strings.Join(before, ""), true
 	case hadPair && h.c == h.d:
 		return "", false
-	case !pointed && !(ours && hadPair):
+	case !m.anyPointed(h) && (!ours || !hadPair):
 		return strings.Join(kept, ""), true
-	case ours && !slices.ContainsFunc(before, func(line string) bool { return !isPairLine(line) }):
-		return strings.Join(before, ""), true
 	}
-	return "", false
+	onlyPairs := !slices.ContainsFunc(before, func(line string) bool { return !isPairLine(line) })
+	return strings.Join(before, ""), ours && onlyPairs
+}
+
+// anyPointed reports whether a hunk has a directive that acmed pointed at the lineage.
+func (m lineMarks) anyPointed(h hunk) bool {
+	for i := h.c; i < h.d; i++ {
+		if m[i].pointed {
+			return true
+		}
+	}
+	return false
+}
+
+// allOurs reports whether every line of a hunk has directives of acmed's and nothing else.
+func (m lineMarks) allOurs(h hunk) bool {
+	for i := h.c; i < h.d; i++ {
+		if m[i].others || !m[i].added && !m[i].pointed {
+			return false
+		}
+	}
+	return h.c < h.d
 }
 
 // isPairLine reports whether a line has a certificate directive of the operator's.

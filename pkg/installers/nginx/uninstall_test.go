@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,16 +16,16 @@ import (
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
 
-// applyHunks makes new out of old by the hunks alone.
-func applyHunks(old, new []string, hunks []hunk) []string {
+// applyHunks makes one list out of the other by the hunks alone.
+func applyHunks(before, after []string, hunks []hunk) []string {
 	var out []string
 	at := 0
 	for _, h := range hunks {
-		out = append(out, old[at:h.a]...)
-		out = append(out, new[h.c:h.d]...)
+		out = append(out, before[at:h.a]...)
+		out = append(out, after[h.c:h.d]...)
 		at = h.b
 	}
-	return append(out, old[at:]...)
+	return append(out, before[at:]...)
 }
 
 func TestCompareLines(t *testing.T) {
@@ -37,17 +38,17 @@ func TestCompareLines(t *testing.T) {
 		return list
 	}
 	for range 5000 {
-		old, new := random(), random()
-		hunks, ok := compareLines(old, new)
-		if got := applyHunks(old, new, hunks); !ok || !slices.Equal(got, new) {
-			t.Fatalf("%q to %q: %v gives %q", old, new, hunks, got)
+		before, after := random(), random()
+		hunks, ok := compareLines(before, after)
+		if got := applyHunks(before, after, hunks); !ok || !slices.Equal(got, after) {
+			t.Fatalf("%q to %q: %v gives %q", before, after, hunks, got)
 		}
 		changed := 0
 		for _, h := range hunks {
 			changed += h.b - h.a + h.d - h.c
 		}
-		if want := len(old) + len(new) - 2*longestCommon(old, new); changed != want {
-			t.Fatalf("%q to %q: %v changes %d lines, %d are enough", old, new, hunks, changed, want)
+		if want := len(before) + len(after) - 2*longestCommon(before, after); changed != want {
+			t.Fatalf("%q to %q: %v changes %d lines, %d are enough", before, after, hunks, changed, want)
 		}
 	}
 	many := func(prefix string) []string {
@@ -231,4 +232,57 @@ func corpusCase(t *testing.T, path string) (*planCase, string) {
 		}
 	}
 	return nil, ""
+}
+
+// FuzzPlan plans an installation in any text, plans it again and takes it out again.
+func FuzzPlan(f *testing.F) {
+	for _, path := range corpus(f) {
+		if text := readFile(f, path); len(text) < 4<<10 {
+			f.Add("http { " + text + "\n}")
+		}
+	}
+	f.Add("http{server{server_name a.example;}}")
+	f.Add("http { server { listen 80; listen 443 ssl; server_name .example; ssl_certificate x; ssl_certificate_key y; return 204; } }")
+	b := installertest.Bundle(f, "a.example")
+	name, _, err := certs.ParseIdentifier("a.example")
+	if err != nil {
+		f.Fatal(err)
+	}
+	const path = "/nowhere/nginx.conf"
+	read := func(text string) (*planner, error) {
+		tree, err := load(path, map[string][]byte{path: []byte(text)})
+		if err != nil {
+			return nil, err
+		}
+		m, err := buildModel(tree, func(host string) []string { return []string{host} })
+		return &planner{
+			cfg:    Config{Redirect: true, HSTS: time.Hour, HTTP2: true}.withDefaults(),
+			target: installers.Target{Certificate: "www", FullChain: "/live/fullchain.pem", Key: "/live/privkey.pem"},
+			names:  []certs.Identifier{name}, bundle: b, tree: tree, m: m, http2: http2Param,
+		}, err
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		text = strings.ReplaceAll(strings.ReplaceAll(text, "include", "inclvde"), "acmed", "adcme")
+		p, err := read(text)
+		if err != nil {
+			return
+		}
+		made, err := p.make()
+		if err != nil || len(made.files) == 0 {
+			return
+		}
+		edited := string(made.files[0].Content)
+		again, err := read(edited)
+		if err != nil {
+			t.Fatalf("the edited text cannot be read: %v\n%s", err, edited)
+		}
+		if made, err := again.make(); err != nil || len(made.files) != 0 {
+			t.Fatalf("a second run is not empty: %v\n%s\n%+v", err, edited, made)
+		}
+		n := &Installer{target: p.target}
+		got, err := n.unmerge(path, []byte(text), []byte(edited))
+		if refused := (*SyntaxError)(nil); err != nil && !errors.As(err, &refused) || err == nil && string(got) != text {
+			t.Fatalf("taken out again: %v\ngot  %q\nwant %q", err, got, text)
+		}
+	})
 }
