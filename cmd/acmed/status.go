@@ -153,6 +153,12 @@ func attention(c renewal.Status, now time.Time) []string {
 			lines = append(lines, t.ID+": "+t.Error+again(t.RetryAt))
 		}
 	}
+	for _, w := range c.Warnings {
+		lines = append(lines, "warning: "+w)
+	}
+	if c.Hook != nil && c.Hook.Error != "" {
+		lines = append(lines, "post hook: "+c.Hook.Error+again(c.Hook.RetryAt))
+	}
 	return append(lines, c.Notes...)
 }
 

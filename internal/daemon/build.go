@@ -107,6 +107,7 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 		}
 	}
 	b.issuers = issuers
+	set.Forewarn = b.forewarn(issuers)
 	for name, made := range issuers {
 		set.Issuers[name] = made
 	}

@@ -46,8 +46,11 @@ type Set struct {
 	Certificates map[string]Certificate
 	Issuers      map[string]Issuer
 	Notifier     notify.Notifier
-	Concurrency  int // jobs at a time; at least 1
-	Keep         int // versions kept of each certificate besides the active one
+	// Forewarn looks for what will stand in the way of the next renewal, such as CAA records; nil: nothing does. It is
+	// asked whenever a renewal window is, about twice a day.
+	Forewarn    func(ctx context.Context, want *certs.Spec) []string
+	Concurrency int // jobs at a time; at least 1
+	Keep        int // versions kept of each certificate besides the active one
 }
 
 // Options changes one job.

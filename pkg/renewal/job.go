@@ -180,6 +180,9 @@ func (j *job) askARI(ctx context.Context, lineage *store.Lineage) error {
 	ctx, cancel := context.WithTimeout(ctx, ariPatience)
 	defer cancel()
 	leaf := lineage.Current.Leaf
+	if j.set.Forewarn != nil {
+		lineage.State.Warnings = j.set.Forewarn(ctx, &j.want)
+	}
 	window, err := j.renewalInfo(ctx, lineage.Current.Issuer, leaf)
 	return j.recordWindow(lineage, leaf, window, err)
 }

@@ -44,7 +44,8 @@ type Status struct {
 	Hook     *HookStatus       `json:"hook,omitempty"`   // nil unless the hook after the last version has yet to succeed
 	Solved   map[string]string `json:"solved,omitempty"` // identifier to the solver that proved it
 	Versions []VersionStatus   `json:"versions,omitempty"`
-	Running  bool              `json:"running,omitempty"` // a job is at work
+	Running  bool              `json:"running,omitempty"`  // a job is at work
+	Warnings []string          `json:"warnings,omitempty"` // what will stand in the way of a renewal
 	Notes    []string          `json:"notes,omitempty"`
 }
 
@@ -87,7 +88,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	s := Status{
 		Name: name, Names: c.Spec.Names(), Reason: plan.Reason, Message: plan.Message, Next: plan.Next,
 		Failures: have.State.Failures, Error: have.State.LastError, RetryAt: have.State.RetryAt,
-		Solved: have.State.Solved, Notes: have.Notes, Running: e.running(name),
+		Solved: have.State.Solved, Warnings: have.State.Warnings, Notes: have.Notes, Running: e.running(name),
 	}
 	describe(&s, have)
 	targets(&s, &c.Spec, have)

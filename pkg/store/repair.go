@@ -21,6 +21,7 @@ const (
 // away is for those who know the time of day. has tells which versions are stored.
 func (st *State) repair(has func(version string) bool) []string {
 	r := repairer{}
+	r.count("attempts", &st.Attempts)
 	r.count("failures", &st.Failures)
 	r.count("alerted", &st.Alerted)
 	r.text("last_error", &st.LastError)
@@ -39,6 +40,19 @@ func (st *State) repair(has func(version string) bool) []string {
 		list := st.Invalid[id]
 		r.times("invalid."+id, &list)
 		st.Invalid[id] = list
+	}
+	for _, issuer := range slices.Sorted(maps.Keys(st.Down)) {
+		since := st.Down[issuer]
+		if r.time("down."+issuer, &since); since.IsZero() {
+			delete(st.Down, issuer)
+		}
+	}
+	if len(st.Warnings) > maxTimes {
+		r.say("warnings", "%d of them", len(st.Warnings))
+		st.Warnings = nil
+	}
+	for i := range st.Warnings {
+		r.text("warnings", &st.Warnings[i])
 	}
 	if st.Pinned != "" && !has(st.Pinned) {
 		r.say("pinned", "version %q is not stored", clip(st.Pinned))

@@ -42,6 +42,7 @@ type State struct {
 	Pinned    string                 `json:"pinned,omitempty"`    // version ID that a rollback pinned
 	Solved    map[string]string      `json:"solved,omitempty"`    // identifier to the solver that worked last
 	Invalid   map[string][]time.Time `json:"invalid,omitempty"`   // identifier to its failed validations of the last hour
+	Warnings  []string               `json:"warnings,omitempty"`  // what will stand in the way of a renewal, as last looked up
 	Alerted   int                    `json:"alerted,omitempty"`   // smallest days-left threshold already alerted; 0: none
 }
 

@@ -1,0 +1,41 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges/preflight"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// caaTimeout bounds the look-up of one CAA record. Nobody waits for it.
+const caaTimeout = 5 * time.Second
+
+// forewarn returns the look-up of CAA records for every issuer that a certificate may come from: the backup CA's too, so
+// that it does not turn out to be forbidden on the day it is needed. Private CAs have no CAA records.
+func (b *builder) forewarn(issuers map[string]madeIssuer) func(context.Context, *certs.Spec) []string {
+	return func(ctx context.Context, want *certs.Spec) []string {
+		cas := map[string][]string{}
+		for _, name := range want.Issuers {
+			made, ok := issuers[name]
+			if !ok || made.conf.Private {
+				continue
+			}
+			identities, err := made.CAAIdentities(ctx)
+			if err != nil {
+				b.log.Debug("CAA identities not known", zap.String("issuer", name), zap.Error(err))
+				continue
+			}
+			cas[name] = identities
+		}
+		if len(cas) == 0 {
+			return nil
+		}
+		return preflight.CheckCAA(ctx, "", caaTimeout, want.Identifiers, cas)
+	}
+}
+
+var _ renewal.Issuer = madeIssuer{}
