@@ -1,0 +1,140 @@
+package trust
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// Verify reports why the client would refuse a server at the given time: chain is what the server presents, leaf first,
+// and names are what the client asks for. Nil means that all of them would be accepted.
+func (s *Store) Verify(chain []*x509.Certificate, names []certs.Identifier, at time.Time) error {
+	_, err := s.Path(chain, names, at)
+	return err
+}
+
+// Path is [Store.Verify] and returns the certificates on which the client relies, from the leaf to its anchor.
+func (s *Store) Path(chain []*x509.Certificate, names []certs.Identifier, at time.Time) ([]*x509.Certificate, error) {
+	if len(chain) == 0 {
+		return nil, errors.New("there is no certificate")
+	}
+	path, err := s.find(chain, at)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range path {
+		if err := errors.Join(validAt(c, at), forServers(c)); err != nil {
+			return nil, err
+		}
+	}
+	if err := leafUsage(chain[0]); err != nil {
+		return nil, err
+	}
+	for _, id := range names {
+		if err := chain[0].VerifyHostname(hostOf(id)); err != nil {
+			return nil, fmt.Errorf("the certificate is not for %s", id)
+		}
+	}
+	return path, nil
+}
+
+// Until is the time at which a path stops to verify: the end of the certificate in it that ends first.
+func Until(path []*x509.Certificate) time.Time {
+	var end time.Time
+	for _, c := range path {
+		if end.IsZero() || c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
+}
+
+// find returns a path whose signatures and constraints are good.
+func (s *Store) find(chain []*x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
+	options := x509.VerifyOptions{
+		Roots: s.system, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}
+	if s.system != nil {
+		for _, c := range chain[1:] {
+			options.Intermediates.AddCert(c)
+		}
+		paths, err := chain[0].Verify(options)
+		if err != nil {
+			return nil, plain(err)
+		}
+		return paths[0], nil
+	}
+	path, err := s.path(chain, at)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range path {
+		if err := validAt(c, at); err != nil {
+			return nil, err
+		}
+	}
+	last := len(path) - 1
+	options.Roots = x509.NewCertPool()
+	options.Roots.AddCert(path[last])
+	for _, c := range path[:last] {
+		options.Intermediates.AddCert(c)
+	}
+	if _, err := path[0].Verify(options); err != nil {
+		return nil, plain(err)
+	}
+	return path, nil
+}
+
+// plain takes the library's name off a message.
+func plain(err error) error {
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return errors.New("it knows none of the certificates that issued this one")
+	}
+	return errors.New(strings.TrimPrefix(err.Error(), "x509: "))
+}
+
+// validAt takes the end itself as too late, as careful clients do.
+func validAt(c *x509.Certificate, at time.Time) error {
+	switch {
+	case at.Before(c.NotBefore):
+		return fmt.Errorf("%q is not valid before %s", Title(c), c.NotBefore.UTC().Format(time.RFC3339))
+	case !at.Before(c.NotAfter):
+		return fmt.Errorf("%q ends on %s", Title(c), c.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// forServers wants serverAuth wherever a certificate restricts its use: anyExtendedKeyUsage alone does not do for
+// OpenSSL's purpose sslserver.
+func forServers(c *x509.Certificate) error {
+	if len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) ||
+		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageNetscapeServerGatedCrypto) {
+		return nil
+	}
+	return fmt.Errorf("%q is not for TLS servers", Title(c))
+}
+
+func leafUsage(leaf *x509.Certificate) error {
+	const handshake = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
+	if leaf.KeyUsage != 0 && leaf.KeyUsage&handshake == 0 {
+		return fmt.Errorf("the key of %q may not be used in a TLS handshake", Title(leaf))
+	}
+	return nil
+}
+
+// hostOf is a host that a client could ask for. For a wildcard any one below it stands for all.
+func hostOf(id certs.Identifier) string {
+	switch {
+	case id.Type == certs.IP:
+		return "[" + id.Value + "]"
+	case id.IsWildcard():
+		return "any." + id.Base()
+	}
+	return id.Value
+}
