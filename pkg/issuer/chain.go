@@ -36,7 +36,7 @@ func (j *job) download(o *order) (*certs.Bundle, error) {
 	if j.csr != nil && !certs.SameKey(j.csr.PublicKey, b.Leaf.PublicKey) {
 		return nil, &certs.VetError{Err: errors.New("the certificate is not for the key of the CSR")}
 	}
-	b.Issuer, b.Directory, b.Profile, b.Validations = j.i.config.Name, j.i.config.Directory, j.req.Spec.Profile, o.validations
+	b.Issuer, b.Directory, b.Profile, b.Validations = j.i.config.Name, j.i.config.Directory, j.req.Spec.Profile, j.validations(o)
 	if b.Alternates, err = j.alternates(o.Certificate, b.Leaf); err != nil {
 		return nil, err
 	}
@@ -44,6 +44,19 @@ func (j *job) download(o *order) (*certs.Bundle, error) {
 		return nil, err
 	}
 	return j.prefer(b), nil
+}
+
+// validations says how each name was proved, as far as that is known: the authorizations of a stored order, or of one that
+// was ready at once, were proved earlier.
+func (j *job) validations(o *order) []certs.Validation {
+	if len(o.validations) > 0 {
+		return o.validations
+	}
+	var list []certs.Validation
+	for _, id := range j.req.Spec.Identifiers {
+		list = append(list, certs.Validation{Identifier: id.Value})
+	}
+	return list
 }
 
 func (j *job) fetchChain(url string) (chain []byte, err error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +32,7 @@ type client struct {
 	core *api.Core
 
 	mu       sync.Mutex
-	headers  map[string]http.Header // of the last answer from a URL
+	headers  map[string]http.Header // Retry-After and Link of the last answer from a URL
 	reserved []string               // nonces for the requests about to be signed
 }
 
@@ -69,9 +70,7 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	c.headers[req.URL.String()] = a.header
-	c.mu.Unlock()
+	c.keepHeaders(req.URL.String(), a.header)
 	if err := a.failure(); err != nil {
 		if p := problemOf(err); p != nil {
 			p.newOrder = req.URL.String() == c.dir.NewOrderURL
@@ -79,6 +78,22 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return a.response(req), nil
+}
+
+// maxLinks bounds what is kept of the Link headers of one answer; ten alternate chains need 2 kB.
+const maxLinks = 16 << 10
+
+func (c *client) keepHeaders(url string, header http.Header) {
+	kept := http.Header{}
+	if value := header.Get("Retry-After"); value != "" {
+		kept.Set("Retry-After", clean(value, 100))
+	}
+	if links := header.Values("Link"); len(links) > 0 && len(strings.Join(links, "")) <= maxLinks {
+		kept["Link"] = links
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.headers[url] = kept
 }
 
 // header returns one header of the last answer from a URL.
@@ -139,10 +154,7 @@ func (c *client) signed(send func() error) error {
 		if err != nil {
 			return err
 		}
-		c.mu.Lock()
-		c.reserved = append(c.reserved, value)
-		c.mu.Unlock()
-		err = send()
+		err = c.sendOne(value, send)
 		if !isKind(err, typeBadNonce) || n == maxBadNonces {
 			return err
 		}
@@ -153,6 +165,21 @@ func (c *client) signed(send func() error) error {
 			return waitErr
 		}
 	}
+}
+
+// sendOne runs one request with this nonce. As many as there are connections run at a time, their answers' decoding
+// included, which bounds what all of them together hold in memory.
+func (c *client) sendOne(nonce string, send func() error) error {
+	select {
+	case c.i.transport.inFlight <- struct{}{}:
+		defer func() { <-c.i.transport.inFlight }()
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
+	}
+	c.mu.Lock()
+	c.reserved = append(c.reserved, nonce)
+	c.mu.Unlock()
+	return send()
 }
 
 // Nonce hands a reserved nonce to the signer.

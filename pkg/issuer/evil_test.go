@@ -553,6 +553,44 @@ func TestShortLifetimeByPolicy(t *testing.T) {
 	w.mustObtain(req)
 }
 
+// Elements are cheap to send and costly to keep. All authorizations of a large order come back like that at once.
+func TestManyElements(t *testing.T) {
+	var names []string
+	for n := range 50 {
+		names = append(names, fmt.Sprintf("n%d.example.com", n))
+	}
+	for name, body := range map[string]string{
+		"challenges":  `{"status":"pending","challenges":[` + strings.Repeat("null,", 200_000) + `null]}`,
+		"one string":  `{"status":"` + strings.Repeat("a", 1_000_000) + `"}`,
+		"objects":     `{"challenges":[{"error":{"subproblems":[` + strings.Repeat("{},", 300_000) + `{}]}}]}`,
+		"identifiers": `{"identifiers":[` + strings.Repeat("{},", 300_000) + `{}]}`,
+	} {
+		w := newWorld(t)
+		w.ca.Use(acmetest.At(acmetest.Answer(200, nil, body), acmetest.Authorization))
+		stop, peak := make(chan struct{}), make(chan uint64)
+		go func() { peak <- peakHeap(stop) }()
+		_, err := w.obtain(names...)
+		close(stop)
+		if got := <-peak; kind(err) != "unavailable" || got > memoryLimit {
+			t.Errorf("%s: %v, %d MiB", name, err, got>>20)
+		}
+		checkText(t, err)
+	}
+}
+
+func peakHeap(stop chan struct{}) (peak uint64) {
+	var m runtime.MemStats
+	for {
+		runtime.ReadMemStats(&m)
+		peak = max(peak, m.HeapAlloc)
+		select {
+		case <-stop:
+			return peak
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 func TestManyAlternates(t *testing.T) {
 	w := newWorld(t, acmetest.WithAlternateRoots(12))
 	b, err := w.obtain("example.com")

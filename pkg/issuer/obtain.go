@@ -31,14 +31,16 @@ func (i *Issuer) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, 
 	timeout := i.unavailable(fmt.Errorf("the order was not complete after %s", i.config.OrderTimeout))
 	ctx, cancel := context.WithTimeoutCause(ctx, i.config.OrderTimeout, timeout)
 	defer cancel()
+	req.Progress = inTurn(req.Progress)
 	for again := false; ; again = true {
 		account, err := i.registered(ctx)
 		if err != nil {
+			i.pauseAccount(ctx, err)
 			return nil, err
 		}
 		bundle, err := i.obtainUnit(ctx, &req, ladder, &account)
 		i.pauseAccount(ctx, err)
-		if err == nil || again || !isKind(err, typeAccountDoesNotExist) && !isKind(err, typeUnauthorized) {
+		if err == nil || again || !blamesAccount(err) {
 			return bundle, err
 		}
 		renewed, renewErr := i.reregister(ctx, account.URI)
@@ -48,6 +50,25 @@ func (i *Issuer) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, 
 		if !renewed {
 			return nil, err
 		}
+	}
+}
+
+// blamesAccount reports whether the CA may have refused the account rather than the order. Failed names have the problem
+// type unauthorized as well.
+func blamesAccount(err error) bool {
+	return len(certs.Validations(err)) == 0 && (isKind(err, typeAccountDoesNotExist) || isKind(err, typeUnauthorized))
+}
+
+// inTurn makes progress safe to call from all the goroutines of an order.
+func inTurn(progress func(certs.Step)) func(certs.Step) {
+	if progress == nil {
+		return nil
+	}
+	var mu sync.Mutex
+	return func(s certs.Step) {
+		mu.Lock()
+		defer mu.Unlock()
+		progress(s)
 	}
 }
 

@@ -29,8 +29,13 @@ const (
 	maxURL     = 2048
 	maxNonce   = 512
 	maxNonces  = 64 // kept; each saves one request
-	maxConns   = 16 // to the CA; further requests queue
+	maxConns   = 8  // to the CA; further requests queue
+	maxCommas  = 10_000
 )
+
+// simple reports whether a body has no more elements than an honest answer could: a JSON array of a million nulls would
+// otherwise become a million structs. 100 names need less than 1,000 commas.
+func simple(body []byte) bool { return bytes.Count(body, []byte{','}) <= maxCommas }
 
 // nonceLife is how long a nonce is kept. CAs forget them, Let's Encrypt after some minutes on a busy day, and a stale one
 // costs as much as a fresh one.
@@ -54,6 +59,7 @@ type transport struct {
 	timeout time.Duration // of one request, its answer included
 	now     func() time.Time
 
+	inFlight chan struct{} // holds one element for each signed request under way
 	fetching chan struct{} // held while the directory is fetched
 
 	mu      sync.Mutex // guards the fields below
@@ -97,7 +103,7 @@ func newTransport(c *Config, home *url.URL) *transport {
 	}
 	return &transport{
 		rt: rt, home: home, hosts: c.Hosts, agent: c.UserAgent, timeout: c.RequestTimeout, now: c.Clock,
-		fetching: make(chan struct{}, 1),
+		inFlight: make(chan struct{}, maxConns), fetching: make(chan struct{}, 1),
 	}
 }
 
@@ -177,10 +183,12 @@ func (t *transport) send(ctx context.Context, req *http.Request) (*answer, error
 	if a.body, err = io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1)); err != nil {
 		return nil, fmt.Errorf("the answer broke off: %w", err)
 	}
-	if len(a.body) > limit {
-		if a.status < http.StatusBadRequest {
-			return nil, refuse("the CA sent an answer of more than %d bytes", limit)
-		}
+	switch failed := a.status >= http.StatusBadRequest; {
+	case !failed && len(a.body) > limit:
+		return nil, refuse("the CA sent an answer of more than %d bytes", limit)
+	case !failed && !simple(a.body):
+		return nil, refuse("the CA sent an answer with more than %d elements", maxCommas)
+	case len(a.body) > limit:
 		a.body = a.body[:limit]
 	}
 	return a, nil
