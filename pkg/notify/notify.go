@@ -22,7 +22,10 @@ const (
 	Failed        Kind = "failed"         // no new version could be obtained; Error says why, RetryAt when the next try is
 	InstallFailed Kind = "install_failed" // a target does not serve the live version; Target names it
 	HookFailed    Kind = "hook_failed"    // the hook after a new version failed; the certificate is in use
-	RolledBack    Kind = "rolled_back"    // an endpoint stopped working after an install, the earlier version is live again
+	RolledBack    Kind = "rolled_back"    // the earlier version is live again: an endpoint stopped working, or an operator asked
+	Held          Kind = "held"           // a new version is stored and waits: Clients would not trust it; again as expiry nears
+	ChainChanged  Kind = "chain_changed"  // a new version comes from another intermediate or root, see Chain; live at ActiveAt
+	Activated     Kind = "activated"      // a version that waited is live
 	Expiring      Kind = "expiring"       // 14, 7, 3 or 1 days are left, or none
 	Recovered     Kind = "recovered"      // what was failing works again
 )
@@ -37,7 +40,11 @@ type Event struct {
 	Target      string    `json:"target,omitempty"`
 	NotAfter    time.Time `json:"not_after,omitzero"`
 	RetryAt     time.Time `json:"retry_at,omitzero"`
-	Message     string    `json:"message"` // one line for people
+	Clients     []string  `json:"clients,omitempty"`    // trust stores that would not verify the version
+	ActiveAt    time.Time `json:"active_at,omitzero"`   // when a version that waits goes live by itself
+	Chain       string    `json:"chain,omitempty"`      // PEM of the issuers, for those who must import them
+	ChainFile   string    `json:"chain_file,omitempty"` // where the same is on this machine
+	Message     string    `json:"message"`              // one line for people
 	Error       string    `json:"error,omitempty"`
 }
 
@@ -69,7 +76,7 @@ var _ Notifier = Log{}
 func (l Log) Notify(_ context.Context, e Event) error {
 	fields := []zap.Field{zap.String("certificate", e.Certificate), zap.String("event", string(e.Kind))}
 	for _, f := range []struct{ key, value string }{
-		{"version", e.Version}, {"target", e.Target}, {"detail", e.Message}, {"error", e.Error},
+		{"version", e.Version}, {"target", e.Target}, {"chain_file", e.ChainFile}, {"detail", e.Message}, {"error", e.Error},
 	} {
 		if f.value != "" {
 			fields = append(fields, zap.String(f.key, f.value))
@@ -81,8 +88,14 @@ func (l Log) Notify(_ context.Context, e Event) error {
 	if !e.RetryAt.IsZero() {
 		fields = append(fields, zap.Time("retry_at", e.RetryAt))
 	}
+	if !e.ActiveAt.IsZero() {
+		fields = append(fields, zap.Time("active_at", e.ActiveAt))
+	}
+	if len(e.Clients) > 0 {
+		fields = append(fields, zap.Strings("clients", e.Clients))
+	}
 	switch e.Kind {
-	case Failed, InstallFailed, HookFailed, RolledBack, Expiring:
+	case Failed, InstallFailed, HookFailed, RolledBack, Held, Expiring:
 		l.Logger.Error("certificate needs attention", fields...)
 	default:
 		l.Logger.Info("certificate updated", fields...)

@@ -187,9 +187,16 @@ type Paths struct {
 // Nothing needs to be there yet. A chain without issuers has no Chain file, and a certificate from the operator's own CSR
 // no Key file.
 func PathsIn(dir, name string) Paths {
-	at := func(what, unit string) string {
-		return filepath.Join(dir, certsDir, name, currentLink, pemName(what, unit))
-	}
+	return paths(filepath.Join(dir, certsDir, name, currentLink))
+}
+
+// VersionPaths returns where the files of one version of a lineage are, active or not.
+func (s *Store) VersionPaths(name, version string) Paths {
+	return paths(filepath.Join(s.path, certsDir, name, versionsDir, version))
+}
+
+func paths(dir string) Paths {
+	at := func(what, unit string) string { return filepath.Join(dir, pemName(what, unit)) }
 	return Paths{
 		Cert: at("cert", plain), Chain: at("chain", plain), FullChain: at("fullchain", plain), Key: at("privkey", plain),
 		RSACert: at("cert", twin), RSAChain: at("chain", twin), RSAFullChain: at("fullchain", twin), RSAKey: at("privkey", twin),

@@ -28,6 +28,7 @@ func (st *State) repair(has func(version string) bool) []string {
 	r.time("last_error_at", &st.LastErrorAt)
 	r.time("failing_since", &st.FailingSince)
 	r.time("retry_at", &st.RetryAt)
+	r.time("requested", &st.Requested)
 	r.time("renew_at", &st.RenewAt)
 	r.ari(&st.ARI)
 	r.times("issued", &st.Issued)
@@ -139,6 +140,7 @@ func (r *repairer) held(h *Held, has func(string) bool) *Held {
 		return nil
 	}
 	r.time("held.since", &h.Since)
+	r.time("held.until", &h.Until)
 	r.text("held.reason", &h.Reason)
 	return h
 }

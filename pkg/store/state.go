@@ -30,9 +30,10 @@ type State struct {
 	FailingSince time.Time `json:"failing_since,omitzero"` // first failure in a row
 	RetryAt      time.Time `json:"retry_at,omitzero"`      // no order before
 
-	RenewAt  time.Time `json:"renew_at,omitzero"`  // drawn once per leaf, so that restarts do not draw again
-	RenewFor string    `json:"renew_for,omitzero"` // fingerprint of the bundle for which RenewAt was drawn
-	ARI      ARI       `json:"ari,omitzero"`
+	Requested time.Time `json:"requested,omitzero"` // an operator asked for a renewal at this time
+	RenewAt   time.Time `json:"renew_at,omitzero"`  // drawn once per leaf, so that restarts do not draw again
+	RenewFor  string    `json:"renew_for,omitzero"` // fingerprint of the bundle for which RenewAt was drawn
+	ARI       ARI       `json:"ari,omitzero"`
 
 	Down      map[string]time.Time   `json:"down,omitempty"`      // issuer to the time since when it is unavailable
 	Issued    []time.Time            `json:"issued,omitempty"`    // issuances of the last 24 hours
@@ -79,6 +80,7 @@ type Held struct {
 	Clients []string  `json:"clients,omitempty"` // trust stores that would not verify it
 	Reason  string    `json:"reason,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"` // when it goes live by itself; zero: when the active version ends
 }
 
 // NewerStateError says that a file was written by a later acmed. It is left as it is: the operator goes back to that
