@@ -38,11 +38,14 @@ func (p *planner) http2Lines(k *pick) []string {
 	return []string{"http2 on;"}
 }
 
+// http2Word is what an older nginx wants in a listen directive.
+const http2Word = " http2"
+
 func (p *planner) addHTTP2(k *pick, listens []listen) {
 	for _, l := range listens {
 		if k.tls && l.hasPort(p.cfg.Listen) && !p.m.sockets[l.sockets()[0]].has("http2") {
 			end := l.d.words[len(l.d.words)-1].end
-			p.edit(l.d.src, edit{end, end, " http2"})
+			p.edit(l.d.src, edit{end, end, http2Word})
 		}
 	}
 }

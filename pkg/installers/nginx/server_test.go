@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -180,5 +182,26 @@ func TestErrorLog(t *testing.T) {
 	expect(`failed; nginx logged: "last"`)
 	if log.explain(nil) != nil || !errors.Is((&errorLog{}).explain(failed), failed) {
 		t.Error("explain made or lost an error")
+	}
+}
+
+func TestSites(t *testing.T) {
+	n := newInstance(t, map[string]string{
+		"sites/a.conf": "server { listen 80; server_name a.example .a.example www.* ~^x _ localhost; }\nserver { listen 80; }\n",
+		"sites/b.conf": "\nserver { listen 443 ssl; server_name B.example *.b.example; }\n",
+	})
+	got, err := Sites(t.Context(), Config{Config: n.path("nginx.conf")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Site{
+		{Names: []string{"a.example"}, Place: n.path("sites/a.conf") + ":1"},
+		{Names: []string{"b.example", "*.b.example"}, Place: n.path("sites/b.conf") + ":2", TLS: true},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := Sites(t.Context(), Config{Config: n.path("absent.conf")}); err == nil {
+		t.Error("an absent configuration has sites")
 	}
 }

@@ -279,7 +279,7 @@ func FuzzPlan(f *testing.F) {
 		if made, err := again.make(); err != nil || len(made.files) != 0 {
 			t.Fatalf("a second run is not empty: %v\n%s\n%+v", err, edited, made)
 		}
-		n := &Installer{target: p.target}
+		n := &Installer{target: p.target, cfg: p.cfg}
 		got, err := n.unmerge(path, []byte(text), []byte(edited))
 		if refused := (*SyntaxError)(nil); err != nil && !errors.As(err, &refused) || err == nil && string(got) != text {
 			t.Fatalf("taken out again: %v\ngot  %q\nwant %q", err, got, text)

@@ -1,0 +1,41 @@
+package nginx
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// Site is one server block of the HTTP configuration.
+type Site struct {
+	Names []string // those of its names that a certificate can have, as they are ordered
+	Place string   // file:line
+	TLS   bool     // it answers with TLS on the configured port
+}
+
+// Sites lists the server blocks that have a name a public certificate can have, in nginx's order. It reads the
+// configuration and changes nothing.
+func Sites(ctx context.Context, cfg Config) ([]Site, error) {
+	n := &Installer{cfg: cfg.withDefaults()}
+	p, _, err := n.planner(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	var sites []Site
+	for _, s := range p.m.servers {
+		site := Site{Place: s.d.place()}
+		for _, name := range s.names {
+			id, _, err := certs.ParseIdentifier(strings.TrimPrefix(name, "."))
+			if err == nil && strings.Contains(id.Value, ".") && !slices.Contains(site.Names, id.Value) {
+				site.Names = append(site.Names, id.Value)
+			}
+		}
+		site.TLS = slices.ContainsFunc(p.m.tlsGroups(s), func(g *group) bool { return g.socket.port == n.cfg.Listen })
+		if len(site.Names) > 0 {
+			sites = append(sites, site)
+		}
+	}
+	return sites, nil
+}
