@@ -104,7 +104,7 @@ func (c *client) header(url, name string) []string {
 }
 
 // The bounds on asking again within one call. Half of all nonces refused still succeeds surely enough (0.5^20); a CA that
-// refuses nearly all of them ends the call after 12 s.
+// refuses nearly all of them ends the call after 3 s.
 const (
 	maxBadNonces  = 20
 	freeBadNonces = 5 // without a pause
@@ -161,7 +161,7 @@ func (c *client) signed(send func() error) error {
 		if n <= freeBadNonces {
 			continue
 		}
-		if waitErr := sleep(c.ctx, min(time.Second, 20*time.Millisecond<<(n-freeBadNonces))); waitErr != nil {
+		if waitErr := sleep(c.ctx, min(200*time.Millisecond, 20*time.Millisecond<<(n-freeBadNonces))); waitErr != nil {
 			return waitErr
 		}
 	}
