@@ -34,7 +34,9 @@ type Status struct {
 	KeyTypes []certs.KeyType   `json:"key_types,omitempty"`
 	From     time.Time         `json:"not_before,omitzero"`
 	NotAfter time.Time         `json:"not_after,omitzero"`
-	Reason   Reason            `json:"reason"` // why the next action is what it is
+	Renewal  *RenewalStatus    `json:"renewal,omitempty"` // nil without a usable certificate
+	Chain    []LinkStatus      `json:"chain,omitempty"`   // the certificate first; only in the answer of Detail
+	Reason   Reason            `json:"reason"`            // why the next action is what it is
 	Message  string            `json:"message"`
 	Next     time.Time         `json:"next,omitzero"` // when that is
 	Failures int               `json:"failures,omitempty"`
@@ -54,6 +56,8 @@ type VersionStatus struct {
 	ID       string    `json:"id"`
 	Active   bool      `json:"active,omitempty"`
 	Issuer   string    `json:"issuer,omitempty"`
+	Created  time.Time `json:"created,omitzero"`
+	From     time.Time `json:"not_before,omitzero"`
 	NotAfter time.Time `json:"not_after"`
 }
 
@@ -92,6 +96,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	}
 	describe(&s, have)
 	targets(&s, &c.Spec, have)
+	s.Renewal = renewalOf(now, &c.Spec, have)
 	if h := have.State.Hook; h != nil && c.Hooks.Post != nil {
 		s.Hook = &HookStatus{Failures: h.Failures, Error: h.LastError, RetryAt: h.RetryAt}
 	}
@@ -108,7 +113,9 @@ func (e *Engine) running(name string) bool {
 
 func describe(s *Status, have *store.Lineage) {
 	for _, v := range have.Versions {
-		s.Versions = append(s.Versions, VersionStatus{ID: v.ID, Active: v.ID == have.Version, Issuer: v.Issuer, NotAfter: v.NotAfter})
+		s.Versions = append(s.Versions, VersionStatus{
+			ID: v.ID, Active: v.ID == have.Version, Issuer: v.Issuer, Created: v.Created, From: v.NotBefore, NotAfter: v.NotAfter,
+		})
 	}
 	b := have.Current
 	if b == nil {

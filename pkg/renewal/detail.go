@@ -1,0 +1,78 @@
+package renewal
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// RenewalStatus says when the active version is to be replaced, and why then.
+type RenewalStatus struct {
+	At     time.Time `json:"at"`              // the earlier of Rule and Drawn
+	Reason Reason    `json:"reason"`          // [ReasonRenewBefore] or [ReasonARI]
+	Rule   time.Time `json:"rule"`            // when so little of the lifetime remains that it is time
+	Drawn  time.Time `json:"drawn,omitzero"`  // the moment drawn in the CA's window; zero without one
+	Start  time.Time `json:"start,omitzero"`  // of the CA's window (RFC 9773)
+	End    time.Time `json:"end,omitzero"`    // of the CA's window
+	AskAt  time.Time `json:"ask_at,omitzero"` // when the CA is asked for its window again
+	URL    string    `json:"url,omitempty"`   // the CA's explanation, for people; no program should follow it
+}
+
+// LinkStatus is one certificate of a chain.
+type LinkStatus struct {
+	Subject     string        `json:"subject"`
+	Issuer      string        `json:"issuer"`
+	KeyType     certs.KeyType `json:"key_type,omitempty"`
+	From        time.Time     `json:"not_before"`
+	NotAfter    time.Time     `json:"not_after"`
+	Fingerprint string        `json:"fingerprint"` // SHA-256, in hexadecimal
+}
+
+// Detail is the [Status] of one certificate with what would cost too much to find out about all of them: its chain.
+func (e *Engine) Detail(name string) (Status, error) {
+	s, err := e.Status(name)
+	if err != nil || s.Version == "" {
+		return s, err
+	}
+	b, err := e.store.Bundle(name, s.Version)
+	if err != nil {
+		return s, fmt.Errorf("version %s: %w", s.Version, err)
+	}
+	for unit := b; unit != nil; unit = unit.RSA {
+		chain, err := certs.ParseChain(unit.FullChainPEM())
+		if err != nil {
+			return s, fmt.Errorf("version %s: %w", s.Version, err)
+		}
+		for _, c := range chain {
+			s.Chain = append(s.Chain, linkOf(c))
+		}
+	}
+	return s, nil
+}
+
+func linkOf(c *x509.Certificate) LinkStatus {
+	return LinkStatus{
+		Subject: c.Subject.String(), Issuer: c.Issuer.String(), KeyType: certs.KeyTypeOf(c.PublicKey),
+		From: c.NotBefore, NotAfter: c.NotAfter, Fingerprint: certs.Fingerprint(c),
+	}
+}
+
+// renewalOf is nil when there is no usable certificate, whose renewal is due then anyway.
+func renewalOf(now time.Time, want *certs.Spec, have *store.Lineage) *RenewalStatus {
+	if have.Current == nil {
+		return nil
+	}
+	in := &input{now: now, want: want, have: have}
+	rule, drawn, ari := ruleTime(in), ariTime(in), &have.State.ARI
+	r := &RenewalStatus{At: earliest(rule, drawn), Reason: ReasonRenewBefore, Rule: rule, Drawn: drawn}
+	if r.At.Equal(drawn) {
+		r.Reason = ReasonARI
+	}
+	if ari.For == certs.Fingerprint(have.Current.Leaf) {
+		r.Start, r.End, r.AskAt, r.URL = ari.Start, ari.End, ari.CheckAt, ari.URL
+	}
+	return r
+}
