@@ -207,6 +207,57 @@ func TestNameGone(t *testing.T) {
 	}
 }
 
+// TestIncludedTwice installs in a file that nginx reads under two names.
+func TestIncludedTwice(t *testing.T) {
+	t.Parallel()
+	n := newInstance(t, map[string]string{"sites/a.conf": site("a.example", "hello")})
+	if err := os.Symlink("a.conf", n.path("sites/z.conf")); err != nil {
+		t.Fatal(err)
+	}
+	n.nginx()
+	defer n.stop()
+	before := n.read("sites/a.conf")
+	l := newLineage(t, "a.example")
+	i := n.installer(n.config(), l)
+	mustInstall(t, i, l, installertest.Bundle(t, "a.example"))
+	edited := n.read("sites/a.conf")
+	mustInstall(t, i, l, installertest.Bundle(t, "a.example"))
+	if got := n.read("sites/a.conf"); got != edited || strings.Count(got, "ssl_certificate ") != 1 {
+		t.Errorf("after a renewal:\n%s", got)
+	}
+	if err := i.Uninstall(t.Context()); err != nil || n.read("sites/a.conf") != before {
+		t.Errorf("Uninstall: %v", err)
+	}
+}
+
+// TestWrittenByHand checks that a configuration that an operator pointed at the lineage is renewed, and left alone.
+func TestWrittenByHand(t *testing.T) {
+	t.Parallel()
+	l := newLineage(t, "a.example", "b.example")
+	l.publish(installertest.Bundle(t, "a.example", "b.example"))
+	text := "server {\n listen 127.0.0.1:{tls} ssl;\n server_name a.example b.example;\n ssl_certificate " + l.FullChain +
+		";\n ssl_certificate_key " + l.Key + ";\n}\n"
+	n := start(t, map[string]string{"sites/a.conf": text})
+	before := n.read("sites/a.conf")
+	cfg := n.config()
+	cfg.Verify = []string{fmt.Sprintf("127.0.0.1:%d", n.tls), fmt.Sprintf("localhost:%d/b.example", n.tls)}
+	i := n.installer(cfg, l)
+	mustInstall(t, i, l, installertest.Bundle(t, "a.example", "b.example"))
+	if got := n.read("sites/a.conf"); got != before {
+		t.Errorf("edited:\n%s", got)
+	}
+	n.write("sites/a.conf", strings.Replace(text, " b.example", "", 1))
+	b := installertest.Bundle(t, "a.example", "b.example")
+	l.publish(b)
+	if err := i.Install(t.Context(), b); err == nil || !strings.Contains(err.Error(), `"b.example"`) {
+		t.Errorf("got %v", err)
+	}
+	endpoint := installers.Endpoint{Addr: cfg.Verify[0], ServerName: "a.example"}
+	if err := installers.VerifyEndpoints(t.Context(), []installers.Endpoint{endpoint}, b, 5*time.Second); err != nil {
+		t.Errorf("the remaining name: %v", err)
+	}
+}
+
 // TestPortTaken checks that a port that belongs to another process is noticed, although nginx's test and reload succeed.
 func TestPortTaken(t *testing.T) {
 	t.Parallel()
@@ -400,6 +451,32 @@ func TestIPAndDefault(t *testing.T) {
 	chain, err := installers.Handshake(t.Context(), installers.Endpoint{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(n.tls))})
 	if err != nil || !chain[0].Equal(b.Leaf) {
 		t.Errorf("without a server name: %v", err)
+	}
+}
+
+// TestSettingsEdited checks that a file of acmed's own that an operator edited is not thrown away.
+func TestSettingsEdited(t *testing.T) {
+	t.Parallel()
+	n, l := start(t, map[string]string{"sites/a.conf": site("a.example", "hello")}), newLineage(t, "a.example")
+	cfg := n.config()
+	cfg.TLSDefaults = true
+	i := n.installer(cfg, l)
+	mustInstall(t, i, l, installertest.Bundle(t, "a.example"))
+	installed := n.read("sites/a.conf")
+	n.write("acmed-test.inc", n.read("acmed-test.inc")+"ssl_verify_depth 2;\n")
+	err := i.Uninstall(t.Context())
+	var conflict *installers.ConflictError
+	if !errors.As(err, &conflict) || conflict.Path != n.path("acmed-test.inc") || n.read("sites/a.conf") != installed {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Remove(n.path("sites/a.conf")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(n.path("acmed-test.inc")); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Uninstall(t.Context()); err != nil {
+		t.Errorf("Uninstall when everything is gone: %v", err)
 	}
 }
 

@@ -78,9 +78,7 @@ func (p *planner) make() (*plan, error) {
 	if p.cfg.Redirect {
 		p.addRedirects(lines)
 	}
-	for _, s := range p.m.servers {
-		p.reconcile(s, lines[s])
-	}
+	p.reconcileAll(lines)
 	return p.finish()
 }
 
@@ -128,6 +126,25 @@ func (p *planner) edit(src *source, e edit) {
 	if !slices.Contains(p.edits[src.real], e) {
 		p.edits[src.real] = append(p.edits[src.real], e)
 		p.srcs[src.real] = src
+	}
+}
+
+// reconcileAll makes the lines of all server blocks be the given ones. A file that is included twice gives two blocks with
+// one text, of which nginx chooses one.
+func (p *planner) reconcileAll(lines map[*server][]string) {
+	type text struct {
+		file  string
+		start int
+	}
+	done := map[text]bool{}
+	for _, wanted := range []bool{true, false} {
+		for _, s := range p.m.servers {
+			at := text{s.d.src.real, s.d.start}
+			if (len(lines[s]) > 0) == wanted && !done[at] {
+				done[at] = true
+				p.reconcile(s, lines[s])
+			}
+		}
 	}
 }
 

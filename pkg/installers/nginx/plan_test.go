@@ -209,6 +209,18 @@ func TestPlan(t *testing.T) {
 				"  listen 192.0.2.1:443 ssl default_server; # acmed: www\n" + pairAt("  ") + "}\n",
 		},
 		{
+			name: "redirect that asks for the scheme",
+			text: "server {\n  listen 80;\n  server_name a.example;\n  if ($scheme = http) { return 301 https://$host$request_uri; }\n}\n",
+			want: "server {\n  listen 80;\n  server_name a.example;\n  listen 443 ssl; # acmed: www\n" + pairAt("  ") +
+				"  if ($scheme = http) { return 301 https://$host$request_uri; }\n}\n",
+		},
+		{
+			name: "redirect to another host",
+			text: "server {\n  listen 80;\n  server_name a.example;\n  return 301 https://www.a.example$request_uri;\n}\n",
+			want: "server {\n  listen 80;\n  server_name a.example;\n  listen 443 ssl; # acmed: www\n" + pairAt("  ") +
+				"  return 301 https://www.a.example$request_uri;\n}\n",
+		},
+		{
 			name: "TLS block wins over a plain one",
 			text: "server {\n  listen 80;\n  server_name a.example;\n}\nserver {\n  listen 443 ssl;\n  server_name *.example;\n}\n",
 			want: "server {\n  listen 80;\n  server_name a.example;\n}\nserver {\n  listen 443 ssl;\n  server_name *.example;\n" + pairAt("  ") + "}\n",

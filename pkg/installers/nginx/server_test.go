@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -203,5 +204,43 @@ func TestSites(t *testing.T) {
 	}
 	if _, err := Sites(t.Context(), Config{Config: n.path("absent.conf")}); err == nil {
 		t.Error("an absent configuration has sites")
+	}
+}
+
+func TestParseListen(t *testing.T) {
+	find := func(string) []string { return []string{"127.0.0.1", "::1"} }
+	for text, want := range map[string]string{
+		"80":                    "[0.0.0.0:80]",
+		"*:81":                  "[0.0.0.0:81]",
+		"[::]:443 ssl":          "[[::]:443]",
+		"[2001:DB8::0001]":      "[[2001:db8::1]:80]",
+		"127.0.0.1":             "[127.0.0.1:80]",
+		"localhost:8443":        "[127.0.0.1:8443 [::1]:8443]",
+		"10.0.0.1:8080-8082":    "[10.0.0.1:8080 10.0.0.1:8081 10.0.0.1:8082]",
+		"8080-8081":             "[0.0.0.0:8080 0.0.0.0:8081]",
+		"unix:/run/nginx.sock":  "[unix:/run/nginx.sock]",
+		"[::1":                  "",
+		"127.0.0.1:https":       "",
+		"127.0.0.1:70000":       "",
+		"9000-8000":             "",
+		"0":                     "",
+		"1.2.3.4:5:6":           "",
+		"127.0.0.1:8080-808080": "",
+	} {
+		src, err := parse("x.conf", []byte("listen "+text+";"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if l, err := parseListen(src.root[0], find); err == nil {
+			got = fmt.Sprint(l.sockets())
+		}
+		if got != want {
+			t.Errorf("listen %s: got %s, want %s", text, got, want)
+		}
+	}
+	host, err := os.Hostname()
+	if got := plainName("$hostname"); err == nil && got != strings.ToLower(host) {
+		t.Errorf("$hostname is %q", got)
 	}
 }
