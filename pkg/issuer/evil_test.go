@@ -199,6 +199,21 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// No pause outlasts the certificate that is to be replaced.
+func TestRetryAfterNearTheEnd(t *testing.T) {
+	w := newWorld(t)
+	req := w.request("example.com")
+	req.Replaces = w.mustObtain(req)
+	clock := req.Replaces.Leaf.NotAfter.Add(-4 * time.Hour)
+	w.remake(func(c *issuer.Config) { c.Clock = func() time.Time { return clock } })
+	w.ca.Use(acmetest.At(acmetest.RateLimited("86400"), acmetest.NewOrder))
+	_, err := w.Obtain(t.Context(), req)
+	var limit *certs.RateLimitError
+	if !errors.As(err, &limit) || !limit.At.Equal(clock.Add(2*time.Hour)) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Maintenance stops the account for as long as the CA says.
 func TestMaintenance(t *testing.T) {
 	w := newWorld(t)

@@ -44,9 +44,24 @@ func (j *job) newOrder() (*order, error) {
 		err = j.call("place the order", place)
 	}
 	if err != nil {
-		return nil, err
+		return nil, j.inTime(err)
 	}
 	return o, j.checkOrder(o)
+}
+
+// inTime keeps a pause that the CA asked for from outlasting the certificate that is to be replaced: no pause is longer than
+// half of what remains of it.
+func (j *job) inTime(err error) error {
+	var limit *certs.RateLimitError
+	if j.prior == nil || !errors.As(err, &limit) {
+		return err
+	}
+	now := j.i.now()
+	remains := j.prior.Leaf.NotAfter.Sub(now)
+	if last := now.Add(max(minPause, remains/2)); remains > 0 && limit.At.After(last) {
+		limit.At = last
+	}
+	return err
 }
 
 // replacesRefused reports whether the CA took offence at the replaced certificate: it was replaced already, or this CA,
