@@ -1,0 +1,157 @@
+package apache
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// headerLines adds Strict-Transport-Security, which belongs to answers over TLS only (RFC 6797 section 7.2).
+func (p *planner) headerLines(v *vhost) []string {
+	if p.cfg.HSTS == 0 {
+		return nil
+	}
+	for _, d := range v.own("Header") {
+		if strings.Contains(strings.ToLower(d.args), "strict-transport-security") {
+			return nil
+		}
+	}
+	return []string{fmt.Sprintf(`Header always set Strict-Transport-Security "max-age=%d"`, int64(p.cfg.HSTS/time.Second))}
+}
+
+// addRedirects adds, to the virtual hosts that answer for the names without TLS, a redirect to the same name with TLS.
+// The target is the name as it is written here, never what the client sent, so nobody is sent elsewhere. What follows the
+// name is what the client asked for, as it was asked. ACME validation stays where it is.
+func (p *planner) addRedirects() error {
+	if !p.cfg.Redirect {
+		return nil
+	}
+	hosts := map[*vhost][]string{}
+	for _, id := range p.names {
+		if id.Type != certs.DNS || id.IsWildcard() {
+			continue
+		}
+		for _, v := range p.plainVhosts(id) {
+			if v.err != nil {
+				return fmt.Errorf("redirect %q: %w", id.Value, v.err)
+			}
+			hosts[v] = append(hosts[v], id.Value)
+		}
+	}
+	for _, v := range p.m.vhosts {
+		names := hosts[v]
+		if len(names) == 0 || p.redirects(v) != nil {
+			continue
+		}
+		for _, d := range v.own("RewriteEngine") {
+			if !strings.EqualFold(p.m.value(d), "on") {
+				return d.errorf("this switches a redirect off: remove the line, or set \"redirect\" to false")
+			}
+		}
+		p.edit(v.d.src, block(v.d, v.d.end, p.target.Certificate, p.redirectLines(names)))
+	}
+	return nil
+}
+
+// redirectLines come first in a virtual host, so that no rule of its own ends a request before them.
+func (p *planner) redirectLines(names []string) []string {
+	port := ""
+	if p.cfg.Listen != defaultPort {
+		port = ":" + strconv.Itoa(p.cfg.Listen)
+	}
+	lines := []string{"RewriteEngine on"}
+	for _, name := range names {
+		lines = append(lines,
+			`RewriteCond %{HTTP_HOST} "^`+regexp.QuoteMeta(name)+`\.?(:[0-9]+)?$" [NC]`,
+			`RewriteCond %{REQUEST_URI} "!^/\.well-known/acme-challenge/"`,
+			`RewriteCond %{THE_REQUEST} "^[^ ]+ (?:https?://[^/ ]+)?(/[^ ]*)" [NC]`,
+			`RewriteRule ^ https://`+name+port+`%1 [R=301,L,NE]`)
+	}
+	return lines
+}
+
+// plainVhosts are those that answer for a name without TLS on the port of plain HTTP.
+func (p *planner) plainVhosts(id certs.Identifier) []*vhost {
+	finder := picker{m: p.m, port: p.cfg.Listen}
+	for _, wanted := range []func(g *group) bool{
+		func(g *group) bool { return g.port == httpPort || g.port == 0 },
+		func(g *group) bool { return g.port != httpPort && g.port != 0 },
+	} {
+		l := finder.look(id, func(g *group, v *vhost) bool { return wanted(g) && !finder.secure(g, v) && !p.m.tls(v) })
+		if len(l.named)+len(l.defaults) > 0 {
+			return append(l.named, l.defaults...)
+		}
+	}
+	return nil
+}
+
+// redirects is a directive of the operator's own that sends all requests of a virtual host to HTTPS, or nil.
+func (p *planner) redirects(v *vhost) *directive {
+	for _, d := range v.own("Redirect", "RedirectPermanent", "RedirectTemp", "RedirectMatch", "RewriteRule") {
+		if p.toHTTPS(d) != "" && isGeneral(d) {
+			return d
+		}
+	}
+	return nil
+}
+
+// toHTTPS is the target of a redirect to HTTPS, or "".
+func (p *planner) toHTTPS(d *directive) string {
+	for _, w := range words(d.args) {
+		if w = p.m.expand(w); strings.HasPrefix(strings.ToLower(w), "https://") {
+			return w
+		}
+	}
+	return ""
+}
+
+// isGeneral reports whether a redirect is for all paths.
+func isGeneral(d *directive) bool {
+	for _, w := range words(d.args) {
+		if strings.HasPrefix(strings.ToLower(w), "https://") {
+			return false
+		}
+		if slices.Contains([]string{"/", "^", "^/", ".*", "^.*$", "(.*)", "^(.*)$", "^/(.*)", "^/(.*)$", "^/?(.*)", "^/?(.*)$", "/(.*)", "^/.*$", ".?"}, w) {
+			return true
+		}
+	}
+	return false
+}
+
+// loop is a redirect to HTTPS that would answer a request over HTTPS with the same redirect again, or nil.
+func (p *planner) loop(v *vhost) *directive {
+	for i, d := range v.body {
+		if !slices.ContainsFunc([]string{"Redirect", "RedirectPermanent", "RedirectTemp", "RedirectMatch", "RewriteRule"}, d.is) {
+			continue
+		}
+		target := p.toHTTPS(d)
+		if target == "" || !isGeneral(d) || d.is("RewriteRule") && p.askedForScheme(v.body[:i]) {
+			continue
+		}
+		host, _, _ := strings.Cut(target[len("https://"):], "/")
+		host, _, _ = strings.Cut(strings.ToLower(host), ":")
+		if strings.ContainsAny(host, "%$") || slices.Contains(v.names, host) {
+			return d
+		}
+	}
+	return nil
+}
+
+// askedForScheme reports whether the conditions at the end of a list are about how the request came in.
+func (p *planner) askedForScheme(before []*directive) bool {
+	for _, d := range slices.Backward(before) {
+		if !d.is("RewriteCond") {
+			return false
+		}
+		test := strings.ToUpper(p.m.value(d))
+		if slices.ContainsFunc([]string{"HTTPS", "SERVER_PORT", "REQUEST_SCHEME", "X-FORWARDED-PROTO"}, func(s string) bool { return strings.Contains(test, s) }) {
+			return true
+		}
+	}
+	return false
+}

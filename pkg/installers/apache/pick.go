@@ -1,0 +1,152 @@
+package apache
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// httpPort is where clients look for a site without TLS.
+const httpPort = 80
+
+// pick is a virtual host that answers for names of the certificate.
+type pick struct {
+	v         *vhost
+	names     []string
+	tls       bool // it is on the TLS port itself; otherwise it gets a twin there
+	isDefault bool // it answers for at least one of the names because nothing else does
+}
+
+// picker finds the virtual hosts for the names of one certificate.
+type picker struct {
+	m    *model
+	port int // where TLS is served
+}
+
+// pickAll finds a virtual host for every name and refuses the lot when one has none.
+func (p *picker) pickAll(names []certs.Identifier) ([]*pick, error) {
+	var picks []*pick
+	var errs []error
+	for _, id := range names {
+		found, err := p.pickOne(id)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, f := range found {
+			i := slices.IndexFunc(picks, func(k *pick) bool { return k.v == f.v })
+			if i < 0 {
+				picks = append(picks, f)
+				continue
+			}
+			picks[i].names = append(picks[i].names, f.names...)
+			picks[i].isDefault = picks[i].isDefault || f.isDefault
+		}
+	}
+	return picks, errors.Join(errs...)
+}
+
+// pickOne prefers a virtual host that has the name: on the TLS port, then on port 80, then on another port. After them
+// come those that answer for every name that nobody has.
+func (p *picker) pickOne(id certs.Identifier) ([]*pick, error) {
+	looks := []look{
+		p.look(id, p.secure),
+		p.look(id, func(g *group, v *vhost) bool { return !p.secure(g, v) && (g.port == httpPort || g.port == 0) }),
+		p.look(id, func(g *group, v *vhost) bool { return !p.secure(g, v) && g.port != httpPort && g.port != 0 }),
+	}
+	for i, l := range looks {
+		if len(l.named) > 0 {
+			return p.picks(id, l.named, i == 0, false)
+		}
+	}
+	for i, l := range looks {
+		if len(l.defaults) > 0 {
+			return p.picks(id, l.defaults, i == 0, true)
+		}
+	}
+	return nil, fmt.Errorf("no Apache virtual host has the name %q: add it to a ServerName or ServerAlias, or list the names that Apache serves under \"names\"",
+		id.Value)
+}
+
+// secure reports whether a virtual host is where TLS is served: on the TLS port, or on all ports and with TLS.
+func (p *picker) secure(g *group, v *vhost) bool {
+	return g.port == p.port || g.port == 0 && p.m.tls(v)
+}
+
+// look is which virtual hosts answer for one name.
+type look struct{ named, defaults []*vhost }
+
+func (p *picker) look(id certs.Identifier, wanted func(*group, *vhost) bool) look {
+	var l look
+	for _, g := range p.m.groups {
+		v, byName := g.choose(id)
+		switch {
+		case v == nil || !wanted(g, v):
+		case byName:
+			l.named = appendNew(l.named, v)
+		case id.Type == certs.IP || v.catchAll && !id.IsWildcard():
+			l.defaults = appendNew(l.defaults, v)
+		}
+	}
+	return l
+}
+
+func appendNew(list []*vhost, v *vhost) []*vhost {
+	if slices.Contains(list, v) {
+		return list
+	}
+	return append(list, v)
+}
+
+func (p *picker) picks(id certs.Identifier, vhosts []*vhost, tls, isDefault bool) ([]*pick, error) {
+	list := make([]*pick, len(vhosts))
+	for i, v := range vhosts {
+		if v.err != nil {
+			return nil, fmt.Errorf("the virtual host of %q: %w", id.Value, v.err)
+		}
+		list[i] = &pick{v: v, names: []string{id.Value}, tls: tls, isDefault: isDefault}
+	}
+	return list, nil
+}
+
+// choose is the virtual host that answers for an identifier, as ap_update_vhost_from_headers chooses: the first one with
+// a name or a wildcard that fits, or else the first one. For a wildcard identifier it is one with this very wildcard. A
+// client that connects to an IP address sends no name (RFC 6066 section 3); nil when the group has another address.
+func (g *group) choose(id certs.Identifier) (v *vhost, byName bool) {
+	if len(g.vhosts) == 0 || id.Type == certs.IP && g.host != "*" && !sameIP(g.host, id.Value) {
+		return nil, false
+	}
+	if id.Type == certs.IP {
+		return g.vhosts[0], false
+	}
+	return g.answer(id.Value)
+}
+
+func (g *group) answer(name string) (v *vhost, byName bool) {
+	for _, v := range g.vhosts {
+		if slices.ContainsFunc(v.names, func(n string) bool { return n == name || !strings.HasPrefix(name, "*.") && wildcard(n, name) }) {
+			return v, true
+		}
+	}
+	return g.vhosts[0], false
+}
+
+// wildcard matches "*" against any characters, dots included, and "?" against one (ap_strcasecmp_match).
+func wildcard(pattern, name string) bool {
+	if !strings.ContainsAny(pattern, "*?") || strings.ContainsAny(pattern, `[]\/`) {
+		return false
+	}
+	ok, err := path.Match(pattern, name)
+	return err == nil && ok
+}
+
+func sameIP(a, b string) bool {
+	ip, err := netip.ParseAddr(a)
+	other, err2 := netip.ParseAddr(b)
+	return err == nil && err2 == nil && ip.Unmap() == other.Unmap()
+}

@@ -1,0 +1,237 @@
+package apache
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+// planner decides which bytes of a configuration change so that it serves one bundle. It reads files and writes none.
+type planner struct {
+	cfg    Config
+	target installers.Target
+	names  []certs.Identifier
+	bundle *certs.Bundle
+	m      *model
+	files  *layout
+	enable []module // modules that Apache does not load yet
+	picks  []*pick
+	edits  map[*source][]installers.Edit
+}
+
+// make plans all edits.
+func (p *planner) make() ([]installers.File, error) {
+	var err error
+	finder := picker{m: p.m, port: p.cfg.Listen}
+	if p.picks, err = finder.pickAll(p.names); err != nil {
+		return nil, err
+	}
+	if err := p.m.checkPairs(p.picks); err != nil {
+		return nil, err
+	}
+	p.edits = map[*source][]installers.Edit{}
+	var errs []error
+	for _, k := range p.picks {
+		if k.tls {
+			errs = append(errs, p.secure(k))
+		}
+	}
+	errs = append(errs, p.addRedirects())
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	twins, err := p.twinFiles()
+	if err != nil {
+		return nil, err
+	}
+	shared, err := p.sharedFiles()
+	if err != nil {
+		return nil, err
+	}
+	edited, err := p.editedFiles()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(shared, edited, twins), nil
+}
+
+// secure makes a virtual host on the TLS port serve the bundle.
+func (p *planner) secure(k *pick) error {
+	if err := p.refuse(k); err != nil {
+		return err
+	}
+	lines, err := p.pairLines(k.v)
+	if err != nil {
+		return err
+	}
+	if k.v.engine == "" {
+		lines = append([]string{"SSLEngine on"}, lines...)
+	}
+	lines = append(lines, p.headerLines(k.v)...)
+	if p.files.isTwins(k.v.file) {
+		lines = append(lines, p.twinNames(k)...)
+	}
+	if len(lines) > 0 {
+		p.edit(k.v.d.src, block(k.v.d, k.v.d.close, p.target.Certificate, lines))
+	}
+	return nil
+}
+
+func (p *planner) edit(src *source, e installers.Edit) {
+	if !slices.Contains(p.edits[src], e) {
+		p.edits[src] = append(p.edits[src], e)
+	}
+}
+
+// refuse names what acmed cannot take over.
+func (p *planner) refuse(k *pick) error {
+	v := k.v
+	if other := v.manager(p.target.Certificate); other != "" {
+		return v.errorf("this virtual host answers for %s, and acmed serves the certificate %q here: put the names into one certificate",
+			strings.Join(k.names, ", "), other)
+	}
+	for _, d := range v.own("SSLEngine") {
+		if value := p.m.value(d); !strings.EqualFold(value, "on") {
+			return d.errorf("this virtual host answers for %s on port %d, and SSLEngine is %q here: make it \"on\"",
+				strings.Join(k.names, ", "), p.cfg.Listen, clip(value))
+		}
+	}
+	if p.m.tls(v) {
+		return nil
+	}
+	for _, g := range p.m.groups {
+		if slices.Contains(g.vhosts, v) && g.port != p.cfg.Listen {
+			return v.errorf("this virtual host answers on port %d and, without TLS, on others: split it in two", p.cfg.Listen)
+		}
+	}
+	return nil
+}
+
+// manager is another certificate that acmed serves in a virtual host, or "".
+func (v *vhost) manager(certificate string) string {
+	text := string(v.d.src.text[v.d.end:v.d.close])
+	for line := range strings.Lines(text) {
+		name, ok := strings.CutPrefix(strings.TrimSpace(line), markBegin)
+		if ok && name != certificate {
+			return name
+		}
+	}
+	return ""
+}
+
+// certificateDirectives are those that decide which certificates and chains a virtual host serves.
+func certificateDirectives() []string {
+	return []string{"SSLCertificateFile", "SSLCertificateKeyFile", "SSLCertificateChainFile"}
+}
+
+// pairLines are the lines that point the virtual host at the bundle. Apache serves all certificates that it is given, so
+// those that are there are switched off. When they are the right ones already there is nothing to do.
+func (p *planner) pairLines(v *vhost) ([]string, error) {
+	old := v.own(certificateDirectives()...)
+	if p.isServed(old) {
+		return nil, nil
+	}
+	if global := named(p.m.global, certificateDirectives()...); len(global) > 0 {
+		return nil, global[0].errorf("this line is for all virtual hosts, and Apache would serve its certificate at %s:%d too: move it into those that it is for",
+			v.file, v.line)
+	}
+	if err := p.checkOld(v, old); err != nil {
+		return nil, err
+	}
+	for _, d := range old {
+		p.edit(d.src, switchOff(d, p.target.Certificate))
+	}
+	return p.newPairs()
+}
+
+func (p *planner) newPairs() ([]string, error) {
+	var lines []string
+	for _, pair := range p.target.Pairs(p.bundle.RSA != nil) {
+		cert, ok := quote(pair.Cert)
+		key, ok2 := quote(pair.Key)
+		if !ok || !ok2 {
+			return nil, fmt.Errorf("the path %q cannot be written into an Apache configuration", pair.Cert)
+		}
+		lines = append(lines, "SSLCertificateFile "+cert, "SSLCertificateKeyFile "+key)
+	}
+	return lines, nil
+}
+
+// isServed reports whether the operator's own directives are those that acmed would write.
+func (p *planner) isServed(old []*directive) bool {
+	var have, want []string
+	for _, d := range old {
+		have = append(have, strings.ToLower(d.name)+" "+p.m.path(d))
+	}
+	for _, pair := range p.target.Pairs(p.bundle.RSA != nil) {
+		want = append(want, "sslcertificatefile "+pair.Cert, "sslcertificatekeyfile "+pair.Key)
+	}
+	return slices.Equal(have, want)
+}
+
+// checkOld refuses to take over directives that other virtual hosts use too, or whose certificate covers names of this
+// virtual host that the new one does not.
+func (p *planner) checkOld(v *vhost, old []*directive) error {
+	for _, d := range v.own("SSLOpenSSLConfCmd") {
+		if name := strings.ToLower(p.m.value(d)); name == "certificate" || name == "privatekey" {
+			return d.errorf("SSLOpenSSLConfCmd chooses the certificate of this virtual host")
+		}
+	}
+	for _, d := range old {
+		for _, user := range p.m.users[d.src] {
+			if !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.v == user && k.tls }) {
+				return d.errorf("the virtual host at %s:%d includes this file too: give %s:%d certificate directives of its own",
+					user.file, user.line, v.file, v.line)
+			}
+		}
+		if !d.is("SSLCertificateFile") {
+			continue
+		}
+		leaf := readLeaf(p.m.path(d))
+		if leaf == nil || leaf.Equal(p.bundle.Leaf) {
+			continue
+		}
+		for _, name := range v.names {
+			sample := strings.Replace(name, "*", "acmed-probe", 1)
+			if leaf.VerifyHostname(sample) == nil && p.bundle.Leaf.VerifyHostname(sample) != nil {
+				return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the virtual host",
+					name, p.target.Certificate)
+			}
+		}
+	}
+	return nil
+}
+
+// editedFiles turns the edits of files that exist into files of a change.
+func (p *planner) editedFiles() ([]installers.File, error) {
+	var files []installers.File
+	done := map[string]bool{}
+	for _, src := range p.m.order {
+		if !src.hasMarks() && len(p.edits[src]) == 0 || p.files.isOwn(src.path) {
+			continue
+		}
+		if src.err != nil {
+			return nil, src.err
+		}
+		content, err := installers.Splice(src.text, p.edits[src])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", src.path, err)
+		}
+		if string(content) == string(src.disk) {
+			continue
+		}
+		if done[src.real] {
+			return nil, &SyntaxError{File: src.path, Line: 1, Reason: "Apache includes this file by two names: include it once"}
+		}
+		done[src.real] = true
+		files = append(files, installers.File{
+			Path: filepath.Clean(src.path), Content: content, Was: installers.Hash(src.disk), Follow: true,
+		})
+	}
+	return files, nil
+}

@@ -1,0 +1,88 @@
+package apache
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+// The shared file has what the certificates of one Apache need together. Its lines stay until the last of them goes.
+const (
+	sharedHeader  = "# Written by acmed. It goes with the last certificate that acmed installs here.\n"
+	sharedModules = "# acmed modules "
+)
+
+// sharedFiles enables modules and adds Listen directives where they are missing.
+func (p *planner) sharedFiles() ([]installers.File, error) {
+	listens, err := p.missingListens()
+	if err != nil {
+		return nil, err
+	}
+	if len(p.enable) == 0 && len(listens) == 0 {
+		return nil, nil
+	}
+	var files []installers.File
+	var ids []string
+	for _, m := range p.enable {
+		links, err := p.files.links(m)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, links...)
+		ids = append(ids, m.id)
+	}
+	shared, err := p.sharedFile(ids, listens)
+	return append(files, shared...), err
+}
+
+// sharedFile adds to the shared file, or makes it.
+func (p *planner) sharedFile(modules, listens []string) ([]installers.File, error) {
+	lines := slices.Clone(listens)
+	if len(modules) > 0 {
+		lines = append([]string{sharedModules + strings.Join(modules, " ")}, lines...)
+	}
+	text := strings.Join(lines, "\n") + "\n"
+	if src := p.m.shared(p.files); src != nil {
+		return []installers.File{{
+			Path: filepath.Clean(src.path), Content: append(slices.Clone(src.disk), text...), Was: installers.Hash(src.disk), Follow: true,
+		}}, nil
+	}
+	path, link, err := p.files.newShared()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{path, link} {
+		if exists(name) {
+			return nil, fmt.Errorf("%s exists, and Apache does not include it: remove it, or enable it", name)
+		}
+	}
+	files := []installers.File{{Path: path, Content: []byte(sharedHeader + text), Was: installers.Absent}}
+	if link != "" {
+		files = append(files, relativeLink(link, path))
+	}
+	return files, nil
+}
+
+// shared is the shared file as Apache reads it, or nil.
+func (m *model) shared(files *layout) *source {
+	for _, src := range m.order {
+		if files.isShared(src.path) {
+			return src
+		}
+	}
+	return nil
+}
+
+// enabledModules are the modules that acmed enabled, as the shared file says.
+func enabledModules(shared []byte) []string {
+	var list []string
+	for line := range strings.Lines(string(shared)) {
+		if names, ok := strings.CutPrefix(line, sharedModules); ok {
+			list = append(list, strings.Fields(names)...)
+		}
+	}
+	return list
+}

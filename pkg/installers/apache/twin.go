@@ -1,0 +1,211 @@
+package apache
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+// twinHeader begins the file of twins.
+const twinHeader = "# Written by acmed: the virtual hosts of the certificate %s with TLS, copied from those without. Changes are kept.\n"
+
+// twinFiles brings the file of twins up to date: new ones are added, those of virtual hosts that the certificate is no
+// longer for go, and what was edited in the others stays.
+func (p *planner) twinFiles() ([]installers.File, error) {
+	var added strings.Builder
+	for _, k := range p.picks {
+		if k.tls {
+			continue
+		}
+		text, err := p.twin(k)
+		if err != nil {
+			return nil, err
+		}
+		added.WriteString(text)
+	}
+	src := p.ownTwins()
+	if src == nil && added.Len() == 0 {
+		return nil, nil
+	}
+	if src == nil {
+		return p.newTwinFile(added.String())
+	}
+	if src.err != nil {
+		return nil, src.err
+	}
+	edits := p.edits[src]
+	kept := false
+	for _, d := range src.root {
+		if !d.isSection("VirtualHost") || slices.ContainsFunc(p.picks, func(k *pick) bool { return k.v.d == d }) {
+			kept = kept || d.isSection("VirtualHost")
+			continue
+		}
+		edits = append(edits, installers.Edit{Start: lineStart(src.text, d.start), End: d.closeEnd})
+	}
+	content, err := installers.Splice(src.text, append(edits, installers.Edit{Start: len(src.text), End: len(src.text), Text: added.String()}))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", src.path, err)
+	}
+	if !kept && added.Len() == 0 {
+		return p.files.removal(src), nil
+	}
+	if string(content) == string(src.disk) {
+		return nil, nil
+	}
+	return []installers.File{{Path: filepath.Clean(src.path), Content: content, Was: installers.Hash(src.disk), Follow: true}}, nil
+}
+
+// ownTwins is the file of twins as Apache reads it now, or nil.
+func (p *planner) ownTwins() *source {
+	for _, src := range p.m.order {
+		if p.files.isTwins(src.path) {
+			return src
+		}
+	}
+	return nil
+}
+
+// newTwinFile is the file of twins for the first time.
+func (p *planner) newTwinFile(vhosts string) ([]installers.File, error) {
+	path, link, err := p.files.newTwins(p.lastDefault())
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{path, link} {
+		if exists(name) {
+			return nil, fmt.Errorf("%s exists, and Apache does not include it: remove it, or enable it", name)
+		}
+	}
+	content := fmt.Sprintf(twinHeader, p.target.Certificate) + vhosts
+	files := []installers.File{{Path: path, Content: []byte(content), Was: installers.Absent}}
+	if link != "" {
+		files = append(files, relativeLink(link, path))
+	}
+	return files, nil
+}
+
+// relativeLink is a symbolic link as a2ensite and a2enmod make it.
+func relativeLink(link, target string) installers.File {
+	return installers.File{
+		Path: link, Link: filepath.Join("..", filepath.Base(filepath.Dir(target)), filepath.Base(target)), Was: installers.Absent,
+	}
+}
+
+// lastDefault is the file with the virtual host that answers by default on the TLS port; "" when there is none. A new
+// virtual host must not come before it.
+func (p *planner) lastDefault() string {
+	last := ""
+	for _, g := range p.m.groups {
+		if g.port == p.cfg.Listen && len(g.vhosts) > 0 {
+			last = max(last, g.vhosts[0].file)
+		}
+	}
+	return last
+}
+
+// twin is a copy of a virtual host for the TLS port.
+func (p *planner) twin(k *pick) (string, error) {
+	v := k.v
+	if d := p.loop(v); d != nil {
+		return "", d.errorf("this virtual host only redirects to HTTPS, and there is none that answers there: write one for port %d", p.cfg.Listen)
+	}
+	if other := v.manager(p.target.Certificate); other != "" {
+		return "", v.errorf("this virtual host answers for %s, and acmed serves the certificate %q here: put the names into one certificate",
+			strings.Join(k.names, ", "), other)
+	}
+	for _, d := range v.own(certificateDirectives()...) {
+		return "", d.errorf("this virtual host has a certificate, and is not on port %d: set \"listen\" to its port", p.cfg.Listen)
+	}
+	addrs, err := p.twinAddresses(v)
+	if err != nil {
+		return "", err
+	}
+	lines, err := p.newPairs()
+	if err != nil {
+		return "", err
+	}
+	lines = slices.Concat([]string{"SSLEngine on"}, lines, p.headerLines(v), p.twinNames(k))
+	nl, indent := newline(v.d.src.text, v.d.close), "    "
+	if len(v.d.children) > 0 {
+		indent = v.d.childIndent()
+	}
+	return nl + "<VirtualHost " + strings.Join(addrs, " ") + ">" + nl + p.twinBody(v.d) +
+		marked(indent, nl, p.target.Certificate, lines) + "</VirtualHost>" + nl, nil
+}
+
+// twinAddresses are the addresses of a virtual host without TLS, with the TLS port.
+func (p *planner) twinAddresses(v *vhost) ([]string, error) {
+	var list []string
+	port := 0
+	for _, g := range p.m.plainGroups(v, p.cfg.Listen) {
+		if port != 0 && g.port != port {
+			return nil, v.errorf("this virtual host answers on the ports %d and %d: write one with TLS for port %d", port, g.port, p.cfg.Listen)
+		}
+		port = g.port
+		host := g.host
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		list = append(list, host+":"+strconv.Itoa(p.cfg.Listen))
+	}
+	return list, nil
+}
+
+// plainGroups are where a virtual host is found without TLS: on port 80, or else on its other ports.
+func (m *model) plainGroups(v *vhost, tlsPort int) []*group {
+	var on80, others []*group
+	for _, g := range m.groups {
+		switch {
+		case !slices.Contains(g.vhosts, v) || g.port == tlsPort:
+		case g.port == httpPort || g.port == 0:
+			on80 = append(on80, g)
+		default:
+			others = append(others, g)
+		}
+	}
+	if len(on80) > 0 {
+		return on80
+	}
+	return others
+}
+
+// twinNames are names for the twin of a virtual host that has none: without them it would only answer if it came first.
+func (p *planner) twinNames(k *pick) []string {
+	if !k.v.catchAll {
+		return nil
+	}
+	var names []string
+	for _, id := range p.names {
+		if id.Type == certs.DNS && slices.Contains(k.names, id.Value) {
+			names = append(names, id.Value)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	lines := []string{"ServerName " + names[0]}
+	if len(names) > 1 {
+		lines = append(lines, "ServerAlias "+strings.Join(names[1:], " "))
+	}
+	return lines
+}
+
+// twinBody is what is inside a virtual host. A WSGI daemon can be made once for each name and is shared by the twin.
+func (p *planner) twinBody(d *directive) string {
+	var edits []installers.Edit
+	for _, c := range d.children {
+		if c.is("WSGIDaemonProcess") {
+			edits = append(edits, installers.Edit{Start: c.start - d.end, End: c.start - d.end, Text: "# (shared with the virtual host without TLS) "})
+		}
+	}
+	body, err := installers.Splice(d.src.text[d.end:d.close], edits)
+	if err != nil {
+		return string(d.src.text[d.end:d.close])
+	}
+	return string(body)
+}
