@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/acmed/acmed/internal/peer"
 )
 
 // Listen makes the control socket. Another daemon that answers there is an error; a socket that nobody answers on is
@@ -79,7 +79,7 @@ func (g *guarded) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		uid, gid, err := peer(conn)
+		uid, gid, err := peer.Of(conn)
 		if err == nil && g.allowed(uid, gid) {
 			return conn, nil
 		}
@@ -106,21 +106,6 @@ func (g *guarded) allowed(uid, gid int) bool {
 	}
 	groups, err := u.GroupIds()
 	return err == nil && slices.Contains(groups, strconv.Itoa(g.gid))
-}
-
-func peer(conn *net.UnixConn) (uid, gid int, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return -1, -1, err
-	}
-	var cred *unix.Ucred
-	ctrlErr := raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err := errors.Join(ctrlErr, err); err != nil {
-		return -1, -1, err
-	}
-	return int(cred.Uid), int(cred.Gid), nil
 }
 
 // refuse tells a stranger why in a form that the client understands, without reading a byte from it.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -47,20 +48,20 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	d.log.Info("started", zap.String("version", d.opts.Version), zap.Int("certificates", len(d.config.Certificates)),
 		zap.String("state", d.config.StateDir))
-	d.tellSystemd("READY=1")
+	d.tellSystemd(systemd.Ready)
 	return group.Wait()
 }
 
 func (d *Daemon) newScheduler() (*renewal.Scheduler, error) {
 	return renewal.NewScheduler(renewal.SchedulerConfig{
 		Engine: d.engine, Schedule: d.config.Renewal.Schedule, Splay: d.config.Renewal.Splay,
-		Beat: func() { d.tellSystemd("WATCHDOG=1") }, BeatEvery: watchdogInterval(),
+		Beat: func() { d.tellSystemd(systemd.Watchdog) }, BeatEvery: systemd.WatchdogInterval(),
 	})
 }
 
 // stop ends the running jobs and then the socket.
 func (d *Daemon) stop(server *control.Server) error {
-	d.tellSystemd("STOPPING=1")
+	d.tellSystemd(systemd.Stopping)
 	d.log.Info("stopping", zap.Duration("grace", grace))
 	wait, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
@@ -102,7 +103,7 @@ func (d *Daemon) recoverRecords(ctx context.Context) {
 }
 
 func (d *Daemon) tellSystemd(state string) {
-	if err := notifySystemd(state); err != nil {
+	if err := systemd.Notify(state); err != nil {
 		d.log.Debug("systemd was not told", zap.String("state", state), zap.Error(err))
 	}
 }

@@ -27,6 +27,7 @@ var floors = []struct {
 	{"pkg/issuer", 2},
 	{"pkg/fleet", 2},
 	{"pkg/installers/*", 2},
+	{"internal/installd", 2},
 	{"pkg/store", 1},
 	{"pkg/challenges", 1},
 	{"pkg/installers", 1},
@@ -34,6 +35,8 @@ var floors = []struct {
 	{"pkg/notify", 1},
 	{"pkg/certs", 0},
 	{"internal/atomicfile", 0},
+	{"internal/peer", 0},
+	{"internal/systemd", 0},
 	{"configs", 0},
 }
 

@@ -1,0 +1,5 @@
+// Package systemd speaks the protocols that systemd offers its services: readiness, status and watchdog over the notify
+// socket (sd_notify(3), sd_watchdog_enabled(3)), and sockets that it opened for the service (sd_listen_fds(3)).
+//
+// It promises that without systemd nothing happens and nothing fails. It starts no goroutines and keeps no state.
+package systemd
