@@ -11,7 +11,7 @@ GOLANGCI_VERSION := v2.6.2
 DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2
 
-.PHONY: build acmed-dns demo test lint bench fuzz install clean
+.PHONY: build acmed-dns demo test lint bench sweep fuzz install clean
 
 build: ## bin/acmed
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/acmed ./cmd/acmed
@@ -37,6 +37,11 @@ $(TOOLS)/golangci-lint:
 
 bench: ## side by side, as ratios
 	go test -run '^$$' -bench . -benchtime 3x -timeout 30m ./bench/
+
+STRIDE ?= 1
+sweep: build ## break the real binary at every state-changing system call of a renewal
+	@sh test/needs.sh strace:strace
+	go run ./test/sweep -stride $(STRIDE) bin/acmed
 
 FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME

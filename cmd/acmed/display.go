@@ -101,6 +101,8 @@ func resultLine(r *control.Result) string {
 		return fmt.Sprintf("%s: obtained, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
 	case control.OutcomeUpdated:
 		return fmt.Sprintf("%s: installed, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
+	case control.OutcomeScheduled:
+		return fmt.Sprintf("%s: will be renewed at %s", r.Certificate, r.Next.Local().Format(time.DateTime))
 	case control.OutcomeUnchanged:
 		return fmt.Sprintf("%s: %s", r.Certificate, r.Message)
 	case control.OutcomeLimited, control.OutcomeWaiting:

@@ -11,7 +11,8 @@ import (
 )
 
 func newRenew(a *app) *cobra.Command {
-	var force bool
+	var r control.RenewRequest
+	var all bool
 	var output string
 	cmd := &cobra.Command{
 		Use:   "renew [NAME...]",
@@ -20,17 +21,26 @@ func newRenew(a *app) *cobra.Command {
 verify. Without --force nothing is ordered that is not due.
 
 With --force a new certificate is ordered although the present one is good, and a running wait after a failure is cut
-short. The CA's own rate limits are kept nevertheless.
+short. The CA's own rate limits are kept nevertheless, and the third time within a day needs --yes as well. Many
+certificates are renewed gently with --all --force --spread 6h: each gets a time of its own within six hours, those that
+expire first come first, and the daemon goes on with it through restarts.
 
 The daemon does the work when one runs; interrupting this command does not stop it then.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			return a.renew(cmd.Context(), control.RenewRequest{Names: names, Force: force}, output)
+			if all && len(names) > 0 {
+				return usageError(errors.New("give either names or --all"))
+			}
+			r.Names = names
+			return a.renew(cmd.Context(), r, output)
 		},
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "renew although it is not due")
+	cmd.Flags().BoolVarP(&r.Force, "force", "f", false, "renew although it is not due")
+	cmd.Flags().BoolVar(&all, "all", false, "all certificates, as without any name")
+	cmd.Flags().DurationVar(&r.Spread, "spread", 0, "with --force: spread the renewals over this `time`, such as 6h")
+	cmd.Flags().BoolVarP(&r.Again, "yes", "y", false, "force although it was issued several times today")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }

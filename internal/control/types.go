@@ -51,8 +51,10 @@ type Daemon struct {
 
 // RenewRequest asks for a run of some certificates, or of all.
 type RenewRequest struct {
-	Names []string `json:"names,omitempty"`
-	Force bool     `json:"force,omitempty"`
+	Names  []string      `json:"names,omitempty"`
+	Force  bool          `json:"force,omitempty"`
+	Again  bool          `json:"again,omitempty"`  // force although it was issued several times today
+	Spread time.Duration `json:"spread,omitempty"` // with Force: not now, but within this many nanoseconds, each at its own time
 }
 
 // Progress is one step of one certificate.
@@ -70,6 +72,7 @@ const (
 	OutcomeObtained  Outcome = "obtained"
 	OutcomeUpdated   Outcome = "updated" // no new version, but something was activated or installed
 	OutcomeUnchanged Outcome = "unchanged"
+	OutcomeScheduled Outcome = "scheduled" // will be renewed at the time in Next
 	OutcomeLimited   Outcome = "rate-limited"
 	OutcomeWaiting   Outcome = "waiting" // a target asked to be called later; nothing has failed
 	OutcomeFailed    Outcome = "failed"

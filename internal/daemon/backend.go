@@ -39,11 +39,19 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 	if err != nil {
 		return control.Report{}, err
 	}
+	if r.Spread > 0 {
+		return d.spread(names, r)
+	}
 	results := make([]control.Result, len(names))
 	var group errgroup.Group
 	group.SetLimit(d.concurrency())
 	for i, name := range names {
 		group.Go(func() error {
+			if r.Force && !r.Again && d.engine.IssuedToday(name) > forceLimit {
+				results[i] = refusedForce(name)
+				progress(control.Progress{Certificate: name, Result: &results[i]})
+				return nil
+			}
 			tell := func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) }
 			result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: r.Force, Retry: true}, tell))
 			results[i] = result
@@ -53,6 +61,42 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 	}
 	_ = group.Wait() // the functions return no errors, what happened is in the results
 	return control.Report{Version: control.Version, Results: results}, nil
+}
+
+// forceLimit is how often a certificate may be forced within 24 hours without saying so twice. Public CAs issue the same
+// certificate 5 times a week; whoever forces a third time today is looking for something else.
+const forceLimit = 2
+
+func refusedForce(name string) control.Result {
+	return control.Result{
+		Certificate: name, Outcome: control.OutcomeFailed, Reason: renewal.ReasonIssueLimit,
+		Error: fmt.Sprintf("it was issued more than %d times within 24 hours, and public CAs allow 5 duplicates a week; --yes renews it all the same", forceLimit),
+	}
+}
+
+// spread stores a time for the renewal of each certificate and leaves the rest to the scheduler.
+func (d *Daemon) spread(names []string, r control.RenewRequest) (control.Report, error) {
+	if !r.Force {
+		return control.Report{}, &control.Error{Code: control.CodeUsage, Message: "--spread needs --force: without it only what is due is renewed"}
+	}
+	d.mu.Lock()
+	scheduler := d.scheduler
+	d.mu.Unlock()
+	if scheduler == nil {
+		return control.Report{}, &control.Error{Code: control.CodeUsage, Message: "--spread needs a running daemon, which renews at the times drawn"}
+	}
+	times, err := d.engine.Spread(names, r.Spread)
+	if err != nil {
+		return control.Report{}, err
+	}
+	scheduler.Sweep()
+	report := control.Report{Version: control.Version}
+	for _, name := range names {
+		report.Results = append(report.Results, control.Result{
+			Certificate: name, Outcome: control.OutcomeScheduled, Reason: renewal.ReasonForced, Message: "renewal was asked for", Next: times[name],
+		})
+	}
+	return report, nil
 }
 
 func resultOf(r renewal.Result) control.Result {

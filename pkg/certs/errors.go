@@ -3,6 +3,7 @@ package certs
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -42,6 +43,7 @@ type ValidationError struct {
 	Identifier Identifier
 	Solver     string // configured name of the solver, for example "http-01" or "cloudflare"
 	Problem    string // the CA's problem type, for example "urn:ietf:params:acme:error:connection"
+	Local      bool   // the answer could not be presented, so the CA was not asked to validate
 	Err        error
 }
 
@@ -52,6 +54,31 @@ func (e *ValidationError) Error() string {
 
 // Unwrap returns the CA's own words.
 func (e *ValidationError) Unwrap() error { return e.Err }
+
+// BudgetError says that a name failed too often within an hour to be ordered again before At. It is acmed's own limit,
+// below those of the CAs, and holds for forced orders too.
+type BudgetError struct {
+	Identifier Identifier
+	Failed     int       // validations within the last hour
+	At         time.Time // earliest next order
+}
+
+// Error names the identifier and the time in UTC.
+func (e *BudgetError) Error() string {
+	return fmt.Sprintf("%s failed %d validations within an hour, so nothing is ordered for it before %s",
+		e.Identifier.Value, e.Failed, e.At.UTC().Format(time.RFC3339))
+}
+
+// PreflightError says that no solver is expected to prove a name, so that no order was placed for it.
+type PreflightError struct {
+	Identifier Identifier
+	Problems   []string // for people, the most important first
+}
+
+// Error names the identifier and what was found.
+func (e *PreflightError) Error() string {
+	return fmt.Sprintf("%s was not ordered because the preflight found: %s", e.Identifier.Value, strings.Join(e.Problems, "; "))
+}
 
 // PermanentError says that asking again for the same thing gives the same answer until an operator changes something:
 // a rejected identifier, an unknown profile, a wrong external account binding.

@@ -36,7 +36,14 @@ type Spec struct {
 	Trust          []string      // client trust stores that must verify the chain
 	Targets        []string      // IDs of the install targets, in order
 	RenewBefore    time.Duration // renew when this much or less remains; 0 follows the default rule
+	Window         *Maintenance  // when an ordinary renewal may happen; nil: at any time
 	Notice         time.Duration // wait this long before activating a chain whose issuer changed; 0: at once
+}
+
+// Maintenance is a recurring span of time: it opens by a cron expression and stays open for Length.
+type Maintenance struct {
+	Schedule string
+	Length   time.Duration
 }
 
 // Names returns the identifiers as text, in order.
@@ -56,10 +63,12 @@ func (w Window) IsZero() bool { return w.Start.IsZero() && w.End.IsZero() }
 // Request is one order as the engine asks an issuer for it.
 type Request struct {
 	Spec     Spec
-	Replaces *Bundle           // the active bundle, nil for the first one; sent as ARI replaces, its key reused if asked for
-	NewKey   bool              // a fresh key even if Spec.ReuseKey is set (after a key compromise)
-	Solved   map[string]string // identifier → solver that worked last time; a hint, tried first
-	Progress func(Step)        // told about each step; may be nil; must not block
+	Replaces *Bundle                // the active bundle, nil for the first one; sent as ARI replaces, its key reused if asked for
+	NewKey   bool                   // a fresh key even if Spec.ReuseKey is set (after a key compromise)
+	Solved   map[string]string      // identifier → solver that worked last time; a hint, tried first
+	Invalid  map[string][]time.Time // identifier → validations that failed within the last hour
+	Failed   func(*ValidationError) // told about each validation that failed at the CA, before the next order; may be nil
+	Progress func(Step)             // told about each step; may be nil; must not block
 }
 
 // Tell calls Progress if there is one.
@@ -80,19 +89,21 @@ type Phase string
 
 // The phases, in the order in which they normally come.
 const (
-	PhaseOrder    Phase = "order"
-	PhaseValidate Phase = "validate"
-	PhaseFinalize Phase = "finalize"
-	PhaseStore    Phase = "store"
-	PhaseActivate Phase = "activate"
-	PhaseInstall  Phase = "install"
-	PhaseVerify   Phase = "verify"
-	PhaseHook     Phase = "hook" // before an order, and after everything else
+	PhasePreflight Phase = "preflight"
+	PhaseOrder     Phase = "order"
+	PhaseValidate  Phase = "validate"
+	PhaseFinalize  Phase = "finalize"
+	PhaseStore     Phase = "store"
+	PhaseActivate  Phase = "activate"
+	PhaseInstall   Phase = "install"
+	PhaseVerify    Phase = "verify"
+	PhaseHook      Phase = "hook" // before an order, and after everything else
 )
 
 // Validation records how one identifier was proved.
 type Validation struct {
 	Identifier string `json:"identifier"`
-	Solver     string `json:"solver"` // configured name
-	Type       string `json:"type"`   // http-01, dns-01, tls-alpn-01; "" when the CA reused an earlier authorization
+	Solver     string `json:"solver"`           // configured name
+	Type       string `json:"type"`             // http-01, dns-01, tls-alpn-01; "" when the CA reused an earlier authorization
+	Reason     string `json:"reason,omitempty"` // why this solver, in a few words
 }

@@ -26,6 +26,7 @@ func (v *validator) certificate(path string, cert *Certificate) {
 	v.text(path+".preferred_chain", cert.PreferredChain)
 	v.duration(path+".lifetime", cert.Lifetime)
 	v.duration(path+".renew_before", cert.RenewBefore)
+	v.window(path+".window", cert.Window)
 	if cert.Lifetime > 0 && cert.RenewBefore >= cert.Lifetime {
 		v.report(path+".renew_before", "%s is not less than the lifetime of %s, so the certificate would always be due", show(cert.RenewBefore), show(cert.Lifetime))
 	}
@@ -33,6 +34,9 @@ func (v *validator) certificate(path string, cert *Certificate) {
 		v.ownCSR(path, cert)
 	}
 	v.installs(path, cert.Install)
+	if cert.Hooks != nil {
+		v.section(path+".hooks", cert.Hooks, cert.Hooks.Validate())
+	}
 }
 
 func (v *validator) ownCSR(path string, cert *Certificate) {

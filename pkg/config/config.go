@@ -2,11 +2,15 @@ package config
 
 import (
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
+	"github.com/acmed/acmed/pkg/installers/command"
 	"github.com/acmed/acmed/pkg/installers/file"
+	"github.com/acmed/acmed/pkg/installers/haproxy"
 	"github.com/acmed/acmed/pkg/installers/nginx"
 )
 
@@ -65,8 +69,19 @@ type Renewal struct {
 	Splay time.Duration `mapstructure:"splay"`
 	// Concurrency is how many certificates are worked on at a time, 1 to 256. Default 8.
 	Concurrency int `mapstructure:"concurrency"`
+	// Window is when ordinary renewals may happen. A renewal waits for it until half of its time is gone, and no longer.
+	// Default: at any time.
+	Window *Window `mapstructure:"window"`
 	// Keep is how many earlier versions of each certificate stay on disk, 1 to 1000. Default 5.
 	Keep int `mapstructure:"keep"`
+}
+
+// Window is a recurring span of time.
+type Window struct {
+	// Schedule says when it opens, in local time: five cron fields, or @daily and the like.
+	Schedule string `mapstructure:"schedule"`
+	// Length is how long it stays open, 10m to 31d.
+	Length time.Duration `mapstructure:"length"`
 }
 
 // Issuer is one CA that speaks ACME (RFC 8555).
@@ -189,10 +204,36 @@ type Certificate struct {
 	Lifetime time.Duration `mapstructure:"lifetime"`
 	// RenewBefore replaces defaults.renew_before. Optional.
 	RenewBefore time.Duration `mapstructure:"renew_before"`
+	// Window replaces renewal.window. Optional.
+	Window *Window `mapstructure:"window"`
 	// Install lists where the certificate is put, in order. Optional: without it the files below state_dir are all.
 	Install []Install `mapstructure:"install"`
+	// Hooks are programs to run before an order and after everything that follows it. Optional.
+	Hooks *Hooks `mapstructure:"hooks"`
 
 	csr *x509.CertificateRequest // what csr_file holds
+}
+
+// Hooks are programs around the renewal of one certificate. Each is a list: the absolute path first, then the arguments.
+// No shell reads it. What the programs learn from their environment is the same as for the command section of install.
+type Hooks struct {
+	// Pre runs before a certificate is ordered. When it fails, nothing is ordered, and it is tried again like an order that
+	// failed. Optional.
+	Pre []string `mapstructure:"pre"`
+	// Post runs once a new certificate is in use at all places in install. When it fails, the certificate stays, its state
+	// is hook-failed, and the program is tried again after 1, 10 and 100 minutes, then daily. Optional.
+	Post []string `mapstructure:"post"`
+	// Timeout is how long each may run. Default 5m.
+	Timeout time.Duration `mapstructure:"timeout"`
+}
+
+// Validate reports everything that is wrong with the hooks at once.
+func (h *Hooks) Validate() error {
+	errs := []error{command.CheckArgv("pre", h.Pre), command.CheckArgv("post", h.Post)}
+	if h.Timeout < 0 || h.Timeout > 0 && h.Timeout < time.Second {
+		errs = append(errs, fmt.Errorf("timeout: %s is shorter than a second", h.Timeout))
+	}
+	return errors.Join(errs...)
 }
 
 // Install is one place that serves a certificate. It has exactly one of the sections.
@@ -201,6 +242,10 @@ type Install struct {
 	Nginx *nginx.Config `mapstructure:"nginx"`
 	// File writes the certificate to files of your choice and runs a command. Optional.
 	File *file.Config `mapstructure:"file"`
+	// HAProxy writes the file of an HAProxy on this machine, and hands it to the running process. Optional.
+	HAProxy *haproxy.Config `mapstructure:"haproxy"`
+	// Command runs a program of yours that installs the certificate. Optional.
+	Command *command.Config `mapstructure:"command"`
 }
 
 // Words is a list of words that may be written as a single one.

@@ -28,6 +28,7 @@ func (c *Config) Spec(cert *Certificate) certs.Spec {
 		Issuers:        c.issuersOf(cert),
 		Solvers:        c.solversOf(cert),
 		RenewBefore:    c.renewBefore(cert),
+		Window:         maintenance(cmp.Or(cert.Window, c.Renewal.Window)),
 	}
 	if cert.csr != nil {
 		spec.CSR = cert.csr.Raw
@@ -85,6 +86,13 @@ func (c *Config) renewBefore(cert *Certificate) time.Duration {
 		return 0
 	}
 	return c.Renewal.Before
+}
+
+func maintenance(w *Window) *certs.Maintenance {
+	if w == nil {
+		return nil
+	}
+	return &certs.Maintenance{Schedule: w.Schedule, Length: w.Length}
 }
 
 // Issuer returns an issuer by its name, configured or built in, with every default filled in.
@@ -199,6 +207,12 @@ func (in *Install) plugins() []plugin {
 	}
 	if c := in.File; c != nil {
 		list = append(list, plugin{"file", filepath.Clean(c.Dir), c})
+	}
+	if c := in.HAProxy; c != nil {
+		list = append(list, plugin{"haproxy", filepath.Clean(c.File), c})
+	}
+	if c := in.Command; c != nil {
+		list = append(list, plugin{"command", strings.Join(c.Run, " "), c})
 	}
 	return list
 }

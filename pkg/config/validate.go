@@ -130,6 +130,13 @@ func (v *validator) renewal(r *Renewal) {
 	if r.Splay < 0 || r.Splay > day {
 		v.report("renewal.splay", "%s is not between 0s and 24h", show(r.Splay))
 	}
+	v.window("renewal.window", r.Window)
+}
+
+func (v *validator) window(path string, w *Window) {
+	if w != nil {
+		v.check(path, renewal.CheckWindow(*maintenance(w)))
+	}
 }
 
 func (v *validator) oneOf(path, value string, allowed ...string) {

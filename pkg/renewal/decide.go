@@ -23,6 +23,9 @@ const (
 	// verifyEvery is how often a target that serves the right certificate is looked at again.
 	verifyEvery = day
 
+	// longestWait is more than the longest wait that is ever stored: a day, its jitter, or a CA's Retry-After.
+	longestWait = 2 * day
+
 	// clockSlack is how far in the future notBefore may lie before the clock is called wrong.
 	clockSlack = time.Hour
 
@@ -78,26 +81,11 @@ func Decide(now time.Time, want certs.Spec, have *store.Lineage, opts Options) P
 	return Plan{Reason: due.reason, Message: due.message, Obtain: true, Next: now}
 }
 
-// stored looks at versions that are on disk and not live. They come before any new order: what was issued is not
-// ordered again.
-func stored(in *input) (Plan, bool) {
-	version, held := pending(in)
-	if held != nil && !in.opts.Force {
-		return deliver(in, Plan{Reason: ReasonHeld, Message: held.Reason, Next: in.now.Add(verifyEvery)}), true
-	}
-	if version == "" {
-		return Plan{}, false
-	}
-	return Plan{
-		Reason: ReasonActivate, Message: "version " + version + " is stored but not active", Activate: version, Next: in.now,
-	}, true
-}
-
 // orderDue runs the checks that can call for a new version; the first that applies gives the reason.
 func orderDue(in *input) (verdict, bool) {
 	checks := []func(*input) (verdict, bool){
 		neverIssued, damaged, namesChanged, issuerChanged, keyTypeChanged, profileChanged,
-		ariReached, lastTenth, renewBeforeReached, forced,
+		ariReached, lastTenth, renewBeforeReached, requested, forced,
 	}
 	for _, check := range checks {
 		if v, ok := check(in); ok {
@@ -255,7 +243,11 @@ func remaining(now, notAfter time.Time) string {
 // mustWait says why something that is due is not done now.
 func mustWait(in *input, due verdict) (Plan, bool) {
 	st := &in.have.State
-	if in.now.Before(st.RetryAt) {
+	if in.opts.doubt != "" {
+		return Plan{Reason: ReasonClock, Message: due.message + ", but " + in.opts.doubt, Next: in.now.Add(clockLook)}, true
+	}
+	// A time further away than the schedule ever goes was not written by this clock.
+	if in.now.Before(st.RetryAt) && st.RetryAt.Before(in.now.Add(longestWait)) {
 		return Plan{
 			Reason:  ReasonBackoff,
 			Message: fmt.Sprintf("%s; try %d failed: %s", due.message, st.Failures, st.LastError),
@@ -269,7 +261,7 @@ func mustWait(in *input, due verdict) (Plan, bool) {
 		}
 	}
 	if len(recent) < issueLimit {
-		return Plan{}, false
+		return waitForWindow(in, due)
 	}
 	return Plan{
 		Reason:  ReasonIssueLimit,
@@ -280,8 +272,10 @@ func mustWait(in *input, due verdict) (Plan, bool) {
 
 func notDue(in *input) Plan {
 	next := ruleTime(in)
-	if at := ariTime(in); !at.IsZero() {
-		next = earliest(next, at)
+	for _, at := range []time.Time{ariTime(in), in.have.State.Requested} {
+		if !at.IsZero() {
+			next = earliest(next, at)
+		}
 	}
 	p := Plan{Reason: ReasonNothing, Message: "renews on " + next.UTC().Format(time.DateOnly), Next: next}
 	ari := &in.have.State.ARI
@@ -344,36 +338,6 @@ func hook(in *input, p *Plan) {
 		return
 	}
 	p.Hook = true
-}
-
-// pending names the version that should be live and is not, or what holds it back.
-func pending(in *input) (version string, held *store.Held) {
-	st := &in.have.State
-	if st.Pinned != "" && hasVersion(in.have, st.Pinned) {
-		if st.Pinned == in.have.Version {
-			return "", nil
-		}
-		return st.Pinned, nil
-	}
-	v := newest(in.have)
-	if v == nil || v.ID == in.have.Version {
-		return "", nil
-	}
-	if st.Held != nil && st.Held.Version == v.ID {
-		return "", st.Held
-	}
-	return v.ID, nil
-}
-
-func hasVersion(have *store.Lineage, id string) bool {
-	return slices.ContainsFunc(have.Versions, func(v store.Version) bool { return v.ID == id })
-}
-
-func newest(have *store.Lineage) *store.Version {
-	if len(have.Versions) == 0 {
-		return nil
-	}
-	return &have.Versions[0]
 }
 
 func earliest(a, b time.Time) time.Time {

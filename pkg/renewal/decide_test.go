@@ -119,11 +119,11 @@ func TestDecide(t *testing.T) {
 			}},
 		{name: "stored, not active", have: aged(90*day, 10*day), reason: ReasonActivate,
 			change: func(_ *certs.Spec, l *store.Lineage) {
-				l.Versions = append([]store.Version{{ID: "v2"}}, l.Versions...)
+				l.Versions = append([]store.Version{{ID: "v2", NotAfter: now.Add(80 * day)}}, l.Versions...)
 			}},
 		{name: "held", have: aged(90*day, 10*day), reason: ReasonHeld, says: "firmware",
 			change: func(_ *certs.Spec, l *store.Lineage) {
-				l.Versions = append([]store.Version{{ID: "v2"}}, l.Versions...)
+				l.Versions = append([]store.Version{{ID: "v2", NotAfter: now.Add(80 * day)}}, l.Versions...)
 				l.State.Held = &store.Held{Version: "v2", Reason: "firmware would break"}
 			}},
 	} {
@@ -166,7 +166,7 @@ func TestDecideEnds(t *testing.T) {
 			have.Versions = []store.Version{{ID: "v1"}}
 		}
 		if have.Current != nil && maybe() {
-			have.Versions = slices.Insert(have.Versions, 0, store.Version{ID: "v2"})
+			have.Versions = slices.Insert(have.Versions, 0, store.Version{ID: "v2", NotAfter: now.Add(80 * day)})
 		}
 		if maybe() {
 			have.State.RetryAt = now.Add(time.Duration(r.IntN(100)-50) * time.Minute)
@@ -196,7 +196,7 @@ func TestDecideEnds(t *testing.T) {
 func apply(now time.Time, p Plan, have *store.Lineage, fresh *certs.Bundle) {
 	switch {
 	case p.Obtain:
-		have.Versions = slices.Insert(have.Versions, 0, store.Version{ID: "new"})
+		have.Versions = slices.Insert(have.Versions, 0, store.Version{ID: "new", NotAfter: now.Add(90 * day)})
 		have.Damage = nil
 		have.State.Issued = append(have.State.Issued, now)
 		have.State.RetryAt = time.Time{}

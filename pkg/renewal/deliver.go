@@ -32,6 +32,13 @@ func (j *job) deliver(ctx context.Context, plan Plan, lineage *store.Lineage) er
 		j.result.Err = errors.Join(j.result.Err, ErrClosed)
 		return ErrClosed
 	}
+	installed := make(map[string]error, len(plan.Install))
+	for i, target := range plan.Install {
+		installed[target] = outcomes[i]
+	}
+	if back, err := j.fallBack(ctx, lineage, installed); back || err != nil {
+		return err
+	}
 	for i, target := range plan.Install {
 		j.recordTarget(lineage, target, outcomes[i])
 	}

@@ -30,6 +30,7 @@ type Certificate struct {
 	Spec    certs.Spec
 	Targets map[string]installers.Installer // one for each ID in Spec.Targets
 	Hooks   Hooks
+	Clients Clients
 }
 
 // Hooks are what the operator wants to happen around a new version; either may be nil.
@@ -48,7 +49,9 @@ type Set struct {
 	Notifier     notify.Notifier
 	// Forewarn looks for what will stand in the way of the next renewal, such as CAA records; nil: nothing does. It is
 	// asked whenever a renewal window is, about twice a day.
-	Forewarn    func(ctx context.Context, want *certs.Spec) []string
+	Forewarn func(ctx context.Context, want *certs.Spec) []string
+	// CATime asks a CA for the time, to settle doubts about this machine's clock; nil: there is none to ask.
+	CATime      func(ctx context.Context) (time.Time, error)
 	Concurrency int // jobs at a time; at least 1
 	Keep        int // versions kept of each certificate besides the active one
 }
@@ -58,7 +61,16 @@ type Options struct {
 	Force  bool // renew although it is not due, and do not wait for our own backoff
 	NewKey bool // with Force: take a new private key even if the configuration reuses it (after a key compromise)
 	Retry  bool // install and verify again although the last try failed a moment ago; costs the CA nothing
+
+	Activate bool   // make the newest version live, and end a pin
+	Anyway   bool   // with Activate: although clients would refuse it, or its notice is not over
+	Pin      string // make this stored version live and keep it so
+
+	doubt string // why the clock is not believed; "": it is
 }
+
+// aboutVersions reports whether an operator wants another version to be live.
+func (o *Options) aboutVersions() bool { return o.Activate || o.Pin != "" }
 
 // Result is what one job did.
 type Result struct {
@@ -89,6 +101,7 @@ type Engine struct {
 	slots  chan struct{}
 	jobs   map[string]*job
 	closed bool
+	doubts string // why the clock is not believed
 }
 
 // Config makes an [Engine].
@@ -139,12 +152,30 @@ func (e *Engine) current() *Set {
 	return e.set
 }
 
+// doubt makes jobs wait with ordinary renewals for as long as reason is not empty.
+func (e *Engine) doubt(reason string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.doubts = reason
+}
+
+// caTime asks a CA for the time.
+func (e *Engine) caTime(ctx context.Context) (time.Time, error) {
+	ask := e.current().CATime
+	if ask == nil {
+		return time.Time{}, errors.New("there is no CA to ask for the time")
+	}
+	ctx, cancel := context.WithTimeout(ctx, ariPatience)
+	defer cancel()
+	return ask(ctx)
+}
+
 // ErrClosed says that the engine is stopping and takes no new job.
 var ErrClosed = errors.New("acmed is stopping")
 
 // Run brings one certificate to where it should be and says what it did. If a job for it is running, Run joins it: it
 // shares its progress, told from the beginning, and its result; a forced Run begins a job of its own when the one it
-// joined turned out to do nothing. When ctx ends, Run returns and the job goes on.
+// joined turned out to do nothing, and one about versions always does. When ctx ends, Run returns and the job goes on.
 func (e *Engine) Run(ctx context.Context, name string, opts Options, progress func(certs.Step)) Result {
 	for {
 		j, mine, err := e.join(name, opts)
@@ -157,7 +188,7 @@ func (e *Engine) Run(ctx context.Context, name string, opts Options, progress fu
 			return Result{Name: name, Err: context.Cause(ctx)}
 		case <-j.done:
 		}
-		if mine || !opts.Force || j.opts.Force || j.result.Obtained {
+		if mine || !opts.aboutVersions() && (!opts.Force || j.opts.Force || j.result.Obtained) {
 			return j.result
 		}
 	}
@@ -178,6 +209,7 @@ func (e *Engine) join(name string, opts Options) (j *job, mine bool, err error) 
 		return nil, false, fmt.Errorf("certificate %q is not in the configuration", name)
 	}
 	j = newJob(e, e.set, c, opts)
+	j.doubt = e.doubts
 	e.jobs[name] = j
 	e.wg.Go(func() { e.work(j, e.slots) })
 	return j, true, nil

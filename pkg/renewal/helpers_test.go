@@ -206,7 +206,9 @@ func stateDir(t testing.TB) string {
 	return dir
 }
 
-func newBench(t testing.TB, life time.Duration) *bench {
+func newBench(t testing.TB, life time.Duration) *bench { return newBenchAt(t, life, time.Now) }
+
+func newBenchAt(t testing.TB, life time.Duration, clock func() time.Time) *bench {
 	t.Helper()
 	s, err := store.Open(stateDir(t))
 	if err != nil {
@@ -219,7 +221,7 @@ func newBench(t testing.TB, life time.Duration) *bench {
 			Issuers: []string{"ca"}, Targets: []string{"web"},
 		},
 	}
-	b.engine = NewEngine(Config{Store: s, Log: zap.NewNop()})
+	b.engine = NewEngine(Config{Store: s, Log: zap.NewNop(), Clock: clock})
 	b.engine.Swap(b.set())
 	t.Cleanup(func() {
 		b.engine.Close(t.Context())

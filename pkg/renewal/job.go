@@ -21,15 +21,17 @@ const ariPatience = 15 * time.Second
 
 // job is one run for one certificate.
 type job struct {
-	engine *Engine
-	set    *Set
-	want   certs.Spec
-	to     map[string]installers.Installer
-	hooks  Hooks
-	opts   Options
-	begun  time.Time
-	result Result // written by the job alone, read after done is closed
-	done   chan struct{}
+	engine  *Engine
+	set     *Set
+	want    certs.Spec
+	to      map[string]installers.Installer
+	hooks   Hooks
+	clients Clients
+	opts    Options
+	begun   time.Time
+	doubt   string // why the clock was not believed when the job began
+	result  Result // written by the job alone, read after done is closed
+	done    chan struct{}
 
 	mu        sync.Mutex
 	steps     []certs.Step
@@ -43,7 +45,7 @@ type listener struct {
 
 func newJob(e *Engine, set *Set, c Certificate, opts Options) *job {
 	return &job{
-		engine: e, set: set, want: c.Spec, to: c.Targets, hooks: c.Hooks, opts: opts, begun: e.clock(),
+		engine: e, set: set, want: c.Spec, to: c.Targets, hooks: c.Hooks, clients: c.Clients, opts: opts, begun: e.clock(),
 		result: Result{Name: c.Spec.Name}, done: make(chan struct{}),
 	}
 }
@@ -74,14 +76,20 @@ func (j *job) tell(s certs.Step) {
 
 // run decides and does the next missing thing until nothing is missing.
 func (j *job) run(ctx context.Context) {
+	if err := j.obey(); err != nil {
+		j.fail(err)
+		j.finish(nil)
+		return
+	}
 	opts := j.opts
 	var lineage *store.Lineage
 	for range maxRounds {
 		var err error
-		if lineage, err = j.engine.store.Load(j.want.Name); err != nil {
+		if lineage, err = j.load(); err != nil {
 			j.fail(err)
 			break
 		}
+		opts.doubt = j.doubt
 		plan := Decide(j.engine.clock(), j.want, lineage, opts)
 		if j.result.Reason == "" || j.result.Reason == ReasonNothing {
 			j.result.Reason, j.result.Message = plan.Reason, plan.Message
@@ -99,6 +107,9 @@ func (j *job) run(ctx context.Context) {
 	if lineage != nil && lineage.Current != nil {
 		j.result.Version, j.result.NotAfter = lineage.Version, lineage.Current.Leaf.NotAfter
 	}
+	if err := j.alert(lineage); err != nil {
+		j.fail(err)
+	}
 	j.finish(lineage)
 }
 
@@ -115,13 +126,13 @@ func (j *job) apply(ctx context.Context, plan Plan, lineage *store.Lineage) erro
 	case plan.Obtain:
 		return j.obtain(ctx, lineage)
 	case plan.Activate != "":
-		j.tell(certs.Step{Phase: certs.PhaseActivate, Detail: plan.Activate})
-		j.result.Changed = true
-		return j.engine.store.Activate(j.want.Name, plan.Activate)
+		return j.goLive(lineage, plan.Activate)
 	case len(plan.Install)+len(plan.Verify) > 0:
 		return j.deliver(ctx, plan, lineage)
 	case plan.Hook:
 		return j.postHook(ctx, lineage)
+	case plan.Remind > 0:
+		return j.remind(lineage, plan)
 	default:
 		return j.askARI(ctx, lineage)
 	}
@@ -149,30 +160,6 @@ func (j *job) obtain(ctx context.Context, lineage *store.Lineage) error {
 	}
 	j.result.Obtained, j.result.Changed = true, true
 	return j.recordIssued(lineage, bundle, version, now)
-}
-
-// order asks the issuers in turn. The next one is asked only when the CA itself is the problem; see failover.
-func (j *job) order(ctx context.Context, lineage *store.Lineage) (*certs.Bundle, error) {
-	var errs []error
-	for _, name := range j.want.Issuers {
-		issuer, ok := j.set.Issuers[name]
-		if !ok {
-			errs = append(errs, fmt.Errorf("issuer %q is not configured", name))
-			continue
-		}
-		bundle, err := issuer.Obtain(ctx, certs.Request{
-			Spec: j.want, Replaces: lineage.Current, Solved: lineage.State.Solved, NewKey: j.opts.NewKey, Progress: j.tell,
-		})
-		if err == nil {
-			delete(lineage.State.Down, name)
-			return bundle, nil
-		}
-		errs = append(errs, err)
-		if !failover(j.engine.clock(), &j.want, lineage, name, err) {
-			break
-		}
-	}
-	return nil, errors.Join(errs...)
 }
 
 // askARI fetches the CA's renewal window and draws the renewal time in it, once for each window. No answer is no news.

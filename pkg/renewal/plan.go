@@ -9,25 +9,28 @@ type Reason string
 
 // The reasons, in the order in which [Decide] looks at them.
 const (
-	ReasonClock        Reason = "clock"          // the machine's clock contradicts the active certificate
-	ReasonNeverIssued  Reason = "never-issued"   // there is no certificate yet
-	ReasonDamaged      Reason = "damaged"        // the active pair is unreadable or does not match
-	ReasonNames        Reason = "names-changed"  // the wanted identifiers differ from the certificate's
-	ReasonIssuer       Reason = "issuer-changed" // the active certificate comes from an issuer that is no longer listed
-	ReasonKeyType      Reason = "key-type"       // another key type is wanted
-	ReasonProfile      Reason = "profile"        // another ACME profile is wanted
-	ReasonARI          Reason = "ari"            // the time drawn in the CA's window is reached
-	ReasonLastTenth    Reason = "last-tenth"     // a tenth of the lifetime is left; nothing may delay any more
-	ReasonRenewBefore  Reason = "renew-before"   // 30 days or fewer remain, scaled for short lifetimes
-	ReasonForced       Reason = "forced"         // an operator asked for it
-	ReasonBackoff      Reason = "backoff"        // due, but the last try failed and its retry time lies ahead
-	ReasonIssueLimit   Reason = "issuance-limit" // due, but issued twice within 24 hours
-	ReasonHeld         Reason = "held"           // a newer version waits for the operator: a client would not trust it
-	ReasonActivate     Reason = "not-active"     // a newer version is stored but not live
-	ReasonNotInstalled Reason = "not-installed"  // a target does not have the active version
-	ReasonDrift        Reason = "verify"         // a target's daily check on the wire is due
-	ReasonHook         Reason = "hook"           // the hook after a new version has not succeeded yet
-	ReasonNothing      Reason = "nothing-to-do"  // until Next
+	ReasonClock        Reason = "clock"              // the machine's clock contradicts the active certificate
+	ReasonNeverIssued  Reason = "never-issued"       // there is no certificate yet
+	ReasonDamaged      Reason = "damaged"            // the active pair is unreadable or does not match
+	ReasonNames        Reason = "names-changed"      // the wanted identifiers differ from the certificate's
+	ReasonIssuer       Reason = "issuer-changed"     // the active certificate comes from an issuer that is no longer listed
+	ReasonKeyType      Reason = "key-type"           // another key type is wanted
+	ReasonProfile      Reason = "profile"            // another ACME profile is wanted
+	ReasonARI          Reason = "ari"                // the time drawn in the CA's window is reached
+	ReasonLastTenth    Reason = "last-tenth"         // a tenth of the lifetime is left; nothing may delay any more
+	ReasonRenewBefore  Reason = "renew-before"       // 30 days or fewer remain, scaled for short lifetimes
+	ReasonForced       Reason = "forced"             // an operator asked for it
+	ReasonBackoff      Reason = "backoff"            // due, but the last try failed and its retry time lies ahead
+	ReasonWindow       Reason = "maintenance-window" // due, but put off until the maintenance window opens
+	ReasonIssueLimit   Reason = "issuance-limit"     // due, but issued twice within 24 hours
+	ReasonHeld         Reason = "held"               // a newer version waits for the operator: a client would not trust it
+	ReasonPinned       Reason = "pinned"             // a rollback keeps an earlier version live until the operator says otherwise
+	ReasonNotice       Reason = "notice"             // a newer version waits until its new issuer was announced long enough
+	ReasonActivate     Reason = "not-active"         // a newer version is stored but not live
+	ReasonNotInstalled Reason = "not-installed"      // a target does not have the active version
+	ReasonDrift        Reason = "verify"             // a target's daily check on the wire is due
+	ReasonHook         Reason = "hook"               // the hook after a new version has not succeeded yet
+	ReasonNothing      Reason = "nothing-to-do"      // until Next
 )
 
 // Plan is what one certificate needs now. The engine carries it out from top to bottom.
@@ -40,10 +43,11 @@ type Plan struct {
 	Install  []string  // IDs of targets to install
 	Verify   []string  // IDs of targets to check on the wire without installing
 	Hook     bool      // run the hook after a new version
+	Remind   int       // tell the operator again what waits: days left of the active version, 0 for not now
 	Next     time.Time // when to decide again, if nothing happens before
 }
 
 // Idle reports whether the plan asks for nothing at all.
 func (p *Plan) Idle() bool {
-	return !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0 && !p.Hook
+	return !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0 && !p.Hook && p.Remind == 0
 }

@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	// invalidWindow is for how long a failed validation counts; public CAs count them by the hour.
-	invalidWindow = time.Hour
 	// ariAgain is when to ask for the window again after an answer that could not be used (RFC 9773 section 4.3.3).
 	ariAgain = 6 * time.Hour
 	// maxFailures keeps the counter readable; the schedule has long been daily by then.
@@ -47,12 +45,10 @@ func (j *job) recordOrderFailure(lineage *store.Lineage, err error) error {
 		st.RetryAt = time.Time{}
 		return j.engine.store.SaveState(j.want.Name, st)
 	}
-	for _, v := range certs.Validations(err) {
-		if st.Invalid == nil {
-			st.Invalid = map[string][]time.Time{}
-		}
-		id := v.Identifier.Value
-		st.Invalid[id] = append(since(st.Invalid[id], now.Add(-invalidWindow)), now)
+	forgetInvalid(st, now)
+	if budget := overBudget(err); budget != nil && st.LastError != "" { // why it failed stays on record
+		st.RetryAt = later(st.RetryAt, budget.At)
+		return j.engine.store.SaveState(j.want.Name, st)
 	}
 	st.LastError, st.LastErrorAt = shorten(err), now
 	if st.FailingSince.IsZero() {
@@ -74,7 +70,12 @@ func (j *job) retryAt(st *store.State, current *certs.Bundle, err error) time.Ti
 	if errors.As(err, &permanent) { // only an operator can help, so the quick tries are skipped
 		st.Failures = max(st.Failures, len(retryTable())+1)
 	}
-	return now.Add(Backoff(st.Failures, left(current, now), spread()))
+	again := now.Add(Backoff(st.Failures, left(current, now), spread()))
+	var budget *certs.BudgetError
+	if errors.As(err, &budget) {
+		again = later(again, budget.At)
+	}
+	return again
 }
 
 func left(current *certs.Bundle, now time.Time) time.Duration {
@@ -93,19 +94,18 @@ func (j *job) recordIssued(lineage *store.Lineage, b *certs.Bundle, version stri
 	}
 	st.Attempts, st.Failures, st.LastError = 0, 0, ""
 	st.LastErrorAt, st.FailingSince, st.RetryAt = time.Time{}, time.Time{}, time.Time{}
-	st.RenewAt, st.RenewFor, st.Held, st.Pinned, st.Alerted = time.Time{}, "", nil, "", 0
+	st.RenewAt, st.RenewFor, st.Requested = time.Time{}, "", time.Time{}
+	if j.opts.NewKey {
+		st.Held, st.Pinned = nil, ""
+	}
 	st.ARI = store.ARI{For: certs.Fingerprint(b.Leaf), CheckAt: now.Add(ARIEvery/2 + time.Duration(spread()*float64(ARIEvery/2)))}
 	st.Issued = append(since(st.Issued, now.Add(-issueWindow)), now)
-	st.Invalid, st.Hook = nil, nil
+	st.Hook = nil
 	if j.hooks.Post != nil {
 		st.Hook = &store.Hook{For: b.Fingerprint()}
 	}
-	st.Solved = map[string]string{}
-	for _, v := range b.Validations {
-		if v.Solver != "" {
-			st.Solved[v.Identifier] = v.Solver
-		}
-	}
+	forgetInvalid(st, now)
+	remember(st, b.Validations)
 	j.event(notify.Event{Kind: kind, Version: version, NotAfter: b.Leaf.NotAfter, Message: message})
 	return j.engine.store.SaveState(j.want.Name, st)
 }

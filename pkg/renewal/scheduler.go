@@ -1,12 +1,15 @@
 package renewal
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/robfig/cron/v3"
+	"go.uber.org/zap"
 )
 
 // soonest is the least time between two runs of one certificate, whatever its plan says. It is what stands between a
@@ -19,6 +22,7 @@ type SchedulerConfig struct {
 	Schedule  string           // cron expression of the sweep; see CheckSchedule
 	Splay     time.Duration    // every sweep comes up to this much later, drawn once at start
 	Clock     func() time.Time // time.Now if nil
+	Log       *zap.Logger      // silent if nil
 	Beat      func()           // called whenever the scheduler goes round; may be nil
 	BeatEvery time.Duration    // go round at least this often; 0: only when something is due
 }
@@ -31,10 +35,12 @@ type Scheduler struct {
 	offset   time.Duration
 	poked    chan struct{}
 	wg       sync.WaitGroup
+	watch    clockWatch // of Run alone
 
 	mu    sync.Mutex
 	sweep time.Time            // next sweep over everything
 	next  map[string]time.Time // next run of each certificate that is not running
+	ends  map[string]time.Time // expiry of each certificate, as its last run saw it
 	timer time.Time            // what Run waits for
 }
 
@@ -47,11 +53,14 @@ func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
 	if c.Beat == nil {
 		c.Beat = func() {}
 	}
 	return &Scheduler{
-		SchedulerConfig: c, schedule: schedule, next: map[string]time.Time{}, poked: make(chan struct{}, 1),
+		SchedulerConfig: c, schedule: schedule, next: map[string]time.Time{}, ends: map[string]time.Time{}, poked: make(chan struct{}, 1),
 		offset: time.Duration(spread() * float64(c.Splay)),
 	}, nil
 }
@@ -62,8 +71,8 @@ func (s *Scheduler) Run(ctx context.Context) {
 	slots := make(chan struct{}, max(s.Engine.current().Concurrency, 1))
 	for ctx.Err() == nil {
 		s.Beat()
-		now := s.Clock()
-		s.start(ctx, slots, s.due(now))
+		s.watchClock(ctx)
+		s.start(ctx, slots, s.due(s.Clock()))
 		s.wait(ctx, s.wake().Sub(s.Clock()))
 	}
 }
@@ -90,7 +99,7 @@ func (s *Scheduler) due(now time.Time) []string {
 	if !now.Before(s.sweep) {
 		s.sweep = s.schedule.Next(now.Add(-s.offset)).Add(s.offset)
 		s.next = map[string]time.Time{} // certificates that left the configuration drop out here
-		return slices.Sorted(slices.Values(s.Engine.Names()))
+		return s.byRisk(s.Engine.Names())
 	}
 	var names []string
 	for name, at := range s.next {
@@ -98,7 +107,14 @@ func (s *Scheduler) due(now time.Time) []string {
 			names = append(names, name)
 		}
 	}
-	return slices.Sorted(slices.Values(names))
+	return s.byRisk(names)
+}
+
+// byRisk sorts names so that what is missing comes first, and then what expires first: when many are due at once, the
+// ones that would hurt do not wait.
+func (s *Scheduler) byRisk(names []string) []string {
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(s.ends[a].Compare(s.ends[b]), strings.Compare(a, b)) })
+	return names
 }
 
 // start begins a job for each name, at most as many at a time as there are slots.
@@ -123,7 +139,7 @@ func (s *Scheduler) done(name string, r Result) {
 	at := later(r.Next, s.Clock().Add(soonest))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next[name] = at
+	s.next[name], s.ends[name] = at, r.NotAfter
 	if at.Before(s.timer) {
 		s.poke()
 	}
@@ -139,6 +155,9 @@ func (s *Scheduler) wake() time.Time {
 	}
 	if s.BeatEvery > 0 {
 		at = earliest(at, s.Clock().Add(s.BeatEvery))
+	}
+	if !s.watch.doubtSince.IsZero() {
+		at = earliest(at, s.Clock().Add(clockLook))
 	}
 	s.timer = at
 	return at

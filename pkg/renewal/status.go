@@ -17,7 +17,7 @@ const (
 	HealthExpired      Health = "expired"       // the active certificate is no longer valid
 	HealthMissing      Health = "missing"       // there is no usable certificate
 	HealthFailing      Health = "failing"       // the last order failed
-	HealthHeld         Health = "held"          // a newer version waits for the operator
+	HealthHeld         Health = "held"          // a newer version waits for the operator, or an earlier one is pinned
 	HealthNotInstalled Health = "not-installed" // a target does not serve the active version
 	HealthHookFailed   Health = "hook-failed"   // all is served, the hook after it failed
 	HealthOK           Health = "ok"
@@ -44,11 +44,16 @@ type Status struct {
 	RetryAt  time.Time         `json:"retry_at,omitzero"`
 	Targets  []TargetStatus    `json:"targets,omitempty"`
 	Hook     *HookStatus       `json:"hook,omitempty"`   // nil unless the hook after the last version has yet to succeed
+	Pinned   string            `json:"pinned,omitempty"` // version that a rollback keeps live
+	Held     *HeldStatus       `json:"held,omitempty"`   // the version that waits
 	Solved   map[string]string `json:"solved,omitempty"` // identifier to the solver that proved it
 	Versions []VersionStatus   `json:"versions,omitempty"`
 	Running  bool              `json:"running,omitempty"`  // a job is at work
 	Warnings []string          `json:"warnings,omitempty"` // what will stand in the way of a renewal
 	Notes    []string          `json:"notes,omitempty"`
+
+	// Validations say how each name of the active version was proved, and why so.
+	Validations []certs.Validation `json:"validations,omitempty"`
 }
 
 // VersionStatus is one stored version.
@@ -68,6 +73,15 @@ type TargetStatus struct {
 	VerifiedAt time.Time `json:"verified_at,omitzero"`
 	Error      string    `json:"error,omitempty"`
 	RetryAt    time.Time `json:"retry_at,omitzero"`
+}
+
+// HeldStatus is a stored version that is not live yet.
+type HeldStatus struct {
+	Version string    `json:"version"`
+	Clients []string  `json:"clients,omitempty"` // trust stores that would refuse it
+	Reason  string    `json:"reason"`
+	Since   time.Time `json:"since"`
+	Until   time.Time `json:"until"` // when it goes live by itself, or the hold has become an outage
 }
 
 // HookStatus is the hook after a new version that has not succeeded yet.
@@ -96,6 +110,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	}
 	describe(&s, have)
 	targets(&s, &c.Spec, have)
+	waiting(&s, &input{now: now, want: &c.Spec, have: have})
 	s.Renewal = renewalOf(now, &c.Spec, have)
 	if h := have.State.Hook; h != nil && c.Hooks.Post != nil {
 		s.Hook = &HookStatus{Failures: h.Failures, Error: h.LastError, RetryAt: h.RetryAt}
@@ -122,6 +137,7 @@ func describe(s *Status, have *store.Lineage) {
 		return
 	}
 	s.Version, s.Serial, s.Issuer = have.Version, b.Serial(), b.Issuer
+	s.Validations = b.Validations
 	s.From, s.NotAfter = b.Leaf.NotBefore, b.Leaf.NotAfter
 	for _, leaf := range b.Leaves() {
 		s.KeyTypes = append(s.KeyTypes, certs.KeyTypeOf(leaf.PublicKey))
@@ -138,6 +154,16 @@ func targets(s *Status, want *certs.Spec, have *store.Lineage) {
 	}
 }
 
+func waiting(s *Status, in *input) {
+	st := &in.have.State
+	if st.Pinned != "" && st.Pinned == in.have.Version {
+		s.Pinned = st.Pinned
+	}
+	if h := st.Held; h != nil && in.have.Current != nil && h.Version != in.have.Version {
+		s.Held = &HeldStatus{Version: h.Version, Clients: h.Clients, Reason: h.Reason, Since: h.Since, Until: releaseTime(in, h)}
+	}
+}
+
 func health(now time.Time, s *Status, have *store.Lineage) Health {
 	switch {
 	case have.Current == nil:
@@ -146,7 +172,7 @@ func health(now time.Time, s *Status, have *store.Lineage) Health {
 		return HealthExpired
 	case s.Error != "":
 		return HealthFailing
-	case s.Reason == ReasonHeld:
+	case s.Reason == ReasonHeld, s.Reason == ReasonPinned:
 		return HealthHeld
 	case slices.ContainsFunc(s.Targets, func(t TargetStatus) bool { return !t.Installed || t.Error != "" }):
 		return HealthNotInstalled

@@ -23,7 +23,7 @@ func TestRenewUnderLoad(t *testing.T) {
 	before, edited := s.served(), s.read("nginx.conf")
 	stop := s.load(4)
 	for range 3 {
-		if out, code := s.run("renew", "--force", "www"); code != 0 {
+		if out, code := s.run("renew", "--force", "--yes", "www"); code != 0 {
 			t.Errorf("exit %d: %s", code, out)
 		}
 	}
@@ -129,7 +129,7 @@ func TestKilledInRenewal(t *testing.T) {
 		before := s.served()
 		fault, reached := stall(e, true)
 		s.ca.Use(fault)
-		go s.run("renew", "--force", "www") // dies with the daemon
+		go s.run("renew", "--force", "--yes", "www") // dies with the daemon
 		<-reached
 		s.kill(syscall.SIGKILL)
 		if !s.served().Equal(before) {
@@ -138,7 +138,7 @@ func TestKilledInRenewal(t *testing.T) {
 		s.ca.Use()
 		s.start()
 		s.waitFor("well after the restart", isOK)
-		if out, code := s.run("renew", "--force", "www"); code != 0 {
+		if out, code := s.run("renew", "--force", "--yes", "www"); code != 0 {
 			t.Errorf("%s: renew: exit %d: %s", e, code, out)
 		}
 		if s.served().Equal(before) {

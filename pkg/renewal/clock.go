@@ -1,0 +1,70 @@
+package renewal
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// clockJump is the difference between the wall clock and the time that really went by above which the wall clock is
+	// doubted. NTP slews or steps by far less; a suspended machine and an operator's mistake show more.
+	clockJump = time.Hour
+	// clockLook is how often a doubted clock is compared with the CA's.
+	clockLook = 10 * time.Minute
+	// clockPatience is after how long without another jump the clock is believed when no CA can be asked.
+	clockPatience = time.Hour
+)
+
+// clockWatch compares the wall clock with the monotonic one. It is used by the scheduler alone.
+type clockWatch struct {
+	wall, mono time.Time
+	doubtSince time.Time // monotonic; zero: no doubt
+	lookAt     time.Time // monotonic
+	by         time.Duration
+}
+
+// look notes a reading of the wall clock, and begins to doubt it when it jumped.
+func (w *clockWatch) look(wall, mono time.Time) (jumped bool) {
+	if !w.mono.IsZero() {
+		by := wall.Sub(w.wall) - mono.Sub(w.mono)
+		if by.Abs() > clockJump {
+			w.by, w.doubtSince, w.lookAt, jumped = by, mono, mono, true
+		}
+	}
+	w.wall, w.mono = wall.Round(0), mono
+	return jumped
+}
+
+// judge ends the doubt when the CA's clock agrees, or when no CA answers and the clock ran steadily for a while.
+func (w *clockWatch) judge(wall, mono time.Time, ask func() (time.Time, error)) (settled bool) {
+	if w.doubtSince.IsZero() || mono.Before(w.lookAt) {
+		return false
+	}
+	w.lookAt = mono.Add(clockLook)
+	ca, err := ask()
+	switch {
+	case err == nil && wall.Sub(ca).Abs() <= clockJump, err != nil && mono.Sub(w.doubtSince) >= clockPatience:
+		w.doubtSince = time.Time{}
+		return true
+	}
+	return false
+}
+
+// watchClock pauses renewals after the clock jumped, until a CA's clock confirms it: a machine that believes to be a year
+// ahead must not renew everything, nor one that is behind let things expire without a word.
+func (s *Scheduler) watchClock(ctx context.Context) {
+	wall, mono := s.Clock(), time.Now()
+	if s.watch.look(wall, mono) {
+		s.Log.Error("the clock jumped, renewals wait until it is confirmed", zap.Duration("by", s.watch.by), zap.Time("now", wall))
+		s.Engine.doubt(fmt.Sprintf("the clock jumped by %s and is not confirmed yet", s.watch.by.Round(time.Second)))
+	}
+	settled := s.watch.judge(wall, mono, func() (time.Time, error) { return s.Engine.caTime(ctx) })
+	if settled {
+		s.Log.Info("the clock is believed again", zap.Time("now", wall))
+		s.Engine.doubt("")
+		s.Sweep()
+	}
+}

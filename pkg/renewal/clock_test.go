@@ -1,0 +1,142 @@
+package renewal
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/notify"
+)
+
+// TestClockJump: a clock that is suddenly a year ahead renews nothing while a CA says otherwise, and everything goes on
+// when it is set back. A machine that was suspended catches up at once, because the CA agrees.
+func TestClockJump(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		jump    time.Duration
+		ca      func(now time.Time) (time.Time, error) // what the CA says, given the true time
+		renewed bool                                   // within three hours of the jump
+	}{
+		{"a year ahead, the CA disagrees", 365 * day, func(now time.Time) (time.Time, error) { return now, nil }, false},
+		{"suspended for 70 days", 70 * day, func(now time.Time) (time.Time, error) { return now.Add(70 * day), nil }, true},
+		{"ahead, no CA to ask, steady since", 70 * day, func(time.Time) (time.Time, error) { return time.Time{}, errors.New("down") }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var offset atomic.Int64
+				clock := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+				b := newBenchAt(t, 90*day, clock)
+				set := b.set()
+				set.CATime = func(context.Context) (time.Time, error) { return c.ca(time.Now()) }
+				b.engine.Swap(set)
+				s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Clock: clock})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				ended := make(chan struct{})
+				go func() { defer close(ended); s.Run(ctx) }()
+				defer func() { stop(); <-ended }()
+				time.Sleep(2 * time.Hour)
+				offset.Store(int64(c.jump))
+				time.Sleep(3 * time.Hour)
+				synctest.Wait()
+				if renewed := b.ca.count() > 1; renewed != c.renewed {
+					t.Errorf("renewed: %v, want %v", renewed, c.renewed)
+				}
+				offset.Store(0)
+				time.Sleep(3 * time.Hour)
+				synctest.Wait()
+				if s, err := b.engine.Status("www"); err != nil || !c.renewed && s.Health != HealthOK {
+					t.Errorf("after the clock was set back: %+v, %v", s, err)
+				}
+			})
+		})
+	}
+}
+
+// TestAlerts: people are told at 14, 7, 3 and 1 days, once each, and not at all while things go well.
+func TestAlerts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 90*day)
+		live(t, b, 2*day, func(time.Time) {})
+		b.ca.fail(&certs.PermanentError{Err: errors.New("the name is forbidden")})
+		live(t, b, 92*day, func(time.Time) {})
+		n := 0
+		for _, kind := range b.events.kinds() {
+			if kind == notify.Expiring {
+				n++
+			}
+		}
+		if n != len(alertDays()) {
+			t.Errorf("%d alerts, want %d", n, len(alertDays()))
+		}
+	})
+	for _, c := range []struct {
+		left, before time.Duration
+		told, days   int
+		due          bool
+	}{
+		{15 * day, 30 * day, 0, 0, false}, {14 * day, 30 * day, 0, 14, true}, {13 * day, 30 * day, 14, 14, false},
+		{6 * day, 30 * day, 14, 7, true}, {time.Hour, 30 * day, 0, 1, true}, {time.Hour, 30 * day, 1, 1, false},
+		{-day, 30 * day, 3, 1, true}, {2 * day, 3 * day, 0, 0, false}, {day, 3 * day, 0, 1, true},
+	} {
+		now := time.Now()
+		if days, due := alertDue(now, now.Add(c.left), c.before, c.told); days != c.days || due != c.due {
+			t.Errorf("alertDue(%s left, told %d) = %d, %v", c.left, c.told, days, due)
+		}
+	}
+}
+
+// TestWindow: an ordinary renewal waits for the maintenance window, and no longer than half of the renewal time.
+func TestWindow(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		schedule string
+		want     func(time.Time) bool
+	}{
+		{"nightly", "0 2 * * *", func(at time.Time) bool { return at.Hour() >= 2 && at.Hour() < 4 }},
+		{"once a year", "0 0 1 7 *", func(at time.Time) bool { return true }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, 90*day)
+				b.spec.Window = &certs.Maintenance{Schedule: c.schedule, Length: 2 * time.Hour}
+				b.engine.Swap(b.set())
+				live(t, b, 80*day, func(time.Time) {})
+				if len(b.ca.orders) != 2 {
+					t.Fatalf("%d orders", len(b.ca.orders))
+				}
+				at := b.ca.orders[1]
+				left := b.ca.orders[0].Add(90 * day).Sub(at)
+				if !c.want(at) || left < 14*day || left > 30*day {
+					t.Errorf("renewed at %s with %s left", at, left)
+				}
+			})
+		})
+	}
+	if err := CheckWindow(certs.Maintenance{Schedule: "0 2 * * *", Length: time.Minute}); err == nil {
+		t.Error("a window of a minute is accepted")
+	}
+}
+
+// TestSpread: renewals that an operator asked for come spread over the time given, those that expire first come first,
+// and a restart goes on with the rest.
+func TestSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 90*day)
+		live(t, b, day, func(time.Time) {})
+		times, err := b.engine.Spread([]string{"www"}, 6*time.Hour)
+		if err != nil || !times["www"].Equal(time.Now()) {
+			t.Fatalf("%v, %v", times, err)
+		}
+		live(t, b, 12*time.Hour, func(time.Time) {})
+		if b.ca.count() != 2 || !b.load(t).State.Requested.IsZero() {
+			t.Errorf("%d orders, %+v", b.ca.count(), b.load(t).State)
+		}
+	})
+}
