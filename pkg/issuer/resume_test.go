@@ -87,6 +87,13 @@ func TestResumeDrops(t *testing.T) {
 		"invalid": func(w *world, _ *certs.Request) {
 			w.ca.Use(acmetest.At(acmetest.Times(1, acmetest.OrderStatus("invalid")), acmetest.Order))
 		},
+		"forged": func(w *world, _ *certs.Request) {
+			forger, err := acmetest.NewForger()
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			w.ca.Use(acmetest.At(acmetest.Times(1, forger.Forge(acmetest.WrongKey)), acmetest.Certificate))
+		},
 		"damaged": func(w *world, _ *certs.Request) {
 			order, err := w.store.Order("www", store.SlotEC)
 			if err != nil {
@@ -198,4 +205,20 @@ func TestHelperObtain(t *testing.T) {
 		Name: "www", Identifiers: identifiers(t, "example.com"), Solvers: []string{"http"}, Profile: "default",
 	}})
 	t.Fatalf("not killed: %v", err)
+}
+
+// A CA that keeps the order pending although an authorization failed is found out.
+func TestOrderStaysPending(t *testing.T) {
+	w := newWorld(t, acmetest.WithRetryAfter(0, 0))
+	var seconds atomic.Int64
+	start := time.Now()
+	w.remake(func(c *issuer.Config) {
+		c.Clock = func() time.Time { return start.Add(time.Duration(seconds.Add(1)) * time.Second) }
+		c.Solvers["mute"] = challenges.Rung{Name: "mute", Solver: mute(challenges.HTTP01)}
+	})
+	w.ca.Use(acmetest.At(acmetest.ChangeJSON(func(doc map[string]any) { doc["status"] = "pending" }), acmetest.Order))
+	req := w.request("example.com")
+	req.Spec.Solvers = []string{"mute"}
+	_, err := w.Obtain(t.Context(), req)
+	checkFailed(t, err, []string{"example.com/mute"})
 }
