@@ -20,7 +20,9 @@ import (
 	"github.com/acmed/acmed/pkg/challenges/tlsalpn01"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/command"
 	"github.com/acmed/acmed/pkg/installers/file"
+	"github.com/acmed/acmed/pkg/installers/haproxy"
 	"github.com/acmed/acmed/pkg/installers/nginx"
 	"github.com/acmed/acmed/pkg/issuer"
 	"github.com/acmed/acmed/pkg/notify"
@@ -96,7 +98,9 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 		if err != nil {
 			return nil, fmt.Errorf("certificates[%s]: %w", spec.Name, err)
 		}
-		set.Certificates[spec.Name] = renewal.Certificate{Spec: spec, Targets: targets}
+		set.Certificates[spec.Name] = renewal.Certificate{
+			Spec: spec, Targets: targets, Hooks: hooks(c.Certificates[i].Hooks, target(c, &spec)),
+		}
 		if err := b.addIssuers(c, spec.Issuers, solvers, issuers); err != nil {
 			return nil, err
 		}
@@ -228,14 +232,13 @@ func worker() string {
 }
 
 func (b *builder) targets(c *config.Config, cert *config.Certificate) (map[string]installers.Installer, error) {
-	spec, paths := c.Spec(cert), store.PathsIn(c.StateDir, cert.Name)
+	spec := c.Spec(cert)
 	targets := make(map[string]installers.Installer, len(cert.Install))
 	for i := range cert.Install {
 		id := cert.Install[i].ID()
-		installer, err := b.installer(&cert.Install[i], installers.Target{
-			Certificate: spec.Name, Names: spec.Identifiers, Cert: paths.Cert, Chain: paths.Chain, FullChain: paths.FullChain, Key: paths.Key,
-			Journal: journal(c.StateDir, spec.Name, id),
-		})
+		t := target(c, &spec)
+		t.Journal = journal(c.StateDir, spec.Name, id)
+		installer, err := b.installer(&cert.Install[i], t)
 		if err != nil {
 			return nil, fmt.Errorf("install[%s]: %w", id, err)
 		}
@@ -252,6 +255,11 @@ func (b *builder) installer(c *config.Install, t installers.Target) (installers.
 		return nginx.New(*c.Nginx, t)
 	case c.File != nil:
 		return file.New(*c.File, t)
+	case c.HAProxy != nil:
+		t.Server = b.server("haproxy "+c.HAProxy.ServerKey(), func() *installers.Server { return haproxy.NewServer(*c.HAProxy) })
+		return haproxy.New(*c.HAProxy, t)
+	case c.Command != nil:
+		return command.New(*c.Command, t)
 	}
 	return nil, errors.New("it has no section")
 }
