@@ -79,17 +79,42 @@ func TestDemote(t *testing.T) {
 		}
 		return list
 	}
-	for want, types := range map[string][]challenges.Type{
+	for want, demoted := range map[string][]string{
 		"alpn webroot dns http": nil,
-		"webroot dns http alpn": {challenges.TLSALPN01},
-		"dns alpn webroot http": {challenges.HTTP01, challenges.TLSALPN01},
+		"webroot dns http alpn": {"alpn"},
+		"dns alpn webroot http": {"http", "webroot", "alpn", "unknown"},
 	} {
-		if got := strings.Join(names(ladder.Demote(types)), " "); got != want {
-			t.Errorf("without %v: %s", types, got)
+		set := map[string]bool{}
+		for _, name := range demoted {
+			set[name] = true
+		}
+		if got := strings.Join(names(ladder.Demote(set)), " "); got != want {
+			t.Errorf("without %v: %s", demoted, got)
 		}
 	}
 	if got := strings.Join(names(ladder), " "); got != "alpn webroot dns http" {
 		t.Errorf("the ladder itself became %s", got)
+	}
+}
+
+func TestLadderFor(t *testing.T) {
+	ladder := challenges.Ladder{
+		rung("alpn", challenges.TLSALPN01), rung("org", challenges.DNS01, "example.org"), rung("dns", challenges.DNS01), rung("http", challenges.HTTP01),
+	}
+	for name, want := range map[string]string{
+		"example.com": "alpn dns http", "www.example.org": "alpn org dns http", "*.example.org": "org dns", "192.0.2.1": "alpn http",
+	} {
+		id, _, err := certs.ParseIdentifier(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range ladder.For(id) {
+			got = append(got, r.Name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", name, got, want)
+		}
 	}
 }
 

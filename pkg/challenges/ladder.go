@@ -34,10 +34,10 @@ func (l Ladder) Pick(id certs.Identifier, offered []Type, tried map[string]bool,
 	return Rung{}, false
 }
 
-// Demote moves the rungs of the given types behind all others. The operator's order is kept otherwise, and nothing is
+// Demote moves the rungs with the given names behind all others. The operator's order is kept otherwise, and nothing is
 // left out, because what a preflight sees from here is advice: a CA may see something else.
-func (l Ladder) Demote(types []Type) Ladder {
-	demoted := func(r Rung) bool { return slices.Contains(types, r.Solver.Type()) }
+func (l Ladder) Demote(names map[string]bool) Ladder {
+	demoted := func(r Rung) bool { return names[r.Name] }
 	sorted := slices.DeleteFunc(slices.Clone(l), demoted)
 	for _, r := range l {
 		if demoted(r) {
@@ -45,6 +45,11 @@ func (l Ladder) Demote(types []Type) Ladder {
 		}
 	}
 	return sorted
+}
+
+// For keeps the rungs that are fit for an identifier, whatever the CA offers.
+func (l Ladder) For(id certs.Identifier) Ladder {
+	return slices.DeleteFunc(slices.Clone(l), func(r Rung) bool { return !Can(r.Solver.Type(), id) || !r.covers(id) })
 }
 
 // Can reports whether an identifier may be validated by a challenge type at all: wildcards by dns-01 only (RFC 8555

@@ -54,7 +54,7 @@ func (j *job) validations(o *order) []certs.Validation {
 	}
 	var list []certs.Validation
 	for _, id := range j.req.Spec.Identifiers {
-		list = append(list, certs.Validation{Identifier: id.Value})
+		list = append(list, certs.Validation{Identifier: id.Value, Reason: stillValid})
 	}
 	return list
 }

@@ -27,10 +27,11 @@ type Config struct {
 	Proxy     *url.URL       // HTTP proxy for the way to the CA; nil: none, whatever the environment says
 	EAB       *EAB           // external account binding; nil: none
 
-	Policy  certs.Policy // sane lifetimes; zero: certs.DefaultPolicy
-	Store   *store.Store
-	Solvers map[string]challenges.Rung // by configured name
-	Log     *zap.Logger                // nil: silent
+	Policy    certs.Policy // sane lifetimes; zero: certs.DefaultPolicy
+	Store     *store.Store
+	Solvers   map[string]challenges.Rung // by configured name
+	Preflight *Preflight                 // nil: none
+	Log       *zap.Logger                // nil: silent
 
 	UserAgent      string           // "acmed/VERSION"
 	Clock          func() time.Time // nil: time.Now

@@ -32,13 +32,14 @@ func (i *Issuer) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, 
 	ctx, cancel := context.WithTimeoutCause(ctx, i.config.OrderTimeout, timeout)
 	defer cancel()
 	req.Progress = inTurn(req.Progress)
+	shared := newAttempt(&req, ladder)
 	for again := false; ; again = true {
 		account, err := i.registered(ctx)
 		if err != nil {
 			i.pauseAccount(ctx, err)
 			return nil, err
 		}
-		bundle, err := i.obtainUnit(ctx, &req, ladder, &account)
+		bundle, err := i.obtainUnit(ctx, shared, &account)
 		i.pauseAccount(ctx, err)
 		if err == nil || again || !blamesAccount(err) {
 			return bundle, err
@@ -74,10 +75,10 @@ func inTurn(progress func(certs.Step)) func(certs.Step) {
 
 // obtainUnit obtains the certificate, and its RSA twin if the unit is dual. They are ordered one after the other, so that
 // the CA can use the authorizations of the first for the second.
-func (i *Issuer) obtainUnit(ctx context.Context, req *certs.Request, ladder challenges.Ladder, account *store.Account) (*certs.Bundle, error) {
+func (i *Issuer) obtainUnit(ctx context.Context, shared *attempt, account *store.Account) (*certs.Bundle, error) {
 	var unit *certs.Bundle
-	for n, keyType := range keyTypes(&req.Spec) {
-		j, err := i.newJob(ctx, req, ladder, account, keyType)
+	for n, keyType := range keyTypes(&shared.req.Spec) {
+		j, err := i.newJob(ctx, shared, account, keyType)
 		if err != nil {
 			return nil, err
 		}
@@ -165,24 +166,21 @@ func (i *Issuer) checkNames(spec *certs.Spec, ladder challenges.Ladder) error {
 // job is one certificate of one key type on its way.
 type job struct {
 	*client
-	req     *certs.Request
-	ladder  challenges.Ladder
+	*attempt
 	account *store.Account
 	thumb   string // of the account key
 	keyType certs.KeyType
 	slot    string
 	csr     *x509.CertificateRequest // the operator's own, nil: acmed makes key and request
 	prior   *certs.Bundle            // the one that is replaced, nil: none
-
-	mu    sync.Mutex                 // guards the field below
-	tried map[string]map[string]bool // solvers that failed, by identifier
 }
 
-func (i *Issuer) newJob(ctx context.Context, req *certs.Request, ladder challenges.Ladder, account *store.Account, keyType certs.KeyType) (*job, error) {
+func (i *Issuer) newJob(ctx context.Context, shared *attempt, account *store.Account, keyType certs.KeyType) (*job, error) {
 	c, err := i.newClient(ctx, account.URI, account.Key)
 	if err != nil {
 		return nil, err
 	}
+	req := shared.req
 	if err := c.dir.checkProfile(req.Spec.Profile); err != nil {
 		return nil, err
 	}
@@ -190,8 +188,7 @@ func (i *Issuer) newJob(ctx context.Context, req *certs.Request, ladder challeng
 	if err != nil {
 		return nil, err
 	}
-	j := &job{client: c, req: req, ladder: ladder, account: account, thumb: thumb, keyType: keyType, slot: store.SlotEC,
-		tried: map[string]map[string]bool{}}
+	j := &job{client: c, attempt: shared, account: account, thumb: thumb, keyType: keyType, slot: store.SlotEC}
 	if keyType.IsRSA() {
 		j.slot = store.SlotRSA
 	}
@@ -216,7 +213,8 @@ func priorOf(unit *certs.Bundle, keyType certs.KeyType, csr bool) *certs.Bundle 
 }
 
 // run takes up the stored order, or places a new one. When names fail, it orders again with the next solver for each of
-// them, at most once per rung of the ladder: a failed authorization is dead, but CAs keep the valid ones.
+// them, at most once per rung of the ladder and within the budget of each name: a failed authorization is dead, but CAs
+// keep the valid ones.
 func (j *job) run() (*certs.Bundle, error) {
 	bundle, err := j.resume()
 	if bundle != nil || err != nil {
@@ -225,7 +223,7 @@ func (j *job) run() (*certs.Bundle, error) {
 	key := j.newKey()
 	var failed []error
 	for range j.ladder {
-		o, err := j.newOrder()
+		o, err := j.nextOrder()
 		if err != nil {
 			return nil, errors.Join(append(failed, err)...)
 		}
@@ -240,16 +238,30 @@ func (j *job) run() (*certs.Bundle, error) {
 		}
 		failed = append(failed, err)
 		if !j.another(o, invalid) {
+			failed = append(failed, j.foretold(invalid))
 			break
 		}
 	}
 	return nil, errors.Join(failed...)
 }
 
-// another marks the failed solvers and reports whether the ladder has a next one for every failed name.
+// nextOrder places an order, unless a name failed too often or is expected to fail.
+func (j *job) nextOrder() (*order, error) {
+	if err := j.withinBudget(j.i.now()); err != nil {
+		return nil, err
+	}
+	if err := j.preflight(); err != nil {
+		return nil, err
+	}
+	return j.newOrder()
+}
+
+// another notes the failed solvers and reports whether the ladder has a next one for every failed name.
 func (j *job) another(o *order, invalid []*certs.ValidationError) bool {
 	for _, v := range invalid {
-		j.markTried(v.Identifier, v.Solver)
+		if !v.Local {
+			j.noteFailure(v, j.i.now())
+		}
 	}
 	for _, v := range invalid {
 		if _, ok := j.pick(v.Identifier, o.offered[v.Identifier.Value]); !ok {
@@ -257,22 +269,6 @@ func (j *job) another(o *order, invalid []*certs.ValidationError) bool {
 		}
 	}
 	return true
-}
-
-// pick chooses the solver for a name, the one that worked last time first.
-func (j *job) pick(id certs.Identifier, offered []challenges.Type) (challenges.Rung, bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.ladder.Pick(id, offered, j.tried[id.Value], j.req.Solved[id.Value])
-}
-
-func (j *job) markTried(id certs.Identifier, solver string) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.tried[id.Value] == nil {
-		j.tried[id.Value] = map[string]bool{}
-	}
-	j.tried[id.Value][solver] = true
 }
 
 // notAfter is the end of life to ask for, zero for none.

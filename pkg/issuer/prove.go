@@ -21,7 +21,11 @@ type authorization struct {
 	id     certs.Identifier
 	solver string
 	typ    challenges.Type
+	reason string // why this solver
 }
+
+// stillValid is the reason when the CA asked for no proof.
+const stillValid = "an earlier order had proved it"
 
 // doubtAfter is how long an order may stay pending until its authorizations are asked: some CAs keep an order pending
 // although an authorization failed.
@@ -94,7 +98,7 @@ func (j *job) authorize(ctx context.Context, o *order, url string, answers *pres
 	}
 	switch got.Status {
 	case acme.StatusValid:
-		o.proved(certs.Validation{Identifier: id.Value})
+		o.proved(certs.Validation{Identifier: id.Value, Reason: stillValid})
 		return nil
 	case acme.StatusPending:
 	default:
@@ -111,7 +115,7 @@ func (j *job) authorize(ctx context.Context, o *order, url string, answers *pres
 	if ctx.Err() != nil {
 		return errStopped
 	}
-	return j.handOver(o, &authorization{url: url, id: id, solver: rung.Name, typ: rung.Solver.Type()}, challenge)
+	return j.handOver(o, &authorization{url: url, id: id, solver: rung.Name, typ: rung.Solver.Type(), reason: j.why(id, rung)}, challenge)
 }
 
 // belongs finds the identifier of the order that an authorization is for.
@@ -161,8 +165,9 @@ func (j *job) present(ctx context.Context, id certs.Identifier, got *acme.Author
 		}
 		j.i.config.Log.Warn("a solver could not present its answer, trying the next one",
 			zapCert(j.req.Spec.Name), zapName(id.Value), zapSolver(rung.Name), zapError(err))
-		j.markTried(id, rung.Name)
-		failed = append(failed, &certs.ValidationError{Identifier: id, Solver: rung.Name, Err: fmt.Errorf("present the answer: %w", err)})
+		local := &certs.ValidationError{Identifier: id, Solver: rung.Name, Local: true, Err: fmt.Errorf("present the answer: %w", err)}
+		j.noteFailure(local, j.i.now())
+		failed = append(failed, local)
 	}
 }
 
@@ -186,7 +191,7 @@ func (j *job) handOver(o *order, a *authorization, challenge *acme.Challenge) er
 	case got.Status == acme.StatusInvalid || got.Error != nil: // some CAs validate at once
 		return a.failed(got.Error)
 	}
-	o.proved(certs.Validation{Identifier: a.id.Value, Solver: a.solver, Type: string(a.typ)})
+	o.proved(certs.Validation{Identifier: a.id.Value, Solver: a.solver, Type: string(a.typ), Reason: a.reason})
 	return nil
 }
 

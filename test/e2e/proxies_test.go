@@ -462,7 +462,11 @@ func (f *front) preflight() *preflight.Report {
 // demote puts the solvers of the given types last.
 func (f *front) demote(types []challenges.Type) (names []string) {
 	ladder := challenges.Ladder{{Name: "tls-alpn-01", Solver: f.alpn}, {Name: "http-01", Solver: f.http}}
-	for _, r := range ladder.Demote(types) {
+	last := map[string]bool{}
+	for _, t := range types {
+		last[string(t)] = true // the solvers are named after their types
+	}
+	for _, r := range ladder.Demote(last) {
 		names = append(names, r.Name)
 	}
 	return names
