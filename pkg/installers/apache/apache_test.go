@@ -98,6 +98,7 @@ exec {apache} -d {conf} -f {conf}/apache2.conf -t`},
 if [ -e {run}/break-reload ]; then echo no reload >&2; exit 1; fi
 if [ -e {run}/break-probe ]; then exit 0; fi
 exec {apache} -d {conf} -f {conf}/apache2.conf -k graceful`},
+		{"start.sh", `exec {apache} -d {conf} -f {conf}/apache2.conf -k start >{run}/start.log 2>&1`},
 	} {
 		must(t, os.WriteFile(filepath.Join(a.run, script.name), []byte("#!/bin/sh\n"+a.expand(script.text)+"\n"), 0o755))
 	}
@@ -130,7 +131,12 @@ func start(t testing.TB, files map[string]string) *instance {
 
 func (a *instance) start() {
 	a.t.Helper()
-	a.apache("-k", "start")
+	// In a script, because the daemon keeps the output open.
+	if _, err := (installers.Command{Argv: []string{filepath.Join(a.run, "start.sh")}}).Run(context.Background()); err != nil {
+		said, _ := os.ReadFile(filepath.Join(a.run, "start.log"))
+		log, _ := os.ReadFile(filepath.Join(a.run, "error.log"))
+		a.t.Fatalf("%v\n%s\n%s", err, said, log)
+	}
 	a.t.Cleanup(a.stop)
 	poll(a.t, "Apache answers", func() bool {
 		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(a.plain)))
@@ -193,6 +199,7 @@ func (a *instance) apache(args ...string) string {
 	return string(out)
 }
 
+// pid is the process of this instance, known by the directory in its command line; 0 when there is none.
 func (a *instance) pid() int {
 	text, err := os.ReadFile(filepath.Join(a.run, "apache2.pid"))
 	if err != nil {
@@ -200,16 +207,23 @@ func (a *instance) pid() int {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	must(a.t, err)
+	title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || pid <= 1 || !strings.Contains(string(title), a.conf) {
+		return 0
+	}
 	return pid
 }
 
 func (a *instance) stop() {
 	pid := a.pid()
-	if pid == 0 {
+	if group, err := syscall.Getpgid(pid); pid == 0 || err != nil || group != pid {
 		return
 	}
-	_ = syscall.Kill(-pid, syscall.SIGKILL) // its own process group; a polite end takes seconds
-	poll(a.t, "Apache ends", func() bool { return syscall.Kill(pid, 0) != nil })
+	_ = syscall.Kill(-pid, syscall.SIGKILL) // the group that Apache made for itself; a polite end takes seconds
+	poll(a.t, "Apache ends", func() bool {
+		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return err != nil || len(title) == 0
+	})
 }
 
 // config is the target's configuration for this Apache.
@@ -351,7 +365,7 @@ func (a *instance) secureSite(names, body string, b *certs.Bundle) string {
 	return strings.Replace(text, "</VirtualHost>", fmt.Sprintf("    SSLEngine on\n    SSLCertificateFile %s\n    SSLCertificateKeyFile %s\n</VirtualHost>", cert, key), 1)
 }
 
-// enableSSL is a file that has mod_ssl enabled from the start.
+// enableModule does what a2enmod does.
 func (a *instance) enableModule(ids ...string) {
 	a.t.Helper()
 	for _, id := range ids {
@@ -361,4 +375,13 @@ func (a *instance) enableModule(ids ...string) {
 			}
 		}
 	}
+}
+
+func portOf(t testing.TB, addr string) int {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	must(t, err)
+	n, err := strconv.Atoi(port)
+	must(t, err)
+	return n
 }

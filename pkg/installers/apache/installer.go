@@ -74,6 +74,9 @@ func (a *Installer) install(ctx context.Context, b *certs.Bundle) error {
 	if err := a.Recover(ctx); err != nil {
 		return err
 	}
+	if err := a.dropTwin(ctx, b); err != nil {
+		return err
+	}
 	p, files, err := a.plan(ctx, b)
 	if err != nil {
 		return err
@@ -98,6 +101,31 @@ func (a *Installer) install(ctx context.Context, b *certs.Bundle) error {
 		Probe: func(ctx context.Context) error {
 			return log.Explain(installers.VerifyEndpoints(ctx, trial.endpoints, b, a.cfg.VerifyTimeout))
 		},
+	}
+	_, err = change.Apply(ctx)
+	return err
+}
+
+// dropTwin takes the RSA pair of a dual unit out of acmed's own lines when the certificate has become a single one: Apache
+// cannot read its configuration once the files are gone.
+func (a *Installer) dropTwin(ctx context.Context, b *certs.Bundle) error {
+	pair := a.target.Pairs(true)[1]
+	if b.RSA != nil || exists(pair.Cert) {
+		return nil
+	}
+	originals, err := installers.Originals(ctx, a.target.Journal)
+	if err != nil {
+		return err
+	}
+	change := installers.Change{Journal: a.target.Journal}
+	for _, o := range originals {
+		disk, err := installers.ReadRegular(o.Path)
+		if err != nil || isLink(o.Path) {
+			continue
+		}
+		if text, found := withoutPair(o.Path, disk, a.target.Certificate, pair); found {
+			change.Files = append(change.Files, installers.File{Path: o.Path, Content: text, Was: installers.Hash(disk), Follow: true})
+		}
 	}
 	_, err = change.Apply(ctx)
 	return err

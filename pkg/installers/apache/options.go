@@ -69,7 +69,7 @@ func (p *planner) redirectLines(names []string) []string {
 		lines = append(lines,
 			`RewriteCond %{HTTP_HOST} "^`+regexp.QuoteMeta(name)+`\.?(:[0-9]+)?$" [NC]`,
 			`RewriteCond %{REQUEST_URI} "!^/\.well-known/acme-challenge/"`,
-			`RewriteCond %{THE_REQUEST} "^[^ ]+ (?:https?://[^/ ]+)?(/[^ ]*)" [NC]`,
+			`RewriteCond %{THE_REQUEST} "^[^ ]+ (?:https?://[^/ ]+)?(/[^ ?]*)" [NC]`,
 			`RewriteRule ^ https://`+name+port+`%1 [R=301,L,NE]`)
 	}
 	return lines
