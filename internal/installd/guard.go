@@ -1,0 +1,51 @@
+package installd
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/internal/peer"
+)
+
+// guarded answers strangers with an error and hands everybody else on. The mode of the socket already keeps them away;
+// this does not depend on who made the socket.
+type guarded struct {
+	*net.UnixListener
+	users []int
+	log   *zap.Logger
+}
+
+// Accept returns the next connection of somebody who may ask.
+func (g *guarded) Accept() (net.Conn, error) {
+	for {
+		conn, err := g.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		uid, _, err := peer.Of(conn)
+		if err == nil && (uid == 0 || uid == os.Geteuid() || slices.Contains(g.users, uid)) {
+			return conn, nil
+		}
+		g.log.Warn("connection refused", zap.Int("user", uid), zap.Error(err))
+		go turnAway(conn, uid)
+	}
+}
+
+// turnAway tells a stranger why, without reading a byte from it.
+func turnAway(conn net.Conn, uid int) {
+	defer func() { _ = conn.Close() }()
+	body, err := json.Marshal(answer{Error: &failure{Kind: kindRefused, Message: fmt.Sprintf("user %d may not speak to the helper", uid)}})
+	if err != nil {
+		return
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		http.StatusForbidden, len(body), body)
+}
