@@ -11,9 +11,10 @@ import (
 // defaults is the configuration of an empty file. Lists have their defaults where they are looked up.
 func defaults() *Config {
 	return &Config{
-		StateDir: "/var/lib/acmed",
-		Socket:   "/run/acmed/acmed.sock",
-		Log:      Log{Level: "info", Format: "console"},
+		StateDir:  "/var/lib/acmed",
+		Socket:    "/run/acmed/acmed.sock",
+		Log:       Log{Level: "info", Format: "console"},
+		Preflight: PreflightAdvisory,
 		Renewal: Renewal{
 			Before:      renewal.DefaultRenewBefore,
 			Schedule:    "@hourly",
@@ -59,6 +60,13 @@ func builtinSolvers() []Solver {
 		{Name: "tls-alpn-01", TLSALPN01: &TLSALPN01{}},
 	}
 }
+
+// The values of preflight.
+const (
+	PreflightOff      = "off"
+	PreflightAdvisory = "advisory"
+	PreflightEnforce  = "enforce"
+)
 
 // The limits on new orders in three hours where none is configured; see [Issuer].
 const (

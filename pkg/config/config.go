@@ -36,6 +36,12 @@ type Config struct {
 	Log Log `mapstructure:"log"`
 	// Renewal says when certificates are looked at and renewed. Optional.
 	Renewal Renewal `mapstructure:"renewal"`
+	// Preflight says what happens before the first order for a name: acmed looks at the name as a CA would. With advisory,
+	// solvers that should fail are tried last; with enforce, also nothing is ordered for a name that no solver should prove;
+	// "off" looks at nothing. A name that a solver proved before is not looked at again. Default advisory.
+	Preflight string `mapstructure:"preflight"`
+	// Probe says how preflights and "acmed doctor" look at names. Optional.
+	Probe Probe `mapstructure:"probe"`
 	// Issuers lists CAs besides the built-in ones: letsencrypt, letsencrypt-staging, zerossl, google, buypass, sslcom. An
 	// entry with the name of a built-in one adds to it, for example its account binding. Optional.
 	Issuers []Issuer `mapstructure:"issuers"`
@@ -84,6 +90,19 @@ type Window struct {
 	Length time.Duration `mapstructure:"length"`
 }
 
+// Probe says how names are looked at.
+type Probe struct {
+	// Resolver is the DNS server that is asked, IP or IP:PORT. Where names have other addresses inside than outside, it is
+	// one that answers as for a CA. Default: the first of /etc/resolv.conf.
+	Resolver string `mapstructure:"resolver"`
+	// HTTPPort is where the CA connects for http-01. Only test CAs differ from the default 80.
+	HTTPPort uint16 `mapstructure:"http_port"`
+	// TLSPort is where the CA connects for tls-alpn-01. Only test CAs differ from the default 443.
+	TLSPort uint16 `mapstructure:"tls_port"`
+	// Timeout is for one connection and its answer. Default 5s in a preflight, 10s for the doctor.
+	Timeout time.Duration `mapstructure:"timeout"`
+}
+
 // Issuer is one CA that speaks ACME (RFC 8555).
 type Issuer struct {
 	// Name is how certificates refer to the issuer: a-z, 0-9 and after the first character also . _ -, at most 64.
@@ -98,6 +117,9 @@ type Issuer struct {
 	// Private says that the CA is not a public one: it may certify names such as db.internal and private addresses, and
 	// agree_tos is not needed. Default false.
 	Private bool `mapstructure:"private"`
+	// Preflight replaces preflight at the top for this CA. Default: preflight at the top, "off" for a private CA, whose view
+	// of the network is seldom this machine's.
+	Preflight string `mapstructure:"preflight"`
 	// EAB binds the account to one that you have at the CA (RFC 8555 section 7.3.4). Optional; zerossl, google and sslcom
 	// open no account without it.
 	EAB *EAB `mapstructure:"eab"`

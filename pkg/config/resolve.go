@@ -108,14 +108,30 @@ func (c *Config) Issuer(name string) (Issuer, bool) {
 		issuer.Directory = cmp.Or(issuer.Directory, known.Directory)
 		issuer.OrdersPer3h = cmp.Or(issuer.OrdersPer3h, known.OrdersPer3h)
 	}
-	orders := publicOrders
+	orders, preflight := publicOrders, c.Preflight
 	if issuer.Private {
-		orders = noLimit
+		orders, preflight = noLimit, PreflightOff
 	}
+	issuer.Preflight = cmp.Or(issuer.Preflight, preflight)
 	issuer.OrdersPer3h = cmp.Or(issuer.OrdersPer3h, orders)
 	issuer.MinLifetime = cmp.Or(issuer.MinLifetime, certs.DefaultPolicy().MinLifetime)
 	issuer.Email = cmp.Or(issuer.Email, c.Email)
 	return issuer, true
+}
+
+// Server returns the resolver as host:port, "" for the machine's own.
+func (p *Probe) Server() (string, error) {
+	if p.Resolver == "" {
+		return "", nil
+	}
+	if addr, err := netip.ParseAddr(p.Resolver); err == nil {
+		return netip.AddrPortFrom(addr, 53).String(), nil
+	}
+	at, err := netip.ParseAddrPort(p.Resolver)
+	if err != nil {
+		return "", err
+	}
+	return at.String(), nil
 }
 
 // Solver returns a solver by its name, configured or built in, with every default filled in and its zones as they are

@@ -65,17 +65,17 @@ func TestSpec(t *testing.T) {
 }
 
 func TestIssuer(t *testing.T) {
-	c := config.Config{Email: "ops@example.com", Issuers: []config.Issuer{
+	c := config.Config{Email: "ops@example.com", Preflight: "advisory", Issuers: []config.Issuer{
 		{Name: "zerossl", EAB: &config.EAB{KID: "k"}, Email: "pki@example.com"},
 		{Name: "internal", Directory: "https://ca.internal/directory", Private: true, MinLifetime: time.Minute},
-		{Name: "busy", Directory: "https://ca.example/directory", OrdersPer3h: 7},
+		{Name: "busy", Directory: "https://ca.example/directory", OrdersPer3h: 7, Preflight: "enforce"},
 	}}
 	want := []config.Issuer{
-		{Name: "letsencrypt", Directory: "https://acme-v02.api.letsencrypt.org/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 300},
-		{Name: "letsencrypt-staging", Directory: "https://acme-staging-v02.api.letsencrypt.org/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 1500},
-		{Name: "zerossl", Directory: "https://acme.zerossl.com/v2/DV90", Email: "pki@example.com", EAB: &config.EAB{KID: "k"}, MinLifetime: time.Hour, OrdersPer3h: 300},
-		{Name: "internal", Directory: "https://ca.internal/directory", Email: "ops@example.com", Private: true, MinLifetime: time.Minute, OrdersPer3h: -1},
-		{Name: "busy", Directory: "https://ca.example/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 7},
+		{Name: "letsencrypt", Directory: "https://acme-v02.api.letsencrypt.org/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
+		{Name: "letsencrypt-staging", Directory: "https://acme-staging-v02.api.letsencrypt.org/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 1500, Preflight: "advisory"},
+		{Name: "zerossl", Directory: "https://acme.zerossl.com/v2/DV90", Email: "pki@example.com", EAB: &config.EAB{KID: "k"}, MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
+		{Name: "internal", Directory: "https://ca.internal/directory", Email: "ops@example.com", Private: true, MinLifetime: time.Minute, OrdersPer3h: -1, Preflight: "off"},
+		{Name: "busy", Directory: "https://ca.example/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 7, Preflight: "enforce"},
 	}
 	for _, w := range want {
 		got, ok := c.Issuer(w.Name)
@@ -85,6 +85,16 @@ func TestIssuer(t *testing.T) {
 	}
 	if _, ok := c.Issuer("unknown"); ok {
 		t.Error("an issuer that does not exist was found")
+	}
+}
+
+func TestProbeServer(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "192.0.2.53": "192.0.2.53:53", "192.0.2.53:5353": "192.0.2.53:5353", "2001:db8::53": "[2001:db8::53]:53", "[2001:db8::53]:1": "[2001:db8::53]:1",
+	} {
+		if got, err := (&config.Probe{Resolver: text}).Server(); got != want || err != nil {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
 	}
 }
 

@@ -118,6 +118,17 @@ func (v *validator) general() {
 	}
 	v.oneOf("log.level", v.c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", v.c.Log.Format, "console", "json")
+	v.oneOf("preflight", v.c.Preflight, PreflightOff, PreflightAdvisory, PreflightEnforce)
+	v.probe(&v.c.Probe)
+}
+
+func (v *validator) probe(p *Probe) {
+	if _, err := p.Server(); err != nil {
+		v.report("probe.resolver", "%s is neither an IP address nor IP:PORT", quote(p.Resolver))
+	}
+	if p.Timeout < 0 || p.Timeout > time.Minute {
+		v.report("probe.timeout", "%s is not between 0s and 1m", show(p.Timeout))
+	}
 }
 
 func (v *validator) renewal(r *Renewal) {
@@ -198,6 +209,9 @@ func (v *validator) issuer(path string, is *Issuer) {
 	}
 	v.email(path+".email", is.Email)
 	v.duration(path+".min_lifetime", is.MinLifetime)
+	if is.Preflight != "" {
+		v.oneOf(path+".preflight", is.Preflight, PreflightOff, PreflightAdvisory, PreflightEnforce)
+	}
 	if is.OrdersPer3h < noLimit {
 		v.report(path+".orders_per_3h", "%d is neither a number of orders nor -1 for no limit", is.OrdersPer3h)
 	}
