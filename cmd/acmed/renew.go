@@ -12,7 +12,7 @@ import (
 
 func newRenew(a *app) *cobra.Command {
 	var r control.RenewRequest
-	var all bool
+	var all, dry bool
 	var output string
 	cmd := &cobra.Command{
 		Use:   "renew [NAME...]",
@@ -34,10 +34,14 @@ The daemon does the work when one runs; interrupting this command does not stop 
 				return usageError(errors.New("give either names or --all"))
 			}
 			r.Names = names
+			if dry {
+				return a.preview(cmd.Context(), r, output)
+			}
 			return a.renew(cmd.Context(), r, output)
 		},
 	}
 	cmd.Flags().BoolVarP(&r.Force, "force", "f", false, "renew although it is not due")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would happen, with the diff of every file that would change")
 	cmd.Flags().BoolVar(&all, "all", false, "all certificates, as without any name")
 	cmd.Flags().DurationVar(&r.Spread, "spread", 0, "with --force: spread the renewals over this `time`, such as 6h")
 	cmd.Flags().BoolVarP(&r.Again, "yes", "y", false, "force although it was issued several times today")

@@ -65,6 +65,11 @@ func (c *Client) Revoke(ctx context.Context, r RevokeRequest) (Revocation, error
 	return ask[Revocation](ctx, c, "revoke", r)
 }
 
+// Doctor asks the daemon.
+func (c *Client) Doctor(ctx context.Context, r DoctorRequest) (Diagnosis, error) {
+	return ask[Diagnosis](ctx, c, "doctor", r)
+}
+
 // ask sends one request and reads one answer.
 func ask[A any](ctx context.Context, c *Client, verb string, request any) (A, error) {
 	var answer A
@@ -73,8 +78,23 @@ func ask[A any](ctx context.Context, c *Client, verb string, request any) (A, er
 
 // Renew asks the daemon and follows its progress. When ctx ends, the daemon goes on alone.
 func (c *Client) Renew(ctx context.Context, r RenewRequest, progress func(Progress)) (Report, error) {
+	return c.follow(ctx, "renew", r, progress)
+}
+
+// Install asks the daemon and follows its progress. When ctx ends, the daemon goes on alone.
+func (c *Client) Install(ctx context.Context, r InstallRequest, progress func(Progress)) (Report, error) {
+	return c.follow(ctx, "install", r, progress)
+}
+
+// Preview asks the daemon.
+func (c *Client) Preview(ctx context.Context, r StatusRequest) (Preview, error) {
+	return ask[Preview](ctx, c, "preview", r)
+}
+
+// follow sends one request and reads progress until the report.
+func (c *Client) follow(ctx context.Context, verb string, request any, progress func(Progress)) (Report, error) {
 	var report *Report
-	err := c.call(ctx, "renew", r, func(dec *json.Decoder) error {
+	err := c.call(ctx, verb, request, func(dec *json.Decoder) error {
 		for report == nil {
 			var l line
 			if err := dec.Decode(&l); err != nil {

@@ -38,12 +38,15 @@ func NewServer(b Backend, log *zap.Logger) *Server {
 	s := &Server{backend: b, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/status", answering(s, b.Status))
-	mux.HandleFunc("POST /v1/renew", s.renew)
+	mux.HandleFunc("POST /v1/renew", streaming(s, b.Renew))
+	mux.HandleFunc("POST /v1/install", streaming(s, b.Install))
+	mux.HandleFunc("POST /v1/preview", answering(s, b.Preview))
 	mux.HandleFunc("POST /v1/reload", answering(s, func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.Reload(ctx)
 	}))
 	mux.HandleFunc("POST /v1/account", answering(s, b.Account))
 	mux.HandleFunc("POST /v1/revoke", answering(s, b.Revoke))
+	mux.HandleFunc("POST /v1/doctor", answering(s, b.Doctor))
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 8 << 10,
 		ErrorLog: zap.NewStdLog(zap.NewNop()),
@@ -76,6 +79,10 @@ func answering[Q, A any](s *Server, verb func(context.Context, Q) (A, error)) ht
 		if !s.read(w, r, &q) {
 			return
 		}
+		if err := patient(w); err != nil {
+			s.answer(w, nil, err)
+			return
+		}
 		answer, err := verb(r.Context(), q)
 		s.answer(w, answer, err)
 	}
@@ -88,27 +95,29 @@ type line struct {
 	Error    *Error    `json:"error,omitempty"`
 }
 
-// renew streams progress. A client that stops reading loses its stream; the work goes on.
-func (s *Server) renew(w http.ResponseWriter, r *http.Request) {
-	var q RenewRequest
-	if !s.read(w, r, &q) {
-		return
+// streaming makes a handler of a verb that tells progress. A client that stops reading loses its stream; the work goes on.
+func streaming[Q any](s *Server, verb func(context.Context, Q, func(Progress)) (Report, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var q Q
+		if !s.read(w, r, &q) {
+			return
+		}
+		s.log.Info("work requested", zap.String("verb", r.URL.Path), zap.Any("request", q))
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		stream := newStream(w)
+		defer stream.close()
+		report, err := verb(r.Context(), q, func(p Progress) { stream.send(line{Progress: &p}) })
+		if err != nil {
+			stream.send(line{Error: asError(err)})
+			return
+		}
+		stream.send(line{Report: &report})
 	}
-	s.log.Info("renewal requested", zap.Strings("certificates", q.Names), zap.Bool("force", q.Force))
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	// The request is read; from here on the read deadline would only end the context of a long renewal.
-	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
-		s.answer(w, nil, err)
-		return
-	}
-	stream := newStream(w)
-	defer stream.close()
-	report, err := s.backend.Renew(r.Context(), q, func(p Progress) { stream.send(line{Progress: &p}) })
-	if err != nil {
-		stream.send(line{Error: asError(err)})
-		return
-	}
-	stream.send(line{Report: &report})
+}
+
+// patient lifts the read deadline of a request that was read: from here on it would only end the context of a long answer.
+func patient(w http.ResponseWriter) error {
+	return http.NewResponseController(w).SetReadDeadline(time.Time{})
 }
 
 // stream writes lines from a queue, so that a client that reads slowly never holds up a job.
@@ -163,6 +172,11 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, into any) bool {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
 		s.answer(w, nil, &Error{Code: CodeUsage, Message: "the request cannot be read: " + err.Error()})
+		return false
+	}
+	// The request is read; from here on the read deadline would only end the context of what takes its time.
+	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+		s.answer(w, nil, err)
 		return false
 	}
 	return true

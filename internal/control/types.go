@@ -15,6 +15,8 @@ const Version = 1
 type Backend interface {
 	Operator
 	Accounts
+	Doctor
+	Installs
 }
 
 // Operator looks after the certificates and the daemon itself.

@@ -96,6 +96,7 @@ const (
 	PhaseStore     Phase = "store"
 	PhaseActivate  Phase = "activate"
 	PhaseInstall   Phase = "install"
+	PhaseUninstall Phase = "uninstall"
 	PhaseVerify    Phase = "verify"
 	PhaseHook      Phase = "hook" // before an order, and after everything else
 )

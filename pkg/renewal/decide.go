@@ -299,6 +299,7 @@ func deliver(in *input, p Plan) Plan {
 			again = later(t.VerifiedAt.Add(verifyEvery), t.RetryAt)
 		}
 		switch {
+		case t.Off:
 		case in.now.Before(again) && !in.impatient(t):
 			p.Next = earliest(p.Next, again)
 		case t.Fingerprint != fingerprint:
@@ -329,7 +330,7 @@ func hook(in *input, p *Plan) {
 		return
 	}
 	for _, target := range in.want.Targets {
-		if in.have.State.Installed[target].Fingerprint != fingerprint {
+		if t := in.have.State.Installed[target]; t.Fingerprint != fingerprint && !t.Off {
 			return
 		}
 	}

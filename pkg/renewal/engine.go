@@ -66,6 +66,8 @@ type Options struct {
 	Anyway   bool   // with Activate: although clients would refuse it, or its notice is not over
 	Pin      string // make this stored version live and keep it so
 
+	Targets TargetChange // take the certificate's targets away or put them back
+
 	doubt string // why the clock is not believed; "": it is
 }
 
@@ -188,7 +190,7 @@ func (e *Engine) Run(ctx context.Context, name string, opts Options, progress fu
 			return Result{Name: name, Err: context.Cause(ctx)}
 		case <-j.done:
 		}
-		if mine || !opts.aboutVersions() && (!opts.Force || j.opts.Force || j.result.Obtained) {
+		if mine || !opts.aboutVersions() && opts.Targets == "" && (!opts.Force || j.opts.Force || j.result.Obtained) {
 			return j.result
 		}
 	}

@@ -68,38 +68,18 @@ func (j *job) load() (lineage *store.Lineage, err error) {
 // the same certificate with another of its chains.
 func (j *job) review(lineage *store.Lineage) (again bool, err error) {
 	v, st := newest(lineage), &lineage.State
-	if v == nil || v.ID == lineage.Version {
+	if v == nil || v.ID == lineage.Version || left(lineage.Current, j.engine.clock()) <= 0 { // nothing could serve meanwhile
 		return false, nil
 	}
-	if h := st.Held; h != nil && h.Version == v.ID && len(h.Clients) == 0 && h.Until.IsZero() { // taken back
+	if h := st.Held; h != nil && h.Version == v.ID && takenBack(h) {
 		return false, nil
 	}
-	var held *store.Held
-	if j.mayWait(lineage) {
-		b, err := j.engine.store.Bundle(j.want.Name, v.ID)
-		if err != nil {
-			return false, err
-		}
-		o := j.judge(b)
-		if len(o.failing) == 0 && !sameChain(o.bundle, b) {
-			if _, err := j.engine.store.AddVersion(j.want.Name, o.bundle, j.engine.clock()); err != nil {
-				return false, fmt.Errorf("store the certificate with another chain: %w", err)
-			}
-			return true, nil
-		}
-		held = j.hold(lineage, v.ID, o)
-	}
-	if same(st.Held, held) {
-		return false, nil
+	held, again, err := j.hold(lineage, v.ID)
+	if err != nil || again || same(st.Held, held) {
+		return again, err
 	}
 	st.Held = held
 	return false, j.engine.store.SaveState(j.want.Name, st)
-}
-
-// mayWait reports whether anything could keep a version waiting, and whether there is one that serves meanwhile.
-func (j *job) mayWait(lineage *store.Lineage) bool {
-	return (len(j.clients.Stores) > 0 || j.want.Notice > 0) && !j.opts.NewKey &&
-		lineage.Current != nil && j.engine.clock().Before(lineage.Current.Leaf.NotAfter)
 }
 
 func same(a, b *store.Held) bool {
@@ -109,15 +89,29 @@ func same(a, b *store.Held) bool {
 	return a.Version == b.Version && a.Reason == b.Reason && a.Until.Equal(b.Until) && slices.Equal(a.Clients, b.Clients)
 }
 
-// hold says for whom and until when a stored version must wait. Nil lets it go live.
-func (j *job) hold(lineage *store.Lineage, id string, o offer) *store.Held {
+// hold says for whom and until when a stored version must wait; nil lets it go live. When the clients changed and another
+// of its chains suits them, that is stored as a version of its own, to be looked at again.
+func (j *job) hold(lineage *store.Lineage, id string) (held *store.Held, again bool, err error) {
+	if len(j.clients.Stores) == 0 && j.want.Notice == 0 || j.opts.NewKey {
+		return nil, false, nil
+	}
+	b, err := j.engine.store.Bundle(j.want.Name, id)
+	if err != nil {
+		return nil, false, err
+	}
+	o := j.judge(b)
 	switch {
 	case len(o.failing) > 0:
-		return j.untrusted(lineage, id, o)
-	case j.want.Notice > 0 && !sameChain(o.bundle, lineage.Current):
-		return j.announce(lineage, id, o.bundle)
+		return j.untrusted(lineage, id, o), false, nil
+	case !sameChain(o.bundle, b):
+		if _, err := j.engine.store.AddVersion(j.want.Name, o.bundle, j.engine.clock()); err != nil {
+			return nil, false, fmt.Errorf("store the certificate with another chain: %w", err)
+		}
+		return nil, true, nil
+	case j.want.Notice > 0 && !sameChain(b, lineage.Current):
+		return j.announce(lineage, id, b), false, nil
 	}
-	return nil
+	return nil, false, nil
 }
 
 // untrusted holds a version that some clients would refuse, and says so when that is news.

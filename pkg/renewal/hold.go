@@ -35,20 +35,24 @@ func stored(in *input) (Plan, bool) {
 	if v == nil || v.ID == in.have.Version || ended(v, in.now) {
 		return Plan{}, false
 	}
-	h := st.Held
-	if h == nil || h.Version != v.ID || !in.serving() {
-		return activate(in, v.ID, "version "+v.ID+" is stored but not active"), true
+	if h := st.Held; h != nil && h.Version == v.ID && in.serving() {
+		return waiting(in, h)
 	}
-	at := releaseTime(in, h)
+	return activate(in, v.ID, "version "+v.ID+" is stored but not active"), true
+}
+
+// waiting leaves a version where it is until its time has come. Force orders another one, which may be better.
+func waiting(in *input, h *store.Held) (Plan, bool) {
+	at, end := releaseTime(in, h), in.have.Current.Leaf.NotAfter
 	switch {
 	case !in.now.Before(at):
-		return activate(in, v.ID, "version "+v.ID+" has waited long enough"), true
+		return activate(in, h.Version, "version "+h.Version+" has waited long enough"), true
 	case in.opts.Force:
 		return Plan{}, false
 	case announced(h):
 		return deliver(in, Plan{Reason: ReasonNotice, Message: h.Reason + ", goes live on " + at.UTC().Format(time.RFC3339), Next: at}), true
 	}
-	return wait(in, ReasonHeld, fmt.Sprintf("%s; the active version ends on %s", h.Reason, in.have.Current.Leaf.NotAfter.UTC().Format(time.DateOnly)), at), true
+	return wait(in, ReasonHeld, fmt.Sprintf("%s; the active version ends on %s", h.Reason, end.UTC().Format(time.DateOnly)), at), true
 }
 
 // pinned keeps the version of a rollback live. Towards its end a successor is ordered, which takes over when it is over.
@@ -86,6 +90,9 @@ func (in *input) serving() bool {
 
 // announced tells a version that waits for the end of its notice from one that is held.
 func announced(h *store.Held) bool { return len(h.Clients) == 0 && !h.Until.IsZero() }
+
+// takenBack tells a version that an endpoint did not work with: only an operator, or the end of the active one, makes it live.
+func takenBack(h *store.Held) bool { return len(h.Clients) == 0 && h.Until.IsZero() }
 
 // releaseTime is when a held version goes live by itself: at the time that is stored with it, and in any case when the
 // active version ends. A notice ends before the last tenth of its lifetime, in which nothing may delay any more.

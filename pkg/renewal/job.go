@@ -76,7 +76,7 @@ func (j *job) tell(s certs.Step) {
 
 // run decides and does the next missing thing until nothing is missing.
 func (j *job) run(ctx context.Context) {
-	if err := j.obey(); err != nil {
+	if err := j.obey(ctx); err != nil {
 		j.fail(err)
 		j.finish(nil)
 		return

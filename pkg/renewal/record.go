@@ -62,7 +62,7 @@ func (j *job) recordOrderFailure(lineage *store.Lineage, err error) error {
 func (j *job) retryAt(st *store.State, current *certs.Bundle, err error) time.Time {
 	now := j.engine.clock()
 	var limited *certs.RateLimitError
-	if errors.As(err, &limited) && limited.At.After(now) {
+	if errors.As(err, &limited) && limited.At.After(now.Add(2*time.Minute)) { // sooner is the issuer's word for "did not say"
 		return limited.At.Add(time.Duration(spread() * float64(time.Minute)))
 	}
 	st.Failures = min(st.Failures+1, maxFailures)

@@ -25,9 +25,12 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("version %s waits: %s; --anyway makes it live nevertheless", e.Version, e.Reason)
 }
 
-// obey does what an operator asked for about versions, before the first decision.
-func (j *job) obey() error {
-	if !j.opts.aboutVersions() {
+// obey does what an operator asked for about versions or targets, before the first decision.
+func (j *job) obey(ctx context.Context) error {
+	switch {
+	case j.opts.Targets != "":
+		return j.changeTargets(ctx)
+	case !j.opts.aboutVersions():
 		return nil
 	}
 	lineage, err := j.engine.store.Load(j.want.Name)

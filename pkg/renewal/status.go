@@ -38,7 +38,8 @@ type Status struct {
 	Chain    []LinkStatus      `json:"chain,omitempty"`   // the certificate first; only in the answer of Detail
 	Reason   Reason            `json:"reason"`            // why the next action is what it is
 	Message  string            `json:"message"`
-	Next     time.Time         `json:"next,omitzero"` // when that is
+	Order    bool              `json:"order,omitempty"` // the next action is a new order
+	Next     time.Time         `json:"next,omitzero"`   // when that is
 	Failures int               `json:"failures,omitempty"`
 	Error    string            `json:"error,omitempty"`
 	RetryAt  time.Time         `json:"retry_at,omitzero"`
@@ -69,7 +70,8 @@ type VersionStatus struct {
 // TargetStatus is one install target.
 type TargetStatus struct {
 	ID         string    `json:"id"`
-	Installed  bool      `json:"installed"` // serves the active version, as last seen
+	Installed  bool      `json:"installed"`     // serves the active version, as last seen
+	Off        bool      `json:"off,omitempty"` // an operator took it away
 	VerifiedAt time.Time `json:"verified_at,omitzero"`
 	Error      string    `json:"error,omitempty"`
 	RetryAt    time.Time `json:"retry_at,omitzero"`
@@ -104,13 +106,13 @@ func (e *Engine) Status(name string) (Status, error) {
 	now := e.clock()
 	plan := Decide(now, c.Spec, have, Options{})
 	s := Status{
-		Name: name, Names: c.Spec.Names(), Reason: plan.Reason, Message: plan.Message, Next: plan.Next,
+		Name: name, Names: c.Spec.Names(), Reason: plan.Reason, Message: plan.Message, Order: plan.Obtain, Next: plan.Next,
 		Failures: have.State.Failures, Error: have.State.LastError, RetryAt: have.State.RetryAt,
 		Solved: have.State.Solved, Warnings: have.State.Warnings, Notes: have.Notes, Running: e.running(name),
 	}
 	describe(&s, have)
 	targets(&s, &c.Spec, have)
-	waiting(&s, &input{now: now, want: &c.Spec, have: have})
+	standing(&s, &input{now: now, want: &c.Spec, have: have})
 	s.Renewal = renewalOf(now, &c.Spec, have)
 	if h := have.State.Hook; h != nil && c.Hooks.Post != nil {
 		s.Hook = &HookStatus{Failures: h.Failures, Error: h.LastError, RetryAt: h.RetryAt}
@@ -148,13 +150,13 @@ func targets(s *Status, want *certs.Spec, have *store.Lineage) {
 	for _, id := range want.Targets {
 		t := have.State.Installed[id]
 		s.Targets = append(s.Targets, TargetStatus{
-			ID: id, VerifiedAt: t.VerifiedAt, Error: t.LastError, RetryAt: t.RetryAt,
+			ID: id, Off: t.Off, VerifiedAt: t.VerifiedAt, Error: t.LastError, RetryAt: t.RetryAt,
 			Installed: have.Current != nil && t.Fingerprint == have.Current.Fingerprint(),
 		})
 	}
 }
 
-func waiting(s *Status, in *input) {
+func standing(s *Status, in *input) {
 	st := &in.have.State
 	if st.Pinned != "" && st.Pinned == in.have.Version {
 		s.Pinned = st.Pinned
@@ -174,7 +176,7 @@ func health(now time.Time, s *Status, have *store.Lineage) Health {
 		return HealthFailing
 	case s.Reason == ReasonHeld, s.Reason == ReasonPinned:
 		return HealthHeld
-	case slices.ContainsFunc(s.Targets, func(t TargetStatus) bool { return !t.Installed || t.Error != "" }):
+	case slices.ContainsFunc(s.Targets, func(t TargetStatus) bool { return !t.Off && (!t.Installed || t.Error != "") }):
 		return HealthNotInstalled
 	case s.Hook != nil && s.Hook.Error != "":
 		return HealthHookFailed

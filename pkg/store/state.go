@@ -64,6 +64,7 @@ type Installed struct {
 	Failures    int       `json:"failures,omitzero"`    // failed installs or verifications in a row
 	LastError   string    `json:"last_error,omitzero"`
 	RetryAt     time.Time `json:"retry_at,omitzero"`
+	Off         bool      `json:"off,omitempty"` // an operator took it away; it is left alone until it is put back
 }
 
 // Hook says that the operator's hook after a new version has not succeeded yet.

@@ -203,3 +203,30 @@ func TestStop(t *testing.T) {
 		t.Errorf("status without a daemon: %+v", c)
 	}
 }
+
+// TestUninstall: what acmed did to nginx is shown before, and taken back to the byte.
+func TestUninstall(t *testing.T) {
+	s := newSite(t)
+	s.startNginx()
+	original := s.read("nginx.conf")
+	out, code := s.run("renew", "--dry-run")
+	if code != 0 || !strings.Contains(out, "+\t\tlisten 127.0.0.1:") || !strings.Contains(out, "+\t\tssl_certificate ") || s.read("nginx.conf") != original {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	s.start()
+	s.waitFor("installed", isOK)
+	s.served()
+	if out, code := s.run("renew", "--dry-run"); code != 0 || !strings.Contains(out, "no file would change") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, code := s.run("uninstall", "www"); code != 0 {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if s.read("nginx.conf") != original {
+		t.Errorf("not undone:\n%s", s.read("nginx.conf"))
+	}
+	if out, code := s.run("install", "www"); code != 0 {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	s.served()
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmed/acmed/internal/control"
+)
+
+func newInstall(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "install NAME",
+		Short: "Install a certificate again where it is served",
+		Long: `Install the active version of a certificate at every target again, and verify it. This also puts back what uninstall
+took away. Nothing is ordered that is not due.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.install(cmd.Context(), control.InstallRequest{Certificate: args[0]})
+		},
+	}
+}
+
+func newUninstall(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "uninstall NAME",
+		Short: "Take a certificate away from where it is served",
+		Long: `Undo every change that acmed made at the certificate's targets: configuration files get back the bytes they had. A
+file that somebody else edited since keeps that edit; when both cannot be had, nothing is changed and the file is named.
+
+The certificate itself is kept and renewed. Its targets are left alone until "acmed install".`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.install(cmd.Context(), control.InstallRequest{Certificate: args[0], Undo: true})
+		},
+	}
+}
+
+func (a *app) install(ctx context.Context, r control.InstallRequest) error {
+	b, done, err := a.backend(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	display := newDisplay(a.out)
+	report, err := b.Install(ctx, r, display.update)
+	display.close()
+	if err != nil {
+		return err
+	}
+	return reportExit(report)
+}
+
+// preview shows what a renewal would do.
+func (a *app) preview(ctx context.Context, r control.RenewRequest, output string) error {
+	b, done, err := a.backend(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p, err := b.Preview(ctx, control.StatusRequest{Names: r.Names})
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		return a.json(p)
+	}
+	failed := false
+	for _, c := range p.Certificates {
+		what := "no new certificate would be ordered"
+		if c.Order || r.Force {
+			what = "a new certificate would be ordered"
+		}
+		a.printf("%s: %s (%s)\n", c.Certificate, what, c.Message)
+		for _, t := range c.Targets {
+			switch {
+			case t.Error != "":
+				failed = true
+				a.printf("%s: %s: would fail: %s\n", c.Certificate, t.ID, t.Error)
+			case t.Diff == "":
+				a.printf("%s: %s: no file would change\n", c.Certificate, t.ID)
+			default:
+				a.printf("%s: %s:\n%s\n", c.Certificate, t.ID, strings.TrimRight(t.Diff, "\n"))
+			}
+		}
+	}
+	if failed {
+		return &exitError{exitAttention, errors.New("some targets would fail")}
+	}
+	return nil
+}

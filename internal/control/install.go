@@ -1,0 +1,39 @@
+package control
+
+import "context"
+
+// Installs changes what servers serve, without asking a CA.
+type Installs interface {
+	// Install installs the active version at every target again, or takes it away; see [InstallRequest].
+	Install(ctx context.Context, r InstallRequest, progress func(Progress)) (Report, error)
+	// Preview says what a renewal of certificates would do now, and shows every file that it would change.
+	Preview(ctx context.Context, r StatusRequest) (Preview, error)
+}
+
+// InstallRequest names a certificate.
+type InstallRequest struct {
+	Certificate string `json:"certificate"`
+	Undo        bool   `json:"undo,omitempty"` // undo every change at its targets, and leave them alone afterwards
+}
+
+// Preview is what a renewal would do.
+type Preview struct {
+	Version      int                  `json:"version"`
+	Certificates []CertificatePreview `json:"certificates"`
+}
+
+// CertificatePreview is what would happen to one certificate.
+type CertificatePreview struct {
+	Certificate string          `json:"certificate"`
+	Reason      string          `json:"reason"`
+	Message     string          `json:"message"`
+	Order       bool            `json:"order"` // a new certificate would be ordered
+	Targets     []TargetPreview `json:"targets,omitempty"`
+}
+
+// TargetPreview is what would change at one target.
+type TargetPreview struct {
+	ID    string `json:"id"`
+	Diff  string `json:"diff,omitempty"`  // unified; empty when no file would change, or none can be shown
+	Error string `json:"error,omitempty"` // why it would fail
+}
