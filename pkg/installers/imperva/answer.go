@@ -1,0 +1,154 @@
+package imperva
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+// answer is what the API says to every request.
+type answer struct {
+	Res     code   `json:"res"`
+	Message string `json:"res_message"`
+	Debug   struct {
+		Details *details `json:"details"`
+	} `json:"debug_info"`
+
+	debug string // debug_info as it came
+}
+
+// details is what the API thinks of an uploaded certificate.
+type details struct {
+	Expires    int64 `json:"expirationDate"` // milliseconds since 1970; 0 when the API does not say
+	Validity   bool  `json:"validityError"`
+	Chain      bool  `json:"chainError"`
+	Revocation bool  `json:"revocationError"`
+	Coverage   bool  `json:"coverageError"`
+}
+
+// code is a result code, which the API writes as a number or as text.
+type code int
+
+// missing is the code of an answer that has none.
+const missing code = -1
+
+// UnmarshalJSON reads both forms.
+func (c *code) UnmarshalJSON(text []byte) error {
+	n, err := strconv.Atoi(strings.Trim(string(text), `"`))
+	if err != nil {
+		return errors.New("res is not a number")
+	}
+	*c = code(n)
+	return nil
+}
+
+func parseAnswer(body []byte) (*answer, error) {
+	a := &answer{Res: missing}
+	if err := json.Unmarshal(body, a); err != nil {
+		return nil, fmt.Errorf("it is not the JSON that the API documents: %w", err)
+	}
+	if a.Res == missing {
+		return nil, errors.New("it has no result code")
+	}
+	var raw struct {
+		Debug json.RawMessage `json:"debug_info"`
+	}
+	if json.Unmarshal(body, &raw) == nil {
+		a.debug = string(raw.Debug)
+	}
+	return a, nil
+}
+
+// The result codes of the API that one can meet here.
+const (
+	resOK             code = 0
+	resUnexpected     code = 1
+	resInvalidInput   code = 2
+	resTimedOut       code = 4
+	resInternal       code = 3015
+	resAccount        code = 9403
+	resAuthentication code = 9411
+	resSite           code = 9413
+	resFeature        code = 9414
+	resOperation      code = 9415
+)
+
+// advice says what a result code means for the operator; "" for a code that is not known.
+func (c code) advice() string {
+	switch c {
+	case resUnexpected, resInternal:
+		return "an error on Imperva's side"
+	case resTimedOut:
+		return "Imperva's servers were not available"
+	case resInvalidInput:
+		return "Imperva cannot use the certificate or the key; it takes no RSA keys of 4096 bits"
+	case resAccount:
+		return "the API key has no access to the site's account"
+	case resAuthentication:
+		return "check api_id and the key in api_key_file"
+	case resSite:
+		return "check site_id, and that the API key belongs to the account of the site"
+	case resFeature:
+		return "the account's plan has no custom certificates"
+	case resOperation:
+		return "the API key lacks the permission to manage SSL certificates, or the account's plan does not allow it"
+	}
+	return ""
+}
+
+// passing reports whether the same request may succeed later.
+func (c code) passing() bool { return c == resUnexpected || c == resTimedOut || c == resInternal }
+
+// err is nil for a success. A passing error is a [*installers.LaterError].
+func (a *answer) err(hide func(string) string) error {
+	if a.Res == resOK {
+		return nil
+	}
+	text := fmt.Sprintf("result %d %q", a.Res, installers.Printable(hide(a.Message)))
+	if advice := a.Res.advice(); advice != "" {
+		text += ": " + advice
+	}
+	if a.debug != "" && a.debug != "null" {
+		text += "; Imperva adds " + installers.Printable(hide(a.debug))
+	}
+	if a.Res.passing() {
+		return &installers.LaterError{Err: errors.New(text)}
+	}
+	return errors.New(text)
+}
+
+// expirySlack allows for an end that the API rounds to a day.
+const expirySlack = 24 * time.Hour
+
+// complaint is what the API finds wrong with a certificate that it accepted.
+func (a *answer) complaint(unit *certs.Bundle, allowUncovered bool) string {
+	d := a.Debug.Details
+	if d == nil {
+		return ""
+	}
+	var wrong []string
+	for _, w := range []struct {
+		is   bool
+		text string
+	}{
+		{d.Validity, "it is not valid now (validityError)"},
+		{d.Chain, "its chain is not complete (chainError)"},
+		{d.Revocation, "it is revoked, or its revocation cannot be checked (revocationError)"},
+		{d.Coverage && !allowUncovered, "it does not cover all domains of the site (coverageError; allow_uncovered accepts that)"},
+	} {
+		if w.is {
+			wrong = append(wrong, w.text)
+		}
+	}
+	if ends := time.UnixMilli(d.Expires).UTC(); d.Expires != 0 && ends.Sub(unit.Leaf.NotAfter).Abs() > expirySlack {
+		wrong = append(wrong, fmt.Sprintf("it ends on %s instead of %s, so the site keeps another one",
+			ends.Format(time.DateOnly), unit.Leaf.NotAfter.UTC().Format(time.DateOnly)))
+	}
+	return strings.Join(wrong, "; ")
+}

@@ -1,0 +1,212 @@
+package imperva
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+const (
+	// patience is how long Install itself waits for the cloud: a site with few servers has it within seconds.
+	patience = 15 * time.Second
+	// lookAgain is when the cloud is looked at again after that.
+	lookAgain = time.Minute
+)
+
+// Installer uploads to one site. It is safe for concurrent use.
+type Installer struct {
+	config    Config
+	target    installers.Target
+	endpoints []installers.Endpoint
+	read      func(path string) (certs.Secret, error)
+	now       func() time.Time
+	patience  time.Duration
+	busy      chan struct{} // holds one token while Install works
+}
+
+var _ installers.Installer = (*Installer)(nil)
+
+// New makes the installer of a valid configuration; read reads a secret from its file. It touches neither network nor
+// disk.
+func New(c Config, t installers.Target, read func(path string) (certs.Secret, error)) (*Installer, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	verify := c.Verify
+	if len(verify) == 0 {
+		name := fixedName(t.Names)
+		if name == "" {
+			return nil, errors.New("verify: the certificate has no fixed DNS name to look at; write where it is served, host:port/server.name")
+		}
+		verify = []string{net.JoinHostPort(name, "443")}
+	}
+	endpoints, err := installers.ParseEndpoints(verify, t.Names)
+	if err != nil {
+		return nil, err
+	}
+	return &Installer{
+		config: c, target: t, endpoints: endpoints, read: read, now: time.Now, patience: patience, busy: make(chan struct{}, 1),
+	}, nil
+}
+
+func fixedName(names []certs.Identifier) string {
+	for _, id := range names {
+		if id.Type == certs.DNS && !id.IsWildcard() {
+			return id.Value
+		}
+	}
+	return ""
+}
+
+// record is what is known about the last upload. It survives restarts, so that commands that run once do not upload again
+// and again while the cloud takes its time.
+type record struct {
+	Fingerprint string    `json:"fingerprint,omitzero"` // of the bundle that was uploaded
+	Uploaded    time.Time `json:"uploaded,omitzero"`
+	Complaint   string    `json:"complaint,omitzero"`  // what the API found wrong with it
+	NotBefore   time.Time `json:"not_before,omitzero"` // the API wants no request before
+}
+
+// Install uploads b unless the site serves it already or has it on its way. A dual unit is uploaded as two certificates,
+// one of each kind.
+func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
+	select {
+	case p.busy <- struct{}{}:
+		defer func() { <-p.busy }()
+	case <-ctx.Done():
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	last, err := p.load()
+	if err != nil {
+		return err
+	}
+	mine := last.Fingerprint == b.Fingerprint()
+	if !mine || last.Complaint == "" {
+		if installers.VerifyEndpoints(ctx, p.endpoints, b, 0) == nil {
+			return nil
+		}
+	}
+	if mine && last.Complaint == "" {
+		return p.await(ctx, b, last)
+	}
+	if p.now().Before(last.NotBefore) {
+		return &installers.LaterError{Err: fmt.Errorf("the API wants no request before %s", last.NotBefore.UTC().Format(time.RFC3339))}
+	}
+	return p.upload(ctx, b, last)
+}
+
+// upload sends b and notes what became of it.
+func (p *Installer) upload(ctx context.Context, b *certs.Bundle, last record) error {
+	complaint, err := p.send(ctx, b)
+	var busy *busyError
+	if errors.As(err, &busy) {
+		later := &installers.LaterError{Err: err}
+		last.NotBefore = p.now().Add(busy.after)
+		return errors.Join(later, p.save(last))
+	}
+	if err != nil {
+		return err
+	}
+	done := record{Fingerprint: b.Fingerprint(), Uploaded: p.now(), Complaint: complaint}
+	if err := p.save(done); err != nil {
+		return err
+	}
+	if complaint != "" {
+		return errors.New(complaint)
+	}
+	return p.await(ctx, b, done)
+}
+
+func (p *Installer) send(ctx context.Context, b *certs.Bundle) (complaint string, err error) {
+	units := []*certs.Bundle{b}
+	if b.RSA != nil {
+		units = append(units, b.RSA)
+	}
+	for _, unit := range units {
+		if len(unit.KeyPEM) == 0 {
+			return "", errors.New("the upload needs the private key, which acmed does not have for a certificate from a CSR")
+		}
+	}
+	c, err := newClient(p.config, p.read)
+	if err != nil {
+		return "", err
+	}
+	for _, unit := range units {
+		wrong, err := c.upload(ctx, unit)
+		if err != nil {
+			return "", err
+		}
+		if complaint != "" && wrong != "" {
+			complaint += "; "
+		}
+		complaint += wrong
+	}
+	return complaint, nil
+}
+
+// await looks for the uploaded certificate for a moment, and asks for another look while the cloud still has time.
+func (p *Installer) await(ctx context.Context, b *certs.Bundle, last record) error {
+	left := last.Uploaded.Add(p.config.VerifyTimeout).Sub(p.now())
+	err := installers.VerifyEndpoints(ctx, p.endpoints, b, max(min(left, p.patience), 0))
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case left > p.patience:
+		return &installers.LaterError{After: lookAgain, Err: fmt.Errorf("uploaded %s, and on its way through the cloud: %w",
+			last.Uploaded.UTC().Format(time.RFC3339), err)}
+	}
+	forget := p.save(record{})
+	return errors.Join(fmt.Errorf("the certificate was uploaded %s ago and is not served: do the names lead to Imperva? %w",
+		p.now().Sub(last.Uploaded).Round(time.Second), err), forget)
+}
+
+// Verify looks once at each endpoint, and recalls what the API found wrong.
+func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
+	last, err := p.load()
+	if err == nil && last.Fingerprint == b.Fingerprint() && last.Complaint != "" {
+		err = errors.New(last.Complaint)
+	}
+	return errors.Join(err, installers.VerifyEndpoints(ctx, p.endpoints, b, 0))
+}
+
+func (p *Installer) recordFile() string { return filepath.Join(p.target.Journal, "upload.json") }
+
+// load returns the zero record when there is none that can be used: then the certificate is uploaded again.
+func (p *Installer) load() (record, error) {
+	var last record
+	text, err := os.ReadFile(p.recordFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return last, nil
+	}
+	if err != nil {
+		return last, err
+	}
+	if json.Unmarshal(text, &last) != nil || last.Uploaded.After(p.now()) {
+		return record{}, nil
+	}
+	return last, nil
+}
+
+func (p *Installer) save(last record) error {
+	text, err := json.Marshal(last)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.target.Journal, 0o700); err != nil {
+		return err
+	}
+	return atomicfile.Write(p.recordFile(), append(text, '\n'), 0o600)
+}
