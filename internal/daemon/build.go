@@ -23,6 +23,7 @@ import (
 	"github.com/acmed/acmed/pkg/installers/command"
 	"github.com/acmed/acmed/pkg/installers/file"
 	"github.com/acmed/acmed/pkg/installers/haproxy"
+	"github.com/acmed/acmed/pkg/installers/imperva"
 	"github.com/acmed/acmed/pkg/installers/nginx"
 	"github.com/acmed/acmed/pkg/issuer"
 	"github.com/acmed/acmed/pkg/notify"
@@ -258,6 +259,8 @@ func (b *builder) installer(c *config.Install, t installers.Target) (installers.
 	case c.HAProxy != nil:
 		t.Server = b.server("haproxy "+c.HAProxy.ServerKey(), func() *installers.Server { return haproxy.NewServer(*c.HAProxy) })
 		return haproxy.New(*c.HAProxy, t)
+	case c.Imperva != nil:
+		return imperva.New(*c.Imperva, t, config.ReadSecret)
 	case c.Command != nil:
 		return command.New(*c.Command, t)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/acmed/acmed/pkg/installers/command"
 	"github.com/acmed/acmed/pkg/installers/file"
 	"github.com/acmed/acmed/pkg/installers/haproxy"
+	"github.com/acmed/acmed/pkg/installers/imperva"
 	"github.com/acmed/acmed/pkg/installers/nginx"
 )
 
@@ -266,6 +267,8 @@ type Install struct {
 	File *file.Config `mapstructure:"file"`
 	// HAProxy writes the file of an HAProxy on this machine, and hands it to the running process. Optional.
 	HAProxy *haproxy.Config `mapstructure:"haproxy"`
+	// Imperva uploads the certificate to a site of the Imperva (Incapsula) Cloud WAF. Optional.
+	Imperva *imperva.Config `mapstructure:"imperva"`
 	// Command runs a program of yours that installs the certificate. Optional.
 	Command *command.Config `mapstructure:"command"`
 }

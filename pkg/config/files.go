@@ -76,11 +76,23 @@ func (v *validator) files() {
 			v.also(path+".csr_file", err)
 		}
 		for j := range cert.Install {
-			if f := cert.Install[j].File; f != nil && f.PasswordFile != "" {
-				_, err := ReadSecret(f.PasswordFile)
-				v.also(fmt.Sprintf("%s.install[%d].file.password_file", path, j), err)
+			at := fmt.Sprintf("%s.install[%d]", path, j)
+			if f := cert.Install[j].File; f != nil {
+				v.secret(at+".file.password_file", f.PasswordFile)
+			}
+			if i := cert.Install[j].Imperva; i != nil {
+				v.secret(at+".imperva.api_key_file", i.APIKeyFile)
+				v.secret(at+".imperva.passphrase_file", i.PassphraseFile)
 			}
 		}
+	}
+}
+
+// secret looks whether a secret can be read; "" is none.
+func (v *validator) secret(path, file string) {
+	if file != "" {
+		_, err := ReadSecret(file)
+		v.also(path, err)
 	}
 }
 

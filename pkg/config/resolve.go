@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -226,6 +227,9 @@ func (in *Install) plugins() []plugin {
 	}
 	if c := in.HAProxy; c != nil {
 		list = append(list, plugin{"haproxy", filepath.Clean(c.File), c})
+	}
+	if c := in.Imperva; c != nil {
+		list = append(list, plugin{"imperva", strconv.Itoa(c.SiteID), c})
 	}
 	if c := in.Command; c != nil {
 		list = append(list, plugin{"command", strings.Join(c.Run, " "), c})
