@@ -58,7 +58,7 @@ func newCA(b *testing.B) *acmetest.CA {
 	return acmetest.Start(b, acmetest.WithRetryAfter(0, 0))
 }
 
-func newAcmed(b *testing.B, ca *acmetest.CA, f *fresh) (client, func()) {
+func newAcmed(b *testing.B, ca acmetest.Server, f *fresh) (client, func()) {
 	b.Helper()
 	dir, err := store.Open(b.TempDir())
 	if err != nil {
@@ -83,9 +83,9 @@ func newAcmed(b *testing.B, ca *acmetest.CA, f *fresh) (client, func()) {
 	return obtain, func() { _, _, _ = i.Close(), responder.Close(), dir.Close() }
 }
 
-func newBare(b *testing.B, ca *acmetest.CA) (client, func()) {
+func newBare(b *testing.B, ca acmetest.Server) (client, func()) {
 	b.Helper()
-	bare, err := acmetest.NewBare(ca.Server)
+	bare, err := acmetest.NewBare(ca)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func (u *user) GetEmail() string                        { return "" }
 func (u *user) GetRegistration() *registration.Resource { return u.reg }
 func (u *user) GetPrivateKey() crypto.PrivateKey        { return u.key }
 
-func newLego(b *testing.B, ca *acmetest.CA) (client, func()) {
+func newLego(b *testing.B, ca acmetest.Server) (client, func()) {
 	b.Helper()
 	legolog.Logger = log.New(io.Discard, "", 0)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -170,15 +170,15 @@ func BenchmarkIssuance(b *testing.B) {
 			ca, f := newCA(b), &fresh{}
 			var ours, bare, legos cost
 			for b.Loop() {
-				c, stop := newAcmed(b, ca, f)
+				c, stop := newAcmed(b, ca.Server, f)
 				ours = measure(b, c, f, 15, count)
 				stop()
-				c, stop = newBare(b, ca)
+				c, stop = newBare(b, ca.Server)
 				bare = measure(b, c, f, 15, count)
 				stop()
 			}
 			if count <= 10 && !testing.Short() {
-				c, stop := newLego(b, ca)
+				c, stop := newLego(b, ca.Server)
 				start := time.Now()
 				if err := c(b.Context(), f.names(count)); err != nil {
 					b.Fatal(err)
@@ -221,10 +221,10 @@ func BenchmarkMany(b *testing.B) {
 			}
 			var ours, bare time.Duration
 			for b.Loop() {
-				c, stop := newAcmed(b, ca, f)
+				c, stop := newAcmed(b, ca.Server, f)
 				ours = all(c)
 				stop()
-				c, stop = newBare(b, ca)
+				c, stop = newBare(b, ca.Server)
 				bare = all(c)
 				stop()
 			}
