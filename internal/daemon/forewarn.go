@@ -2,6 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -35,6 +38,21 @@ func (b *builder) forewarn(issuers map[string]madeIssuer) func(context.Context, 
 			return nil
 		}
 		return preflight.CheckCAA(ctx, "", caaTimeout, want.Identifiers, cas)
+	}
+}
+
+// clockOffset asks the first CA that answers how far this machine's clock is ahead.
+func clockOffset(issuers map[string]madeIssuer) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) {
+		var errs []error
+		for _, name := range slices.Sorted(maps.Keys(issuers)) {
+			ahead, err := issuers[name].ClockOffset(ctx)
+			if err == nil {
+				return ahead, nil
+			}
+			errs = append(errs, err)
+		}
+		return 0, errors.Join(append(errs, errors.New("no CA tells the time"))...)
 	}
 }
 

@@ -54,7 +54,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 func (d *Daemon) newScheduler() (*renewal.Scheduler, error) {
 	return renewal.NewScheduler(renewal.SchedulerConfig{
-		Engine: d.engine, Schedule: d.config.Renewal.Schedule, Splay: d.config.Renewal.Splay,
+		Engine: d.engine, Log: d.log, Schedule: d.config.Renewal.Schedule, Splay: d.config.Renewal.Splay,
 		Beat: func() { d.tellSystemd(systemd.Watchdog) }, BeatEvery: systemd.WatchdogInterval(),
 	})
 }

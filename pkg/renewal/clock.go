@@ -39,14 +39,14 @@ func (w *clockWatch) look(wall, mono time.Time) (jumped bool) {
 }
 
 // judge ends the doubt when the CA's clock agrees, or when no CA answers and the clock ran steadily for a while.
-func (w *clockWatch) judge(wall, mono time.Time, ask func() (time.Time, error)) (settled bool) {
+func (w *clockWatch) judge(mono time.Time, ask func() (time.Duration, error)) (settled bool) {
 	if w.doubtSince.IsZero() || mono.Before(w.lookAt) {
 		return false
 	}
 	w.lookAt = mono.Add(clockLook)
-	ca, err := ask()
+	ahead, err := ask()
 	switch {
-	case err == nil && wall.Sub(ca).Abs() <= clockJump, err != nil && mono.Sub(w.doubtSince) >= clockPatience:
+	case err == nil && ahead.Abs() <= clockJump, err != nil && mono.Sub(w.doubtSince) >= clockPatience:
 		w.doubtSince = time.Time{}
 		return true
 	}
@@ -61,7 +61,7 @@ func (s *Scheduler) watchClock(ctx context.Context) {
 		s.Log.Error("the clock jumped, renewals wait until it is confirmed", zap.Duration("by", s.watch.by), zap.Time("now", wall))
 		s.Engine.doubt(fmt.Sprintf("the clock jumped by %s and is not confirmed yet", s.watch.by.Round(time.Second)))
 	}
-	settled := s.watch.judge(wall, mono, func() (time.Time, error) { return s.Engine.caTime(ctx) })
+	settled := s.watch.judge(mono, func() (time.Duration, error) { return s.Engine.clockOffset(ctx) })
 	if settled {
 		s.Log.Info("the clock is believed again", zap.Time("now", wall))
 		s.Engine.doubt("")

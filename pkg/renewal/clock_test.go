@@ -31,7 +31,10 @@ func TestClockJump(t *testing.T) {
 				clock := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				b := newBenchAt(t, 90*day, clock)
 				set := b.set()
-				set.CATime = func(context.Context) (time.Time, error) { return c.ca(time.Now()) }
+				set.ClockOffset = func(context.Context) (time.Duration, error) {
+					ca, err := c.ca(time.Now())
+					return clock().Sub(ca), err
+				}
 				b.engine.Swap(set)
 				s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Clock: clock})
 				if err != nil {

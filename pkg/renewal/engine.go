@@ -50,8 +50,8 @@ type Set struct {
 	// Forewarn looks for what will stand in the way of the next renewal, such as CAA records; nil: nothing does. It is
 	// asked whenever a renewal window is, about twice a day.
 	Forewarn func(ctx context.Context, want *certs.Spec) []string
-	// CATime asks a CA for the time, to settle doubts about this machine's clock; nil: there is none to ask.
-	CATime      func(ctx context.Context) (time.Time, error)
+	// ClockOffset asks a CA how far this machine's clock is ahead of its own, to settle doubts; nil: there is none to ask.
+	ClockOffset func(ctx context.Context) (time.Duration, error)
 	Concurrency int // jobs at a time; at least 1
 	Keep        int // versions kept of each certificate besides the active one
 }
@@ -161,11 +161,11 @@ func (e *Engine) doubt(reason string) {
 	e.doubts = reason
 }
 
-// caTime asks a CA for the time.
-func (e *Engine) caTime(ctx context.Context) (time.Time, error) {
-	ask := e.current().CATime
+// clockOffset asks a CA how far this machine's clock is ahead.
+func (e *Engine) clockOffset(ctx context.Context) (time.Duration, error) {
+	ask := e.current().ClockOffset
 	if ask == nil {
-		return time.Time{}, errors.New("there is no CA to ask for the time")
+		return 0, errors.New("there is no CA to ask for the time")
 	}
 	ctx, cancel := context.WithTimeout(ctx, ariPatience)
 	defer cancel()

@@ -82,6 +82,7 @@ type fakeCA struct {
 	asked   int
 	hold    chan struct{} // when set, Obtain waits for it
 	panics  bool
+	down    func(time.Time) bool // whether the CA is away at a time
 	replace []*certs.Bundle
 }
 
@@ -90,6 +91,9 @@ func (ca *fakeCA) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle,
 	ca.orders = append(ca.orders, time.Now())
 	ca.replace = append(ca.replace, req.Replaces)
 	err, hold, panics := ca.err, ca.hold, ca.panics
+	if err == nil && ca.down != nil && ca.down(time.Now()) {
+		err = &certs.UnavailableError{Directory: "https://ca.example", Err: errors.New("connection refused")}
+	}
 	ca.mu.Unlock()
 	if panics {
 		panic("a mistake in an issuer")

@@ -14,7 +14,12 @@ import (
 // live runs the scheduler on a bench for a while of fake time, and calls check every six hours.
 func live(t *testing.T, b *bench, d time.Duration, check func(time.Time)) {
 	t.Helper()
-	s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Splay: 30 * time.Minute})
+	liveBy(t, b, "@hourly", d, check)
+}
+
+func liveBy(t *testing.T, b *bench, schedule string, d time.Duration, check func(time.Time)) {
+	t.Helper()
+	s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: schedule, Splay: 30 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
