@@ -99,8 +99,12 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 		if err != nil {
 			return nil, fmt.Errorf("certificates[%s]: %w", spec.Name, err)
 		}
+		clients, err := b.clients(c, &c.Certificates[i])
+		if err != nil {
+			return nil, fmt.Errorf("certificates[%s]: %w", spec.Name, err)
+		}
 		set.Certificates[spec.Name] = renewal.Certificate{
-			Spec: spec, Targets: targets, Hooks: hooks(c.Certificates[i].Hooks, target(c, &spec)),
+			Spec: spec, Targets: targets, Hooks: hooks(c.Certificates[i].Hooks, target(c, &spec)), Clients: clients,
 		}
 		if err := b.addIssuers(c, spec.Issuers, solvers, issuers); err != nil {
 			return nil, err

@@ -30,6 +30,7 @@ func (v *validator) certificate(path string, cert *Certificate) {
 	if cert.Lifetime > 0 && cert.RenewBefore >= cert.Lifetime {
 		v.report(path+".renew_before", "%s is not less than the lifetime of %s, so the certificate would always be due", show(cert.RenewBefore), show(cert.Lifetime))
 	}
+	v.clients(path, cert)
 	if cert.CSRFile != "" {
 		v.ownCSR(path, cert)
 	}

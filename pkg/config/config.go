@@ -49,6 +49,8 @@ type Config struct {
 	// Solvers lists ways to prove control of a name besides the built-in ones: http-01, which listens on :80, and
 	// tls-alpn-01, which listens on :443. An entry with the name of a built-in one replaces it. Optional.
 	Solvers []Solver `mapstructure:"solvers"`
+	// Trust lists what clients trust, so that a new certificate never breaks them. Optional.
+	Trust []TrustStore `mapstructure:"trust"`
 	// Defaults holds what certificates use when they do not say otherwise. Optional.
 	Defaults Defaults `mapstructure:"defaults"`
 	// Certificates lists the certificates to obtain, renew and install.
@@ -222,6 +224,16 @@ type Certificate struct {
 	// CSRFile is a certificate signing request, PEM or DER, for a key that acmed never sees. It must be for the very names
 	// above. Not together with key_type, reuse_key and must_staple. Optional.
 	CSRFile string `mapstructure:"csr_file"`
+	// Trust lists the trust stores of clients that must always be able to connect. A new certificate is served with the
+	// first chain that all of them accept. If there is none, the next issuer is asked, and otherwise the new certificate
+	// is held back and the old one stays. Optional.
+	Trust []string `mapstructure:"trust"`
+	// OnUntrusted says until when a certificate is held back that a client would refuse: hold, until the active one ends,
+	// or activate-before-expiry=3d, so long before. Default hold.
+	OnUntrusted string `mapstructure:"on_untrusted"`
+	// Notice is how long a new certificate waits whose intermediate or root is another one, after that was announced by
+	// the event chain_changed. It never waits into the last tenth of the lifetime of the active one. Default: not at all.
+	Notice time.Duration `mapstructure:"notice"`
 	// Lifetime asks for a certificate that is valid this long, at CAs that let their clients choose. Default: the CA
 	// chooses.
 	Lifetime time.Duration `mapstructure:"lifetime"`

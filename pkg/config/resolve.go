@@ -29,6 +29,8 @@ func (c *Config) Spec(cert *Certificate) certs.Spec {
 		Issuers:        c.issuersOf(cert),
 		Solvers:        c.solversOf(cert),
 		RenewBefore:    c.renewBefore(cert),
+		Trust:          cert.Trust,
+		Notice:         cert.Notice,
 		Window:         maintenance(cmp.Or(cert.Window, c.Renewal.Window)),
 	}
 	if cert.csr != nil {

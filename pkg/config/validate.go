@@ -96,6 +96,9 @@ func (v *validator) all() {
 	for i := range v.c.Solvers {
 		v.solver(entryPath("solvers", v.c.Solvers[i].Name), &v.c.Solvers[i])
 	}
+	for i := range v.c.Trust {
+		v.trustStore(entryPath("trust", v.c.Trust[i].Name), &v.c.Trust[i])
+	}
 	v.references("defaults.issuers", "issuer", v.c.Defaults.Issuers, keys(v.issuers))
 	v.references("defaults.solvers", "solver", v.c.Defaults.Solvers, keys(v.solvers))
 	v.keyTypes("defaults.key_type", v.c.Defaults.KeyType)
@@ -380,6 +383,9 @@ func (v *validator) unique() {
 	}
 	for _, s := range v.c.Solvers {
 		once("solvers", s.Name)
+	}
+	for _, s := range v.c.Trust {
+		once("trust", s.Name)
 	}
 	for _, c := range v.c.Certificates {
 		once("certificates", c.Name)
