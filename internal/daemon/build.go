@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/installd"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
@@ -258,6 +259,8 @@ func (b *builder) installer(c *config.Install, t installers.Target) (installers.
 	case c.Nginx != nil:
 		t.Server = b.server("nginx "+c.Nginx.ServerKey(), func() *installers.Server { return nginx.NewServer(*c.Nginx) })
 		return nginx.New(*c.Nginx, t)
+	case c.Helper != nil:
+		return installd.New(*c.Helper)
 	case c.File != nil:
 		return file.New(*c.File, t)
 	case c.HAProxy != nil:

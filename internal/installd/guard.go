@@ -3,6 +3,7 @@ package installd
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -38,14 +39,18 @@ func (g *guarded) Accept() (net.Conn, error) {
 	}
 }
 
-// turnAway tells a stranger why, without reading a byte from it.
-func turnAway(conn net.Conn, uid int) {
+// turnAway tells a stranger why. What it sends is thrown away for a moment, because a client that cannot write does not
+// read either.
+func turnAway(conn *net.UnixConn, uid int) {
 	defer func() { _ = conn.Close() }()
 	body, err := json.Marshal(answer{Error: &failure{Kind: kindRefused, Message: fmt.Sprintf("user %d may not speak to the helper", uid)}})
 	if err != nil {
 		return
 	}
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
-	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 %d Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		http.StatusForbidden, len(body), body)
+	if err == nil && conn.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, conn, maxMessage)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -63,7 +64,7 @@ func (l *loader) read(path string) *source {
 	if err != nil {
 		return &source{file: path, lost: true, problems: []Problem{{File: path, Message: plain(path, err)}}}
 	}
-	return parse(path, text)
+	return parse(path, text, reflect.TypeFor[Config]())
 }
 
 // plain is an error's text without the path that Problem shows anyway.
@@ -202,14 +203,18 @@ func (m mask) covers(path string) bool {
 // decode turns merged values into a Config on top of the defaults. The values were checked against the types, so an
 // error here means that the two disagree.
 func decode(values map[string]any) (*Config, error) {
+	c := defaults()
+	return c, decodeInto(values, c)
+}
+
+func decodeInto(values map[string]any, c any) error {
 	v := viper.New()
 	if err := v.MergeConfigMap(values); err != nil {
-		return nil, fmt.Errorf("merge the configuration: %w", err)
+		return fmt.Errorf("merge the configuration: %w", err)
 	}
-	c := defaults()
 	strict := func(d *mapstructure.DecoderConfig) { d.WeaklyTypedInput, d.DecodeHook = false, nil }
 	if err := v.UnmarshalExact(c, strict); err != nil {
-		return nil, fmt.Errorf("decode the configuration: %w", err)
+		return fmt.Errorf("decode the configuration: %w", err)
 	}
-	return c, nil
+	return nil
 }

@@ -34,7 +34,7 @@ func (p position) String() string {
 	return fmt.Sprintf("%s:%d", p.file, p.line)
 }
 
-// source is one file, read and checked against the types of [Config], but neither merged nor validated.
+// source is one file, read and checked against the Go types, but neither merged nor validated.
 type source struct {
 	file     string
 	values   map[string]any      // for the decoder: maps, lists, strings, booleans, numbers, durations
@@ -54,8 +54,8 @@ type reader struct {
 	work int // values and keys looked at
 }
 
-// parse reads one file's text.
-func parse(file string, text []byte) *source {
+// parse reads one file's text as a value of the struct type t.
+func parse(file string, text []byte, t reflect.Type) *source {
 	r := reader{source: &source{file: file, values: map[string]any{}, where: map[string]position{}}}
 	root, err := document(text)
 	if err != nil {
@@ -64,7 +64,7 @@ func parse(file string, text []byte) *source {
 		return r.source
 	}
 	if root != nil {
-		if v, ok := r.value(root, reflect.TypeFor[Config](), ""); ok {
+		if v, ok := r.value(root, t, ""); ok {
 			r.values = v.(map[string]any)
 		}
 	}

@@ -224,6 +224,9 @@ func (in *Install) plugins() []plugin {
 	if c := in.Nginx; c != nil {
 		list = append(list, plugin{"nginx", c.Config, c})
 	}
+	if c := in.Helper; c != nil {
+		list = append(list, plugin{"helper", c.Target, c})
+	}
 	if c := in.File; c != nil {
 		list = append(list, plugin{"file", filepath.Clean(c.Dir), c})
 	}
