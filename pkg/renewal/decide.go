@@ -318,7 +318,7 @@ func deliver(in *input, p Plan) Plan {
 	case len(p.Verify) > 0:
 		p.Reason, p.Message = ReasonDrift, fmt.Sprintf("daily check of %s", p.Verify)
 	case p.Hook:
-		p.Reason, p.Message = ReasonHook, "the new certificate is in use, its hook has not run yet"
+		p.Reason, p.Message = ReasonHook, "the hook after the new certificate is due"
 	}
 	return p
 }
