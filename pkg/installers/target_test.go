@@ -108,7 +108,10 @@ func TestLogTail(t *testing.T) {
 	if !strings.HasSuffix(got, `new \x1b[1m`) || len(got) > 3*maxShown {
 		t.Errorf("got %q", got)
 	}
-	if log.Explain(nil) != nil || (&LogTail{}).Explain(failed) != failed {
-		t.Error("no error or no log was explained")
+	if err := log.Explain(nil); err != nil {
+		t.Errorf("no error became %v", err)
+	}
+	if err := (&LogTail{}).Explain(failed); err.Error() != "failed" {
+		t.Errorf("without a log: %v", err)
 	}
 }

@@ -187,18 +187,6 @@ func (a *instance) reloads() int {
 	return strings.Count(string(text), "\n")
 }
 
-// apache runs the binary with this configuration and returns what it said.
-func (a *instance) apache(args ...string) string {
-	a.t.Helper()
-	argv := append([]string{binary, "-d", a.conf, "-f", a.path("apache2.conf")}, args...)
-	out, err := installers.Command{Argv: argv, WithStderr: true, MaxOutput: 64 << 20}.Run(context.Background())
-	if err != nil {
-		log, _ := os.ReadFile(filepath.Join(a.run, "error.log"))
-		a.t.Fatalf("%v\n%s\n%s", err, out, log)
-	}
-	return string(out)
-}
-
 // pid is the process of this instance, known by the directory in its command line; 0 when there is none.
 func (a *instance) pid() int {
 	text, err := os.ReadFile(filepath.Join(a.run, "apache2.pid"))

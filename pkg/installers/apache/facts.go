@@ -63,8 +63,8 @@ func (c *Config) ask(ctx context.Context, modules ...module) (*facts, error) {
 var (
 	includeLine = regexp.MustCompile(`^( +)\((\*|\d+)\) (.+)$`)
 	groupLine   = regexp.MustCompile(`^(\S+) +is a NameVirtualHost$`)
-	singleLine  = regexp.MustCompile(`^(\S+) +(.*) \((.+):(\d+)\)$`)
-	vhostLine   = regexp.MustCompile(`^ +port (?:\d+|\*) namevhost (.*) \((.+):(\d+)\)$`)
+	singleLine  = regexp.MustCompile(`^(\S+) +(.*?) \((.+):(\d+)\)$`)
+	vhostLine   = regexp.MustCompile(`^ +port (?:\d+|\*) namevhost (.*?) \((.+):(\d+)\)$`)
 	aliasLine   = regexp.MustCompile(`^ +(?:wild )?alias (.+)$`)
 	settingLine = regexp.MustCompile(`^(ServerRoot|Main ErrorLog|PidFile|Define): (.*)$`)
 	moduleLine  = regexp.MustCompile(`^ (\w+) \((?:static|shared)\)$`)

@@ -135,28 +135,16 @@ func (l *layout) resolve(id string, loaded map[string]bool, root string, list []
 		return list, nil
 	}
 	if l.kind != layoutDebian {
-		return nil, fmt.Errorf("Apache does not load %s: install or enable mod_%s", name, id) //nolint:revive,staticcheck // a name
+		return nil, fmt.Errorf("%s is not loaded by Apache: install or enable mod_%s", name, id)
 	}
 	path := filepath.Join(l.dir, "mods-available", id+".load")
 	text, err := installers.ReadRegular(path)
 	if err != nil {
-		return nil, fmt.Errorf("Apache does not load %s, and it cannot be enabled: %w", name, err) //nolint:revive,staticcheck // a name
+		return nil, fmt.Errorf("%s is not loaded by Apache, and cannot be enabled: %w", name, err)
 	}
-	m := module{id: id, name: name}
-	src := newSource(path, text, "")
-	for _, d := range named(src.root, "LoadModule") {
-		if w := words(d.args); len(w) == 2 && w[0] == name {
-			m.file = w[1]
-		}
-	}
-	if m.file == "" {
-		return nil, fmt.Errorf("%s does not load %s", path, name)
-	}
-	if !filepath.IsAbs(m.file) {
-		m.file = filepath.Join(root, m.file)
-	}
-	if _, err := os.Stat(m.file); err != nil {
-		return nil, fmt.Errorf("the module %s cannot be enabled, install its package: %w", id, err)
+	m, err := findModule(id, path, text, root)
+	if err != nil {
+		return nil, err
 	}
 	for _, other := range dependencies(text) {
 		if list, err = l.resolve(other, loaded, root, list); err != nil {
@@ -164,6 +152,26 @@ func (l *layout) resolve(id string, loaded map[string]bool, root string, list []
 		}
 	}
 	return append(list, m), nil
+}
+
+// findModule reads which file a module is in, and looks whether it is there.
+func findModule(id, path string, text []byte, root string) (module, error) {
+	m := module{id: id, name: id + "_module"}
+	for _, d := range named(newSource(path, text, "").root, "LoadModule") {
+		if w := words(d.args); len(w) == 2 && w[0] == m.name {
+			m.file = w[1]
+		}
+	}
+	if m.file == "" {
+		return module{}, fmt.Errorf("%s does not load %s", path, m.name)
+	}
+	if !filepath.IsAbs(m.file) {
+		m.file = filepath.Join(root, m.file)
+	}
+	if _, err := os.Stat(m.file); err != nil {
+		return module{}, fmt.Errorf("the module %s cannot be enabled, install its package: %w", id, err)
+	}
+	return m, nil
 }
 
 // dependencies reads "# Depends: a b" as a2enmod does.

@@ -99,25 +99,19 @@ func (l *logical) isComment() bool { return l.text == "" || l.text[0] == '#' }
 // itself and, in quotes, the quote. A missing closing quote is closed by the end of the line.
 func word(line string) (value, rest string) {
 	line = strings.TrimLeft(line, blanks)
-	if line == "" {
-		return "", ""
+	ends, escaped := blanks, `\`
+	quoted := line != "" && (line[0] == '"' || line[0] == '\'')
+	if quoted {
+		ends, escaped = line[:1], `\`+line[:1]
+		line = line[1:]
 	}
 	var b strings.Builder
-	quote, i := line[0], 0
-	quoted := quote == '"' || quote == '\''
-	if quoted {
-		i = 1
-	}
-	for ; i < len(line); i++ {
-		c := line[i]
-		if quoted && c == quote || !quoted && strings.IndexByte(blanks, c) >= 0 {
-			break
-		}
-		if c == '\\' && i+1 < len(line) && (line[i+1] == '\\' || quoted && line[i+1] == quote) {
+	i := 0
+	for ; i < len(line) && strings.IndexByte(ends, line[i]) < 0; i++ {
+		if line[i] == '\\' && i+1 < len(line) && strings.IndexByte(escaped, line[i+1]) >= 0 {
 			i++
-			c = line[i]
 		}
-		b.WriteByte(c)
+		b.WriteByte(line[i])
 	}
 	if quoted && i < len(line) {
 		i++
@@ -206,7 +200,7 @@ func (p *parser) opening(l logical, name, rest string) error {
 	} else if bare, ok := strings.CutSuffix(name, ">"); ok {
 		name, rest = bare, ""
 	} else {
-		return p.errorf(l, "the section <%s has no closing >", clip(name))
+		return p.errorf(l, "the section <%s> has no closing >", clip(name))
 	}
 	d := &directive{src: p.src, name: name, args: rest, section: true, start: l.first, end: l.end, line: l.number}
 	p.add(d)

@@ -189,22 +189,30 @@ func (p *planner) checkOld(v *vhost, old []*directive) error {
 					user.file, user.line, v.file, v.line)
 			}
 		}
-		if !d.is("SSLCertificateFile") {
-			continue
-		}
-		leaf := readLeaf(p.m.path(d))
-		if leaf == nil || leaf.Equal(p.bundle.Leaf) {
-			continue
-		}
-		for _, name := range v.names {
-			sample := strings.Replace(name, "*", "acmed-probe", 1)
-			if leaf.VerifyHostname(sample) == nil && p.bundle.Leaf.VerifyHostname(sample) != nil {
-				return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the virtual host",
-					name, p.target.Certificate)
-			}
+		if name := p.uncovered(v, d); name != "" {
+			return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the virtual host",
+				name, p.target.Certificate)
 		}
 	}
 	return nil
+}
+
+// uncovered is a name of the virtual host that the certificate of a directive covers and the new one does not, or "".
+func (p *planner) uncovered(v *vhost, d *directive) string {
+	if !d.is("SSLCertificateFile") {
+		return ""
+	}
+	leaf := readLeaf(p.m.path(d))
+	if leaf == nil || leaf.Equal(p.bundle.Leaf) {
+		return ""
+	}
+	for _, name := range v.names {
+		sample := strings.Replace(name, "*", "acmed-probe", 1)
+		if leaf.VerifyHostname(sample) == nil && p.bundle.Leaf.VerifyHostname(sample) != nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // editedFiles turns the edits of files that exist into files of a change.

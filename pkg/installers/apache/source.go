@@ -24,16 +24,16 @@ type source struct {
 
 // readSource reads and parses a file. A file that is not understood is an error only where it is needed ([source.err]).
 func readSource(path, certificate string) (*source, error) {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the Apache configuration: %w", err)
 	}
-	disk, err := installers.ReadRegular(real)
+	disk, err := installers.ReadRegular(resolved)
 	if err != nil {
 		return nil, fmt.Errorf("read the Apache configuration: %w", err)
 	}
 	s := newSource(path, disk, certificate)
-	s.real = real
+	s.real = resolved
 	return s, nil
 }
 

@@ -17,47 +17,57 @@ const twinHeader = "# Written by acmed: the virtual hosts of the certificate %s 
 // twinFiles brings the file of twins up to date: new ones are added, those of virtual hosts that the certificate is no
 // longer for go, and what was edited in the others stays.
 func (p *planner) twinFiles() ([]installers.File, error) {
-	var added strings.Builder
-	for _, k := range p.picks {
-		if k.tls {
-			continue
-		}
-		text, err := p.twin(k)
-		if err != nil {
-			return nil, err
-		}
-		added.WriteString(text)
+	added, err := p.newTwins()
+	if err != nil {
+		return nil, err
 	}
 	src := p.ownTwins()
-	if src == nil && added.Len() == 0 {
+	switch {
+	case src == nil && added == "":
 		return nil, nil
-	}
-	if src == nil {
-		return p.newTwinFile(added.String())
-	}
-	if src.err != nil {
+	case src == nil:
+		return p.newTwinFile(added)
+	case src.err != nil:
 		return nil, src.err
 	}
 	edits := p.edits[src]
-	kept := false
+	kept := added != ""
 	for _, d := range src.root {
-		if !d.isSection("VirtualHost") || slices.ContainsFunc(p.picks, func(k *pick) bool { return k.v.d == d }) {
-			kept = kept || d.isSection("VirtualHost")
-			continue
+		switch {
+		case !d.isSection("VirtualHost"):
+		case slices.ContainsFunc(p.picks, func(k *pick) bool { return k.v.d == d }):
+			kept = true
+		default:
+			edits = append(edits, installers.Edit{Start: lineStart(src.text, d.start), End: d.closeEnd})
 		}
-		edits = append(edits, installers.Edit{Start: lineStart(src.text, d.start), End: d.closeEnd})
 	}
-	content, err := installers.Splice(src.text, append(edits, installers.Edit{Start: len(src.text), End: len(src.text), Text: added.String()}))
+	if !kept {
+		return p.files.removal(src), nil
+	}
+	content, err := installers.Splice(src.text, append(edits, installers.Edit{Start: len(src.text), End: len(src.text), Text: added}))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", src.path, err)
-	}
-	if !kept && added.Len() == 0 {
-		return p.files.removal(src), nil
 	}
 	if string(content) == string(src.disk) {
 		return nil, nil
 	}
 	return []installers.File{{Path: filepath.Clean(src.path), Content: content, Was: installers.Hash(src.disk), Follow: true}}, nil
+}
+
+// newTwins are the virtual hosts that the file of twins does not have yet.
+func (p *planner) newTwins() (string, error) {
+	var text strings.Builder
+	for _, k := range p.picks {
+		if k.tls {
+			continue
+		}
+		twin, err := p.twin(k)
+		if err != nil {
+			return "", err
+		}
+		text.WriteString(twin)
+	}
+	return text.String(), nil
 }
 
 // ownTwins is the file of twins as Apache reads it now, or nil.

@@ -68,7 +68,7 @@ type withdrawal struct {
 	files       []installers.File
 }
 
-// take plans to undo one file of the undo record. What may be shared comes later.
+// take plans to undo one entry of the undo record. What may be shared comes later.
 func (w *withdrawal) take(o installers.Original) error {
 	if filepath.Base(o.Path) == sharedName || filepath.Base(filepath.Dir(o.Path)) == "mods-enabled" {
 		return nil
@@ -86,21 +86,26 @@ func (w *withdrawal) take(o installers.Original) error {
 	if err != nil {
 		return err
 	}
-	file := installers.File{Path: o.Path, Was: installers.Hash(now), Content: o.Content}
-	switch {
-	case o.Existed && bytes.Equal(now, o.Content):
-		return nil
-	case !o.Existed && file.Was == o.Written:
-		file.Remove = true
-	case !o.Existed:
-		return &installers.ConflictError{Path: o.Path, Reason: "acmed made this file and somebody changed it: remove it by hand"}
-	case file.Was != o.Written || o.Edited:
-		if file.Content, _, err = withdraw(o.Path, now, w.certificate); err != nil {
-			return err
-		}
+	file, err := w.undo(o, now)
+	if err == nil && (file.Remove || !bytes.Equal(file.Content, now)) {
+		w.files = append(w.files, file)
 	}
-	w.files = append(w.files, file)
-	return nil
+	return err
+}
+
+// undo is what becomes of a file that has the content now.
+func (w *withdrawal) undo(o installers.Original, now []byte) (installers.File, error) {
+	file := installers.File{Path: o.Path, Was: installers.Hash(now), Content: o.Content, Remove: !o.Existed}
+	untouched := file.Was == o.Written && !o.Edited
+	switch {
+	case !o.Existed && !untouched:
+		return file, &installers.ConflictError{Path: o.Path, Reason: "acmed made this file and somebody changed it: remove it by hand"}
+	case untouched:
+		return file, nil
+	}
+	var err error
+	file.Content, _, err = withdraw(o.Path, now, w.certificate)
+	return file, err
 }
 
 // takeShared plans to take the shared file away, and the modules that it lists, when no other certificate is left. A
