@@ -8,6 +8,7 @@ import (
 
 	"github.com/acmed/acmed/internal/control"
 	"github.com/acmed/acmed/internal/daemon"
+	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -44,8 +45,12 @@ func (a *app) backend(ctx context.Context) (control.Backend, func(), error) {
 
 // open locks the state directory for a daemon, unless another one answers.
 func (a *app) open(ctx context.Context) (*daemon.Daemon, error) {
+	sockets, err := systemd.Sockets()
+	if err != nil {
+		return nil, err
+	}
 	for end := time.Now().Add(lockPatience); ; {
-		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err})
+		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Sockets: sockets})
 		if err == nil {
 			return d, nil
 		}

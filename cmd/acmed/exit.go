@@ -104,7 +104,7 @@ func reportExit(r control.Report) error {
 	case failed+limited == 0:
 		return &exitError{exitTemporary, fmt.Errorf("a target asked to be called again at %s", until.Local().Format(time.DateTime))}
 	case failed == 0:
-		return &exitError{exitTemporary, fmt.Errorf("the CA takes no more requests until %s", until.Local().Format(time.DateTime))}
+		return &exitError{exitTemporary, fmt.Errorf("nothing more may be ordered before %s", until.Local().Format(time.DateTime))}
 	case failed == len(r.Results):
 		return &exitError{code: exitFailed}
 	}

@@ -58,6 +58,7 @@ solvers:
   - { name: standalone, http-01: { listen: "127.0.0.1:` + strconv.Itoa(ca.HTTPPort) + `" } }
 defaults: { issuers: [test-ca], solvers: [standalone] }
 include: conf.d/*.yaml
+probe: { resolver: "` + ca.DNS.Addr + `", http_port: ` + strconv.Itoa(ca.HTTPPort) + `, tls_port: ` + strconv.Itoa(ca.TLSPort) + ` }
 `
 	return errors.Join(
 		os.Mkdir(at("state"), 0o750),

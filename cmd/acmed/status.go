@@ -55,6 +55,11 @@ func (a *app) status(ctx context.Context, names []string, output string) error {
 	} else {
 		err = a.table(s, time.Now())
 	}
+	if len(names) > 0 && output == "table" {
+		for _, c := range s.Certificates {
+			a.proofs(c)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -5,15 +5,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/internal/installd"
+	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
@@ -21,6 +20,7 @@ import (
 	"github.com/acmed/acmed/pkg/challenges/tlsalpn01"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/apache"
 	"github.com/acmed/acmed/pkg/installers/command"
 	"github.com/acmed/acmed/pkg/installers/file"
 	"github.com/acmed/acmed/pkg/installers/haproxy"
@@ -43,7 +43,9 @@ type builder struct {
 	alpn    map[string]*tlsalpn01.Responder
 	servers map[string]*installers.Server
 	records *dns01.Locks
+	sockets []systemd.Socket // from systemd, in the place of the addresses of solvers
 
+	rungs   map[string]challenges.Rung
 	issuers map[string]madeIssuer
 	retired []*issuer.Issuer // replaced by a reload; closed at the end, because jobs may still use them
 	dns     map[string]*dns01.Solver
@@ -56,6 +58,7 @@ type madeIssuer struct {
 	conf    config.Issuer
 	agree   bool
 	solvers []config.Solver
+	probe   config.Probe
 }
 
 func newBuilder(s *store.Store, log *zap.Logger, version string) *builder {
@@ -116,8 +119,8 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 			b.retired = append(b.retired, made.Issuer)
 		}
 	}
-	b.issuers = issuers
-	set.Forewarn = b.forewarn(issuers)
+	b.issuers, b.rungs = issuers, solvers
+	set.Forewarn, set.ClockOffset = b.forewarn(issuers), clockOffset(issuers)
 	for name, made := range issuers {
 		set.Issuers[name] = made
 	}
@@ -134,8 +137,8 @@ func (b *builder) addIssuers(c *config.Config, names []string, solvers map[strin
 		if !ok {
 			return fmt.Errorf("issuer %q is not configured", name)
 		}
-		made := madeIssuer{conf: conf, agree: c.AgreeTOS || conf.Private, solvers: c.Solvers}
-		if old := b.issuers[name]; reflect.DeepEqual(made, madeIssuer{nil, old.conf, old.agree, old.solvers}) {
+		made := madeIssuer{conf: conf, agree: c.AgreeTOS || conf.Private, solvers: c.Solvers, probe: c.Probe}
+		if old := b.issuers[name]; reflect.DeepEqual(made, madeIssuer{nil, old.conf, old.agree, old.solvers, old.probe}) {
 			into[name] = old
 			continue
 		}
@@ -159,6 +162,9 @@ func (b *builder) issuer(made madeIssuer, solvers map[string]challenges.Rung) (*
 		Name: conf.Name, Directory: conf.Directory, Contact: conf.Email, AgreeTOS: made.agree, Private: conf.Private, Roots: roots,
 		Policy: policy, Store: b.store, Solvers: solvers, Log: b.log, UserAgent: "acmed/" + b.version, OrderBudget: conf.OrdersPer3h,
 	}
+	if conf.Preflight != config.PreflightOff {
+		out.Preflight = &issuer.Preflight{Enforce: conf.Preflight == config.PreflightEnforce, Probe: probeOf(&made.probe)}
+	}
 	if conf.EAB != nil {
 		hmac, err := conf.EAB.HMAC()
 		if err != nil {
@@ -167,74 +173,6 @@ func (b *builder) issuer(made madeIssuer, solvers map[string]challenges.Rung) (*
 		out.EAB = &issuer.EAB{KeyID: conf.EAB.KID, HMAC: hmac}
 	}
 	return issuer.New(out)
-}
-
-// solvers makes every solver that a certificate names.
-func (b *builder) solvers(c *config.Config) (map[string]challenges.Rung, error) {
-	made := map[string]challenges.Rung{}
-	b.dns = map[string]*dns01.Solver{}
-	for i := range c.Certificates {
-		for _, name := range c.Spec(&c.Certificates[i]).Solvers {
-			if _, ok := made[name]; ok {
-				continue
-			}
-			conf, ok := c.Solver(name)
-			if !ok {
-				return nil, fmt.Errorf("solver %q is not configured", name)
-			}
-			solver, err := b.solver(c, conf)
-			if err != nil {
-				return nil, fmt.Errorf("solvers[%s]: %w", name, err)
-			}
-			made[name] = challenges.Rung{Name: name, Solver: solver, Zones: conf.Zones}
-		}
-	}
-	return made, nil
-}
-
-// solver is the list of all kinds of solver.
-func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solver, error) {
-	switch {
-	case conf.HTTP01 != nil && conf.HTTP01.Stateless:
-		return http01.Stateless{}, nil
-	case conf.HTTP01 != nil && conf.HTTP01.Webroot != "":
-		return http01.NewWebroot(conf.HTTP01.Webroot), nil
-	case conf.HTTP01 != nil:
-		return b.responder(conf.HTTP01), nil
-	case conf.TLSALPN01 != nil:
-		addr := conf.TLSALPN01.Listen
-		if b.alpn[addr] == nil {
-			b.alpn[addr] = tlsalpn01.NewResponder(tlsalpn01.ResponderConfig{Addr: addr, Log: b.log})
-		}
-		return b.alpn[addr], nil
-	case conf.DNS01 != nil:
-		solver, err := dns01.New(*conf.DNS01, dns01.Options{
-			Name: conf.Name, Journal: dns01.NewJournal(filepath.Join(c.StateDir, "dns")), Locks: b.records, Worker: worker(), Now: time.Now,
-		})
-		if err == nil {
-			b.dns[conf.Name] = solver
-		}
-		return solver, err
-	}
-	return nil, errors.New("it has no section")
-}
-
-// responder returns the one responder for an address. Whose PROXY protocol header it believes is part of what it is.
-func (b *builder) responder(conf *config.HTTP01) *http01.Responder {
-	key := fmt.Sprint(conf.Listen, conf.Proxies())
-	if b.http[key] == nil {
-		b.http[key] = http01.NewResponder(http01.ResponderConfig{Addr: conf.Listen, Proxies: conf.Proxies(), Log: b.log})
-	}
-	return b.http[key]
-}
-
-// worker is where the DNS worker is installed: beside this program.
-func worker() string {
-	self, err := os.Executable()
-	if err != nil {
-		return "/usr/bin/acmed-dns"
-	}
-	return filepath.Join(filepath.Dir(self), "acmed-dns")
 }
 
 func (b *builder) targets(c *config.Config, cert *config.Certificate) (map[string]installers.Installer, error) {
@@ -259,6 +197,9 @@ func (b *builder) installer(c *config.Install, t installers.Target) (installers.
 	case c.Nginx != nil:
 		t.Server = b.server("nginx "+c.Nginx.ServerKey(), func() *installers.Server { return nginx.NewServer(*c.Nginx) })
 		return nginx.New(*c.Nginx, t)
+	case c.Apache != nil:
+		t.Server = b.server(c.Apache.ServerKey(), func() *installers.Server { return apache.NewServer(*c.Apache) })
+		return apache.New(*c.Apache, t)
 	case c.Helper != nil:
 		return installd.New(*c.Helper)
 	case c.File != nil:

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/store"
@@ -20,10 +21,11 @@ import (
 
 // Options makes a [Daemon].
 type Options struct {
-	Config  string    // path of acmed.yaml
-	Version string    // of this program
-	LogTo   io.Writer // where the log goes
-	Quiet   bool      // no log: a command prints what happens itself
+	Config  string           // path of acmed.yaml
+	Version string           // of this program
+	LogTo   io.Writer        // where the log goes
+	Quiet   bool             // no log: a command prints what happens itself
+	Sockets []systemd.Socket // for the responders of solvers; Close closes those that are used
 }
 
 // Daemon is acmed with its state directory locked and its configuration built. It is a control.Backend at once;
@@ -56,12 +58,16 @@ func Open(o Options) (*Daemon, error) {
 			return nil, logErr
 		}
 	}
+	if err := checkSockets(o.Sockets); err != nil {
+		return nil, err
+	}
 	d := &Daemon{opts: o, log: log, config: c, started: time.Now()}
 	d.logProblems(warnings, err)
 	if d.store, err = store.Open(c.StateDir); err != nil {
 		return nil, err
 	}
 	d.builder = newBuilder(d.store, log, o.Version)
+	d.builder.sockets = o.Sockets
 	set, err := d.builder.build(c)
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())

@@ -35,7 +35,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	server := control.NewServer(d, d.log.Named("control"))
 	d.mu.Lock()
 	d.scheduler = scheduler
+	err = d.builder.answerSockets(ctx)
 	d.mu.Unlock()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(listener) })

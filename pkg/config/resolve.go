@@ -137,6 +137,17 @@ func (p *Probe) Server() (string, error) {
 	return at.String(), nil
 }
 
+// SolverNames lists all solvers, configured and built in, each once.
+func (c *Config) SolverNames() []string {
+	var names []string
+	for _, s := range slices.Concat(c.Solvers, builtinSolvers()) {
+		if !slices.Contains(names, s.Name) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
 // Solver returns a solver by its name, configured or built in, with every default filled in and its zones as they are
 // compared.
 func (c *Config) Solver(name string) (Solver, bool) {

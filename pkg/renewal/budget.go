@@ -37,8 +37,8 @@ func forgetInvalid(st *store.State, now time.Time) {
 	}
 }
 
-// overBudget is the error of a run in which nothing was tried, because a name failed too often before; else nil.
-func overBudget(err error) *certs.BudgetError {
+// OverBudget is the error of a run in which nothing was tried, because a name failed too often before; else nil.
+func OverBudget(err error) *certs.BudgetError {
 	var budget *certs.BudgetError
 	if len(certs.Validations(err)) > 0 || !errors.As(err, &budget) {
 		return nil

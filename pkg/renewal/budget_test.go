@@ -35,7 +35,7 @@ func TestRemember(t *testing.T) {
 
 func TestOverBudget(t *testing.T) {
 	budget := &certs.BudgetError{Failed: 3}
-	if overBudget(budget) == nil || overBudget(errors.Join(&certs.ValidationError{Err: budget}, budget)) != nil || overBudget(errors.New("x")) != nil {
+	if OverBudget(budget) == nil || OverBudget(errors.Join(&certs.ValidationError{Err: budget}, budget)) != nil || OverBudget(errors.New("x")) != nil {
 		t.Error("only a run in which nothing was tried is one over budget")
 	}
 }

@@ -46,7 +46,7 @@ func (j *job) recordOrderFailure(lineage *store.Lineage, err error) error {
 		return j.engine.store.SaveState(j.want.Name, st)
 	}
 	forgetInvalid(st, now)
-	if budget := overBudget(err); budget != nil && st.LastError != "" { // why it failed stays on record
+	if budget := OverBudget(err); budget != nil && st.LastError != "" { // why it failed stays on record
 		st.RetryAt = later(st.RetryAt, budget.At)
 		return j.engine.store.SaveState(j.want.Name, st)
 	}

@@ -115,15 +115,31 @@ func (v *Verdict) problems(f *Findings, id certs.Identifier) {
 
 // describe tells what is wrong at one address.
 func (v *Verdict) describe(a Address) {
-	if !a.HTTP.Outcome.good() {
-		v.say("http-01 at %s: %s", a.Address, a.HTTP.words())
+	if why := a.HTTP.Trouble(); why != "" {
+		v.say("http-01 at %s: %s", a.Address, why)
 	}
-	if !a.TLS.Outcome.good() {
-		v.say("tls-alpn-01 at %s: %s", a.Address, a.TLS.words())
+	if why := a.TLS.Trouble(); why != "" {
+		v.say("tls-alpn-01 at %s: %s", a.Address, why)
 	}
 }
 
 func (o Outcome) good() bool { return o == Ours || o == Skipped }
+
+// Trouble says what keeps http-01 from working at the address, "" if nothing does or it was not probed.
+func (h *HTTP) Trouble() string {
+	if h.Outcome.good() {
+		return ""
+	}
+	return h.words()
+}
+
+// Trouble says what keeps tls-alpn-01 from working at the address, "" if nothing does or it was not probed.
+func (t *TLS) Trouble() string {
+	if t.Outcome.good() {
+		return ""
+	}
+	return t.words()
+}
 
 func (h *HTTP) words() string {
 	if h.Outcome.silent() {

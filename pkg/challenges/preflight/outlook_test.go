@@ -18,7 +18,7 @@ type record struct{ challenges.Solver }
 
 func (record) Type() challenges.Type { return challenges.DNS01 }
 
-func look(t *testing.T, ctx context.Context, cfg preflight.Config, name string, ladder ...challenges.Rung) (o *preflight.Outlook, works, fails string) {
+func look(ctx context.Context, t *testing.T, cfg preflight.Config, name string, ladder ...challenges.Rung) (o *preflight.Outlook, works, fails string) {
 	t.Helper()
 	id, _, err := certs.ParseIdentifier(name)
 	if err != nil {
@@ -45,40 +45,40 @@ func TestLook(t *testing.T) {
 	}
 	alpn, webroot, plain, dns := rungs()
 
-	_, works, fails := look(t, t.Context(), cfg, "example.com", alpn, plain, dns)
+	_, works, fails := look(t.Context(), t, cfg, "example.com", alpn, plain, dns)
 	if works != "alpn plain dns" || fails != "" {
 		t.Errorf("direct: works %q, fails %q", works, fails)
 	}
 	// Nothing serves the webroot, so the next rung of the type is looked at too.
-	if _, works, fails = look(t, t.Context(), cfg, "example.com", webroot, plain, alpn); works != "plain alpn" || fails != "webroot" {
+	if _, works, fails = look(t.Context(), t, cfg, "example.com", webroot, plain, alpn); works != "plain alpn" || fails != "webroot" {
 		t.Errorf("an empty webroot: works %q, fails %q", works, fails)
 	}
-	if _, works, fails = look(t, t.Context(), cfg, "example.com", plain, webroot); works != "plain" || fails != "" {
+	if _, works, fails = look(t.Context(), t, cfg, "example.com", plain, webroot); works != "plain" || fails != "" {
 		t.Errorf("the second was not needed: works %q, fails %q", works, fails)
 	}
-	if o, works, _ := look(t, t.Context(), cfg, "*.example.com", alpn, plain, dns); works != "dns" || o.Hopeless() {
+	if o, works, _ := look(t.Context(), t, cfg, "*.example.com", alpn, plain, dns); works != "dns" || o.Hopeless() {
 		t.Errorf("wildcard: works %q", works)
 	}
-	o, works, fails := look(t, t.Context(), cfg, "nowhere.example", alpn, plain)
+	o, works, fails := look(t.Context(), t, cfg, "nowhere.example", alpn, plain)
 	if works+fails != "" || !o.Hopeless() || !strings.Contains(o.Report.Summary(), "NXDOMAIN") {
 		t.Errorf("no address: works %q, fails %q, %q", works, fails, o.Report.Summary())
 	}
 
 	front(t, cfg.TLSPort, true, http.NotFoundHandler())
-	o, works, fails = look(t, t.Context(), cfg, "example.com", alpn, plain, dns)
+	o, works, fails = look(t.Context(), t, cfg, "example.com", alpn, plain, dns)
 	if works != "plain dns" || fails != "alpn" || o.Hopeless() {
 		t.Errorf("TLS in front: works %q, fails %q", works, fails)
 	}
 	if got := o.Report.Summary(); !strings.Contains(got, "is listening there") {
 		t.Errorf("summary %q", got)
 	}
-	if o, _, _ = look(t, t.Context(), cfg, "example.com", alpn); !o.Hopeless() {
+	if o, _, _ = look(t.Context(), t, cfg, "example.com", alpn); !o.Hopeless() {
 		t.Error("a taken port leaves hope")
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if o, works, fails = look(t, ctx, cfg, "example.com", alpn, plain); works+fails != "" || o.Report == nil {
+	if o, works, fails = look(ctx, t, cfg, "example.com", alpn, plain); works+fails != "" || o.Report == nil {
 		t.Errorf("cancelled: works %q, fails %q", works, fails)
 	}
 }

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmed/acmed/internal/control"
+)
+
+func newDoctor(a *app) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "doctor [NAME...]",
+		Short: "Find out what keeps names from being validated",
+		Long: `Look at the named certificates, or at single names of certificates, or at all, the way a CA would: what DNS says (A,
+AAAA, CNAME, CAA, DNSSEC), who answers on the ports of http-01 and tls-alpn-01 at each address, whether acmed can listen
+there itself, and whether the clock agrees with the CA's. Nothing is ordered and nothing is changed.
+
+What works from here may not work for a CA, and the other way round, where names have other addresses inside or a router
+does not loop packets back; see probe in the configuration. The exit code is 3 when something needs attention.`,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
+			}
+			return a.doctor(cmd.Context(), names, output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func (a *app) doctor(ctx context.Context, names []string, output string) error {
+	b, done, err := a.backend(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	d, err := b.Doctor(ctx, control.DoctorRequest{Names: names})
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		if err := a.json(d); err != nil {
+			return err
+		}
+	} else {
+		a.diagnosis(&d)
+	}
+	for _, f := range d.Findings {
+		if f.Attention {
+			return &exitError{code: exitAttention}
+		}
+	}
+	return nil
+}
+
+// diagnosis prints one line for each CA and name, and then what, why and what to do for each finding.
+func (a *app) diagnosis(d *control.Diagnosis) {
+	for _, is := range d.Issuers {
+		if is.Error == "" {
+			a.printf("%s: answers, clocks are %d s apart\n", is.Name, max(is.ClockOffset, -is.ClockOffset))
+		}
+	}
+	for _, n := range d.Names {
+		a.printf("%s (%s): %s\n", n.Identifier, n.Certificate, verdict(&n))
+	}
+	for _, f := range d.Findings {
+		mark := "good to know"
+		if f.Attention {
+			mark = "ATTENTION"
+		}
+		a.printf("\n%s: %s\n  why: %s\n  do:  %s\n", mark, f.What, f.Why, f.Do)
+	}
+}
+
+func verdict(n *control.NameDiagnosis) string {
+	text := "no solver should work"
+	if n.Solver != "" {
+		text = strings.Join(n.Works, ", ") + " should work"
+	}
+	if n.Summary != "" {
+		text += "; " + n.Summary
+	}
+	if len(n.Report.DNS.CNAME) > 0 {
+		text += "; an alias of " + strings.Join(n.Report.DNS.CNAME, ", ")
+	}
+	return text
+}
