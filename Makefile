@@ -6,12 +6,13 @@ TOOLS   := $(CURDIR)/.cache/bin
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 GOLANGCI_VERSION := v2.6.2
+NFPM_VERSION     := v2.43.0
 
 # What the tests and the demo talk to, as command:package.
 DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2
 
-.PHONY: build acmed-dns demo test lint bench sweep fuzz install clean
+.PHONY: build acmed-dns demo test lint bench sweep fuzz man install deb test-systemd clean
 
 build: ## bin/acmed
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/acmed ./cmd/acmed
@@ -47,10 +48,39 @@ FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME
 	@sh test/fuzz.sh $(FUZZTIME)
 
-install: build ## into DESTDIR
-	install -D -m 0755 bin/acmed $(DESTDIR)/usr/bin/acmed
-	install -D -m 0644 deploy/systemd/acmed.service $(DESTDIR)/lib/systemd/system/acmed.service
-	install -D -m 0640 configs/examples/nginx.yaml $(DESTDIR)/etc/acmed/acmed.yaml.example
+man: build ## manual pages into dist/man
+	@mkdir -p dist/man
+	bin/acmed man dist/man
+
+install: man ## everything, into DESTDIR; acmed-dns too if it was built
+	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/acmed $(wildcard bin/acmed-dns)
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system deploy/systemd/*.service deploy/systemd/*.socket
+	install -D -m 0644 deploy/systemd/acmed.sysusers $(DESTDIR)/usr/lib/sysusers.d/acmed.conf
+	install -D -m 0644 deploy/systemd/acmed.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/acmed.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 dist/man/*.1
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed LICENSE CHANGELOG.md configs/acmed.yaml configs/installd.yaml
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/examples configs/examples/*.yaml
+	install -d $(DESTDIR)/usr/share/bash-completion/completions $(DESTDIR)/usr/share/zsh/vendor-completions $(DESTDIR)/usr/share/fish/vendor_completions.d
+	bin/acmed completion bash >$(DESTDIR)/usr/share/bash-completion/completions/acmed
+	bin/acmed completion zsh >$(DESTDIR)/usr/share/zsh/vendor-completions/_acmed
+	bin/acmed completion fish >$(DESTDIR)/usr/share/fish/vendor_completions.d/acmed.fish
+
+# A Debian version begins with a digit: v1.2.3 becomes 1.2.3, everything without a tag sorts below all of them.
+DEB_VERSION ?= $(or $(patsubst v%,%,$(filter v%,$(VERSION))),0~$(VERSION))
+deb: $(TOOLS)/nfpm ## a Debian package into dist
+	rm -rf dist/root
+	$(MAKE) install DESTDIR=dist/root
+	gzip -9n dist/root/usr/share/man/man1/*.1 && mv dist/root/usr/share/doc/acmed/LICENSE dist/root/usr/share/doc/acmed/copyright
+	GOARCH=$$(go env GOARCH) DEB_VERSION='$(DEB_VERSION)' $(TOOLS)/nfpm package -f deploy/debian/nfpm.yaml -p deb -t dist/
+
+$(TOOLS)/nfpm:
+	GOBIN=$(TOOLS) CGO_ENABLED=0 go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+
+# Needs root; the first run makes a small Debian in .cache/systemd.
+test-systemd: deb ## the package under a real systemd, in a container without a network
+	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container
+	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
+	ACMED_SYSTEMD=1 go test -count=1 -v -timeout 15m ./test/systemd
 
 clean:
 	rm -rf bin .cache dist

@@ -1,0 +1,3 @@
+// Package systemd tests what the package installs: the unit files by themselves, and, with ACMED_SYSTEMD=1 as "make
+// test-systemd" sets it, the whole under a real systemd in a container that has no network but its own loopback.
+package systemd
