@@ -9,6 +9,7 @@ import (
 	"github.com/acmed/acmed/internal/installd"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
+	"github.com/acmed/acmed/pkg/installers/apache"
 	"github.com/acmed/acmed/pkg/installers/command"
 	"github.com/acmed/acmed/pkg/installers/file"
 	"github.com/acmed/acmed/pkg/installers/haproxy"
@@ -276,6 +277,8 @@ func (h *Hooks) Validate() error {
 type Install struct {
 	// Nginx edits the server blocks of an nginx on this machine and reloads it. Optional.
 	Nginx *nginx.Config `mapstructure:"nginx"`
+	// Apache edits the virtual hosts of an Apache on this machine and reloads it. Optional.
+	Apache *apache.Config `mapstructure:"apache"`
 	// Helper leaves the installation to acmed-installd, which runs as root on this machine and has the target in its own
 	// configuration, installd.yaml. Optional.
 	Helper *installd.Config `mapstructure:"helper"`

@@ -235,6 +235,9 @@ func (in *Install) plugins() []plugin {
 	if c := in.Nginx; c != nil {
 		list = append(list, plugin{"nginx", c.Config, c})
 	}
+	if c := in.Apache; c != nil {
+		list = append(list, plugin{"apache", cmp.Or(c.Config, c.Root), c})
+	}
 	if c := in.Helper; c != nil {
 		list = append(list, plugin{"helper", c.Target, c})
 	}
