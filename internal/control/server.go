@@ -40,6 +40,11 @@ func NewServer(b Backend, log *zap.Logger) *Server {
 	mux.HandleFunc("POST /v1/status", answering(s, b.Status))
 	mux.HandleFunc("POST /v1/renew", streaming(s, b.Renew))
 	mux.HandleFunc("POST /v1/install", streaming(s, b.Install))
+	mux.HandleFunc("POST /v1/activate", streaming(s, b.Activate))
+	mux.HandleFunc("POST /v1/rollback", streaming(s, b.Rollback))
+	mux.HandleFunc("POST /v1/history", answering(s, b.History))
+	mux.HandleFunc("POST /v1/chain", answering(s, b.Chain))
+	mux.HandleFunc("POST /v1/trust", answering(s, b.Trust))
 	mux.HandleFunc("POST /v1/preview", answering(s, b.Preview))
 	mux.HandleFunc("POST /v1/reload", answering(s, func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.Reload(ctx)

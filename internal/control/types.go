@@ -15,6 +15,8 @@ const Version = 1
 type Backend interface {
 	Operator
 	Accounts
+	Versions
+	Clients
 	Doctor
 	Installs
 }

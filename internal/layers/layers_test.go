@@ -23,6 +23,7 @@ var floors = []struct {
 	{"pkg/config", 3},
 	{"internal/control", 3},
 	{"internal/web", 3},
+	{"internal/probe", 2},
 	{"pkg/renewal", 2},
 	{"pkg/issuer", 2},
 	{"pkg/fleet", 2},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -59,18 +60,36 @@ func Handshake(ctx context.Context, e Endpoint) ([]*x509.Certificate, error) {
 	return handshake(ctx, e, nil)
 }
 
+// Protocols tries each version of TLS from 1.0 to 1.3 and returns those that the endpoint speaks, in order. An endpoint
+// that cannot be reached speaks none.
+func Protocols(ctx context.Context, e Endpoint) []uint16 {
+	versions := []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13}
+	return slices.DeleteFunc(versions, func(v uint16) bool {
+		_, err := restricted(ctx, e, func(c *tls.Config) { c.MinVersion, c.MaxVersion = v, v })
+		return err != nil
+	})
+}
+
 // handshake restricts the client to TLS 1.2 with the given suites, if there are any.
 func handshake(ctx context.Context, e Endpoint, suites []uint16) ([]*x509.Certificate, error) {
+	return restricted(ctx, e, func(c *tls.Config) {
+		if suites != nil {
+			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, suites
+		}
+	})
+}
+
+func restricted(ctx context.Context, e Endpoint, restrict func(*tls.Config)) ([]*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	chain, err := dialTLS(ctx, e, suites)
+	chain, err := dialTLS(ctx, e, restrict)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e, err)
 	}
 	return chain, nil
 }
 
-func dialTLS(ctx context.Context, e Endpoint, suites []uint16) ([]*x509.Certificate, error) {
+func dialTLS(ctx context.Context, e Endpoint, restrict func(*tls.Config)) ([]*x509.Certificate, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", e.Addr)
 	if err != nil {
@@ -92,10 +111,7 @@ func dialTLS(ctx context.Context, e Endpoint, suites []uint16) ([]*x509.Certific
 		InsecureSkipVerify: true, // the caller compares the leaf with the one it knows; trust is not the question here
 		NextProtos:         alpn(e),
 	}
-	if suites != nil {
-		config.MaxVersion = tls.VersionTLS12
-		config.CipherSuites = suites
-	}
+	restrict(config)
 	client := tls.Client(conn, config)
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("the TLS handshake failed: %w", err)

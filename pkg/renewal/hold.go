@@ -122,8 +122,8 @@ func newest(have *store.Lineage) *store.Version {
 	return &have.Versions[0]
 }
 
-// previous is the version that a rollback goes back to: the newest one before the active one that is still valid.
-func previous(have *store.Lineage, now time.Time) *store.Version {
+// Previous is the version that a rollback goes back to: the newest one before the active one that is still valid; nil when there is none.
+func Previous(have *store.Lineage, now time.Time) *store.Version {
 	for i := range have.Versions {
 		if v := &have.Versions[i]; strings.Compare(v.ID, have.Version) < 0 && !ended(v, now) {
 			return v

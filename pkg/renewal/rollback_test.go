@@ -119,7 +119,7 @@ func TestPin(t *testing.T) {
 		first := b.load(t)
 		time.Sleep(day)
 		b.run(t, Options{Force: true})
-		if v := previous(b.load(t), time.Now()); v == nil || v.ID != first.Version {
+		if v := Previous(b.load(t), time.Now()); v == nil || v.ID != first.Version {
 			t.Fatalf("previous is %v", v)
 		}
 		if r := b.run(t, Options{Pin: first.Version}); r.Err != nil || r.Version != first.Version || b.server.serves != first.Current.Fingerprint() {

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/internal/probe"
+)
+
+func newChain(a *app) *cobra.Command {
+	var r control.VersionRequest
+	cmd := &cobra.Command{
+		Use:   "chain NAME",
+		Short: "Print what clients must import that pin the issuer of a certificate",
+		Long: `Print the intermediates of a certificate in PEM form, and the root if a configured trust store or this machine has it.
+When a new version waits, they are those of that one: clients that pin issuers import them before it goes live.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, done, err := a.backend(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+			r.Certificate = args[0]
+			c, err := b.Chain(cmd.Context(), r)
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(a.out, c.PEM)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&r.StoredAs, "version", "", "`version` to print, as history shows it")
+	return cmd
+}
+
+func newTrust(a *app) *cobra.Command {
+	var output string
+	var in days
+	cmd := &cobra.Command{
+		Use:   "trust [NAME | HOST:PORT]",
+		Short: "Show which clients accept which chains",
+		Long: `Ask every trust store of the configuration about every chain of a certificate, or of all: those of the live version and of
+one that waits, presented or merely offered by the CA. With HOST:PORT, ask about what is presented there.
+
+The exit code is 3 when a client refuses what is presented and the certificate lists it.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(output, "table", "json"); err != nil {
+				return err
+			}
+			at := time.Now().Add(time.Duration(in))
+			if len(args) == 1 && strings.Contains(args[0], ":") {
+				return a.trustEndpoint(cmd.Context(), args[0], at, output)
+			}
+			return a.trust(cmd.Context(), control.TrustRequest{Names: args, At: at}, output)
+		},
+	}
+	cmd.Flags().Var(&in, "in", "judge as of that many days from now, such as 30d")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	return cmd
+}
+
+func (a *app) trust(ctx context.Context, r control.TrustRequest, output string) error {
+	b, done, err := a.backend(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	t, err := b.Trust(ctx, r)
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		err = a.json(t)
+	} else {
+		err = a.trustTable(t)
+	}
+	if err != nil {
+		return err
+	}
+	for _, row := range t.Chains {
+		for _, c := range row.Clients {
+			if c.Listed && !c.Trusted && row.Presented {
+				return &exitError{code: exitAttention}
+			}
+		}
+	}
+	return nil
+}
+
+// trustTable prints a row for each chain and a column for each client; a * marks clients that the certificate must not lose.
+func (a *app) trustTable(t control.Trust) error {
+	if len(t.Chains) == 0 || len(t.Chains[0].Clients) == 0 {
+		a.printf("there is nothing to show: no certificate is stored, or no trust store is configured\n")
+		return nil
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	head := []string{"NAME", "VERSION", "STATE", "CHAIN"}
+	for _, c := range t.Chains[0].Clients {
+		head = append(head, strings.ToUpper(c.Client))
+	}
+	_, _ = fmt.Fprintln(w, strings.Join(head, "\t"))
+	var why []string
+	for _, row := range t.Chains {
+		state, chain := string(row.State), strings.Join(row.Issuers, " < ")
+		if !row.Presented {
+			state = "offered"
+		}
+		cells := []string{row.Certificate, row.StoredAs, state, printable(chain)}
+		for _, c := range row.Clients {
+			cells = append(cells, verdictCell(c.Trusted, c.Listed, c.Until))
+			if !c.Trusted && row.Presented {
+				why = append(why, fmt.Sprintf("%s: %s: %s", row.Certificate, c.Client, c.Reason))
+			}
+		}
+		_, _ = fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	err := w.Flush()
+	for _, line := range why {
+		a.printf("%s\n", line)
+	}
+	return err
+}
+
+func verdictCell(trusted, listed bool, until time.Time) string {
+	text := "no"
+	if trusted {
+		text = "until " + until.Local().Format(time.DateOnly)
+	}
+	if listed {
+		text += " *"
+	}
+	return text
+}
+
+func (a *app) trustEndpoint(ctx context.Context, address string, at time.Time, output string) error {
+	report, err := a.look(ctx, address, "", "", probe.Options{At: at})
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		return a.json(report.Clients)
+	}
+	return a.clientTable(report)
+}
+
+func (a *app) clientTable(r *probe.Report) error {
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "CLIENT\tACCEPTS\tREASON")
+	for _, c := range r.Clients {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", c.Client, verdictCell(c.Trusted, false, c.Until), printable(c.Reason))
+	}
+	return w.Flush()
+}

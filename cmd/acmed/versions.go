@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmed/acmed/internal/control"
+)
+
+func newHistory(a *app) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "history NAME",
+		Short: "List the stored versions of a certificate",
+		Long:  `List the stored versions of a certificate, the newest first: which one is live, and why another one is not.`,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(output, "table", "json"); err != nil {
+				return err
+			}
+			return a.history(cmd.Context(), args[0], output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	return cmd
+}
+
+func (a *app) history(ctx context.Context, name, output string) error {
+	b, done, err := a.backend(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	h, err := b.History(ctx, control.VersionRequest{Certificate: name})
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		return a.json(h)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "VERSION\tSTATE\tSTORED\tEXPIRES\tISSUER\tDETAIL")
+	for _, v := range h.Versions {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.State, v.Created.Local().Format(time.DateTime),
+			v.NotAfter.Local().Format(time.DateTime), printable(v.Issuer), printable(v.Detail))
+	}
+	return w.Flush()
+}
+
+func newActivate(a *app) *cobra.Command {
+	var r control.ActivateRequest
+	var output string
+	cmd := &cobra.Command{
+		Use:   "activate NAME",
+		Short: "Make the newest version of a certificate live",
+		Long: `Make the newest stored version of a certificate live, install it everywhere and prove it. This ends the pin of a
+rollback, and tries a version again that an endpoint did not work with.
+
+A version that a listed client would refuse, or whose notice is not over, is made live with --anyway only.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Certificate = args[0]
+			return a.follow(cmd.Context(), output, func(b control.Backend, tell func(control.Progress)) (control.Report, error) {
+				return b.Activate(cmd.Context(), r, tell)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&r.Anyway, "anyway", false, "although a client would refuse it or its notice is not over")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func newRollback(a *app) *cobra.Command {
+	var r control.VersionRequest
+	var output string
+	cmd := &cobra.Command{
+		Use:   "rollback NAME",
+		Short: "Go back to an earlier version of a certificate",
+		Long: `Make an earlier version of a certificate live again, install it everywhere and prove it: the one before the live
+version, or the one that --to names. It stays live until 'acmed activate', or until it ends; renewals are stored meanwhile
+and wait.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Certificate = args[0]
+			return a.follow(cmd.Context(), output, func(b control.Backend, tell func(control.Progress)) (control.Report, error) {
+				report, err := b.Rollback(cmd.Context(), r, tell)
+				if err == nil {
+					a.warnPinned(report.Results[0])
+				}
+				return report, err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&r.StoredAs, "to", "", "`version` to go back to, as history shows it")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+func (a *app) warnPinned(r control.Result) {
+	if r.Error != "" {
+		return
+	}
+	a.errf("warning: %s is pinned to version %s, which expires on %s; 'acmed activate %s' ends that\n",
+		r.Certificate, r.Version, r.NotAfter.Local().Format(time.DateTime), r.Certificate)
+}
+
+// follow shows the progress of a verb and turns its report into an exit code.
+func (a *app) follow(ctx context.Context, output string, verb func(control.Backend, func(control.Progress)) (control.Report, error)) error {
+	if err := checkOutput(output, "text", "json"); err != nil {
+		return err
+	}
+	b, done, err := a.backend(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if output == "json" {
+		report, err := verb(b, func(control.Progress) {})
+		if err != nil {
+			return err
+		}
+		if err := a.json(report); err != nil {
+			return err
+		}
+		return reportExit(report)
+	}
+	display := newDisplay(a.out)
+	report, err := verb(b, display.update)
+	display.close()
+	if err != nil {
+		return err
+	}
+	return reportExit(report)
+}

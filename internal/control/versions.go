@@ -1,0 +1,134 @@
+package control
+
+import (
+	"context"
+	"time"
+)
+
+// Versions looks at the stored versions of certificates, and says which one is live.
+type Versions interface {
+	// History lists the stored versions of one certificate.
+	History(ctx context.Context, r VersionRequest) (History, error)
+	// Activate makes the newest version live, and ends the pin of a rollback.
+	Activate(ctx context.Context, r ActivateRequest, progress func(Progress)) (Report, error)
+	// Rollback makes an earlier version live and keeps it so.
+	Rollback(ctx context.Context, r VersionRequest, progress func(Progress)) (Report, error)
+}
+
+// Clients answers for those who must trust a certificate.
+type Clients interface {
+	// Chain returns what clients must import that pin the issuers of a certificate.
+	Chain(ctx context.Context, r VersionRequest) (Chain, error)
+	// Trust asks every configured client about every chain of some certificates.
+	Trust(ctx context.Context, r TrustRequest) (Trust, error)
+}
+
+// VersionRequest names a stored version of a certificate.
+type VersionRequest struct {
+	Certificate string `json:"certificate"`
+	StoredAs    string `json:"stored_as,omitempty"` // version ID; "" leaves the choice to the verb
+}
+
+// ActivateRequest names a certificate.
+type ActivateRequest struct {
+	Certificate string `json:"certificate"`
+	Anyway      bool   `json:"anyway,omitempty"` // although clients would refuse the version, or its notice is not over
+}
+
+// VersionState says in one word what a stored version is to the others.
+type VersionState string
+
+// The states.
+const (
+	VersionActive  VersionState = "active"
+	VersionPinned  VersionState = "pinned" // active, and kept so by a rollback
+	VersionHeld    VersionState = "held"
+	VersionNotice  VersionState = "notice" // waits for the end of its notice
+	VersionEnded   VersionState = "ended"  // not valid any more
+	VersionWaiting VersionState = "stored" // newer than the active one, live in a moment
+	VersionEarlier VersionState = "earlier"
+)
+
+// History lists versions, the newest first.
+type History struct {
+	Version     int             `json:"version"`
+	Certificate string          `json:"certificate"`
+	Versions    []StoredVersion `json:"versions"`
+}
+
+// StoredVersion is one of them.
+type StoredVersion struct {
+	ID        string       `json:"id"`
+	State     VersionState `json:"state"`
+	Detail    string       `json:"detail,omitempty"` // why it waits
+	Issuer    string       `json:"issuer,omitempty"`
+	Created   time.Time    `json:"created"`
+	NotBefore time.Time    `json:"not_before"`
+	NotAfter  time.Time    `json:"not_after"`
+}
+
+// Chain is what issued a version.
+type Chain struct {
+	Version     int      `json:"version"`
+	Certificate string   `json:"certificate"`
+	StoredAs    string   `json:"stored_as"`
+	Subjects    []string `json:"subjects"`
+	PEM         string   `json:"pem"` // the intermediates, and the root if a configured client or this machine knows it
+}
+
+// TrustRequest asks about some certificates, or all.
+type TrustRequest struct {
+	Names []string  `json:"names,omitempty"`
+	At    time.Time `json:"at,omitzero"` // the time for which the verdicts are; now without one
+}
+
+// Trust is a table of chains and clients.
+type Trust struct {
+	Version int        `json:"version"`
+	At      time.Time  `json:"at"`
+	Chains  []ChainRow `json:"chains"`
+}
+
+// ChainRow is one chain of one version with what the clients make of it.
+type ChainRow struct {
+	Certificate string       `json:"certificate"`
+	StoredAs    string       `json:"stored_as"`
+	State       VersionState `json:"state"`
+	Presented   bool         `json:"presented"` // this one, of all that the CA offers
+	Issuers     []string     `json:"issuers"`
+	Clients     []ClientCell `json:"clients"`
+}
+
+// ClientCell is the verdict of one client.
+type ClientCell struct {
+	Client  string    `json:"client"`
+	Listed  bool      `json:"listed"` // the certificate must not lose it
+	Trusted bool      `json:"trusted"`
+	Until   time.Time `json:"until,omitzero"` // when that ends by itself
+	Reason  string    `json:"reason,omitempty"`
+}
+
+// History asks the daemon.
+func (c *Client) History(ctx context.Context, r VersionRequest) (History, error) {
+	return ask[History](ctx, c, "history", r)
+}
+
+// Chain asks the daemon.
+func (c *Client) Chain(ctx context.Context, r VersionRequest) (Chain, error) {
+	return ask[Chain](ctx, c, "chain", r)
+}
+
+// Trust asks the daemon.
+func (c *Client) Trust(ctx context.Context, r TrustRequest) (Trust, error) {
+	return ask[Trust](ctx, c, "trust", r)
+}
+
+// Activate asks the daemon and follows its progress. When ctx ends, the daemon goes on alone.
+func (c *Client) Activate(ctx context.Context, r ActivateRequest, progress func(Progress)) (Report, error) {
+	return c.follow(ctx, "activate", r, progress)
+}
+
+// Rollback asks the daemon and follows its progress. When ctx ends, the daemon goes on alone.
+func (c *Client) Rollback(ctx context.Context, r VersionRequest, progress func(Progress)) (Report, error) {
+	return c.follow(ctx, "rollback", r, progress)
+}
