@@ -96,6 +96,9 @@ func (d *display) finish(res *control.Result, now time.Time) {
 }
 
 func resultLine(r *control.Result) string {
+	if r.Held != "" && r.Error == "" {
+		return fmt.Sprintf("%s: the new version waits: %s", r.Certificate, r.Held)
+	}
 	switch r.Outcome {
 	case control.OutcomeObtained:
 		return fmt.Sprintf("%s: obtained, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))

@@ -98,15 +98,7 @@ func (a *app) clients() ([]*trust.Store, error) {
 // endpointOf reads HOST or HOST:PORT; the port without one is that of the protocol.
 func endpointOf(address, starttls, name string) (installers.Endpoint, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
-		port := "443"
-		if starttls != "" {
-			n, err := net.LookupPort("tcp", starttls)
-			if err != nil {
-				return installers.Endpoint{}, fmt.Errorf("the port of %q is not known, write HOST:PORT", starttls)
-			}
-			port = strconv.Itoa(n)
-		}
-		address = net.JoinHostPort(strings.Trim(address, "[]"), port)
+		address = net.JoinHostPort(strings.Trim(address, "[]"), portOf(starttls))
 	}
 	if starttls != "" {
 		address = starttls + "://" + address
@@ -115,6 +107,27 @@ func endpointOf(address, starttls, name string) (installers.Endpoint, error) {
 		address += "/" + name
 	}
 	return installers.ParseEndpoint(address)
+}
+
+// portOf is the registered port of a protocol (IANA), https without one.
+func portOf(starttls string) string {
+	switch starttls {
+	case "smtp":
+		return "25"
+	case "imap":
+		return "143"
+	case "pop3":
+		return "110"
+	case "ftp":
+		return "21"
+	case "ldap":
+		return "389"
+	case "postgres":
+		return "5432"
+	case "xmpp":
+		return "5222"
+	}
+	return "443"
 }
 
 func (a *app) probeReport(r *probe.Report, output string) error {

@@ -31,7 +31,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": code, "until": until, "nobody": nobody, "signal": signalDaemon,
+			"code": code, "until": until, "nobody": nobody, "signal": signalDaemon, "newca": newCA,
 		},
 	})
 }
@@ -42,6 +42,7 @@ func setup(env *testscript.Env) error {
 		return err
 	}
 	env.Defer(func() { _ = ca.Close() })
+	env.Values["ca"] = ca
 	at := func(name string) string { return filepath.Join(env.WorkDir, name) }
 	for _, v := range [][2]string{
 		{"CA", ca.Directory}, {"CA_FILE", at("ca.pem")}, {"HTTP_PORT", strconv.Itoa(ca.HTTPPort)},
@@ -65,6 +66,8 @@ probe: { resolver: "` + ca.DNS.Addr + `", http_port: ` + strconv.Itoa(ca.HTTPPor
 		os.MkdirAll(at("conf.d"), 0o755),
 		expand(env.WorkDir),
 		os.WriteFile(at("ca.pem"), ca.RootPEM, 0o644),
+		os.WriteFile(at("intermediate.pem"), ca.IntermediatePEM(0), 0o644),
+		os.WriteFile(at("root.pem"), ca.IssuingRootPEM(0), 0o644),
 		os.WriteFile(at("acmed.yaml"), []byte(base), 0o644),
 	)
 }
@@ -114,6 +117,13 @@ func signalDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	pid, err := strconv.Atoi(strings.TrimSpace(text))
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]))
+}
+
+// newCA gives the CA new issuing certificates, and writes the new intermediate to $WORK/next.pem.
+func newCA(ts *testscript.TestScript, _ bool, _ []string) {
+	ca := ts.Value("ca").(*acmetest.CA)
+	ts.Check(ca.Forget())
+	ts.Check(os.WriteFile(ts.MkAbs("next.pem"), ca.IntermediatePEM(0), 0o644))
 }
 
 // nobody runs acmed as the user nobody and checks its exit code: nobody 4 status. What it prints is in $WORK/out.

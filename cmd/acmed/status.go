@@ -112,8 +112,11 @@ func next(c renewal.Status, now time.Time) string {
 		return string(c.Reason) + " now"
 	}
 	what := string(c.Reason)
-	if c.Reason == renewal.ReasonNothing {
+	switch c.Reason {
+	case renewal.ReasonNothing, renewal.ReasonHeld, renewal.ReasonPinned:
 		what = "look"
+	case renewal.ReasonNotice:
+		what = "live"
 	}
 	return fmt.Sprintf("%s in %s", what, inWords(c.Next.Sub(now)))
 }

@@ -15,10 +15,8 @@ const Version = 1
 type Backend interface {
 	Operator
 	Accounts
-	Versions
-	Clients
 	Doctor
-	Installs
+	Serving
 }
 
 // Operator looks after the certificates and the daemon itself.
@@ -90,6 +88,7 @@ type Result struct {
 	Message     string         `json:"message"`
 	Version     string         `json:"version,omitempty"`
 	NotAfter    time.Time      `json:"not_after,omitzero"`
+	Held        string         `json:"held,omitempty"` // why a newer version than this one waits
 	Next        time.Time      `json:"next,omitzero"`
 	Error       string         `json:"error,omitempty"`
 }

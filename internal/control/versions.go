@@ -5,6 +5,13 @@ import (
 	"time"
 )
 
+// Serving is about what servers serve, which of the stored versions that is, and who accepts it.
+type Serving interface {
+	Installs
+	Versions
+	Clients
+}
+
 // Versions looks at the stored versions of certificates, and says which one is live.
 type Versions interface {
 	// History lists the stored versions of one certificate.

@@ -101,7 +101,7 @@ func (d *Daemon) spread(names []string, r control.RenewRequest) (control.Report,
 
 func resultOf(r renewal.Result) control.Result {
 	out := control.Result{
-		Certificate: r.Name, Reason: r.Reason, Message: r.Message, Version: r.Version, NotAfter: r.NotAfter, Next: r.Next,
+		Certificate: r.Name, Reason: r.Reason, Message: r.Message, Version: r.Version, NotAfter: r.NotAfter, Next: r.Next, Held: r.Held,
 	}
 	var limited *certs.RateLimitError
 	switch {

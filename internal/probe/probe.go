@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -112,9 +113,9 @@ func Judge(chain []*x509.Certificate, host string, o Options) *Report {
 	for _, id := range trust.Names(leaf) {
 		r.Names = append(r.Names, id.Value)
 	}
-	r.ask(chain, host, o)
+	known := r.ask(chain, host, o)
 	r.validity(leaf, host, o)
-	r.layout(chain, o.At)
+	r.layout(chain, known, o.At)
 	return r
 }
 
@@ -127,7 +128,8 @@ func days(d time.Duration) int {
 	return n
 }
 
-func (r *Report) ask(chain []*x509.Certificate, host string, o Options) {
+// ask collects the verdicts, and reports whether the chain leads to something that any client knows, good or not.
+func (r *Report) ask(chain []*x509.Certificate, host string, o Options) (known bool) {
 	var names []certs.Identifier
 	if id, _, err := certs.ParseIdentifier(host); err == nil {
 		names = append(names, id)
@@ -141,6 +143,7 @@ func (r *Report) ask(chain []*x509.Certificate, host string, o Options) {
 		} else {
 			v.Reason = err.Error()
 		}
+		known = known || !errors.As(err, new(*trust.UntrustedError))
 		r.Clients = append(r.Clients, v)
 		if !v.Trusted && slices.Contains(o.Must, s.Name()) {
 			r.Problems = append(r.Problems, fmt.Sprintf("%s does not accept it: %s", s.Name(), v.Reason))
@@ -149,6 +152,7 @@ func (r *Report) ask(chain []*x509.Certificate, host string, o Options) {
 	if !accepted && len(o.Must) == 0 {
 		r.Problems = append(r.Problems, "no client accepts it")
 	}
+	return known
 }
 
 func (r *Report) validity(leaf *x509.Certificate, host string, o Options) {
@@ -167,10 +171,9 @@ func (r *Report) validity(leaf *x509.Certificate, host string, o Options) {
 
 // layout finds what is missing, in the wrong place, or too much. An intermediate is missing when the path ends at a
 // certificate that no client can go on from.
-func (r *Report) layout(chain []*x509.Certificate, at time.Time) {
+func (r *Report) layout(chain []*x509.Certificate, known bool, at time.Time) {
 	l := trust.Arrange(chain, at)
 	last := l.Path[len(l.Path)-1]
-	known := slices.ContainsFunc(r.Clients, func(v Verdict) bool { return v.Trusted })
 	if !known && !trust.SelfSigned(last) {
 		r.Problems = append(r.Problems, fmt.Sprintf("the chain ends at %q; its issuer %q is neither presented nor known to a client, perhaps an intermediate is missing",
 			trust.Title(last), issuerTitle(last)))

@@ -67,12 +67,7 @@ func (v *validator) files() {
 			v.also(entryPath("solvers", v.c.Solvers[i].Name)+".dns-01", d.Check())
 		}
 	}
-	for i := range v.c.Trust {
-		if s := &v.c.Trust[i]; s.System || s.Anchors != "" {
-			_, err := s.Load()
-			v.also(entryPath("trust", s.Name)+".anchors", err)
-		}
-	}
+	v.trustFiles()
 	for i := range v.c.Certificates {
 		cert := &v.c.Certificates[i]
 		path := entryPath("certificates", cert.Name)

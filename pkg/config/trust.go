@@ -85,6 +85,15 @@ func (v *validator) trustStore(path string, s *TrustStore) {
 	}
 }
 
+func (v *validator) trustFiles() {
+	for i := range v.c.Trust {
+		if s := &v.c.Trust[i]; s.System || s.Anchors != "" {
+			_, err := s.Load()
+			v.also(entryPath("trust", s.Name)+".anchors", err)
+		}
+	}
+}
+
 // clients checks what a certificate says about those who must trust it.
 func (v *validator) clients(path string, cert *Certificate) {
 	known := make([]string, len(v.c.Trust))

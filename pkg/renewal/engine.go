@@ -84,6 +84,7 @@ type Result struct {
 	Version  string // active version at the end
 	NotAfter time.Time
 	Next     time.Time // when the scheduler looks again
+	Held     string    // why a newer version than the active one waits; "" when none does
 	Waiting  error     // what a target asked for: to be called later; nothing has failed
 	Err      error     // what failed; the certificate may be live nevertheless
 }

@@ -104,13 +104,22 @@ func (j *job) run(ctx context.Context) {
 		}
 		opts = Options{}
 	}
-	if lineage != nil && lineage.Current != nil {
-		j.result.Version, j.result.NotAfter = lineage.Version, lineage.Current.Leaf.NotAfter
-	}
+	j.describe(lineage)
 	if err := j.alert(lineage); err != nil {
 		j.fail(err)
 	}
 	j.finish(lineage)
+}
+
+// describe notes which version is live at the end.
+func (j *job) describe(lineage *store.Lineage) {
+	if lineage == nil || lineage.Current == nil {
+		return
+	}
+	j.result.Version, j.result.NotAfter = lineage.Version, lineage.Current.Leaf.NotAfter
+	if h := lineage.State.Held; h != nil && h.Version != lineage.Version {
+		j.result.Held = h.Reason
+	}
 }
 
 // fail notes an error of the machine itself: a disk that cannot be read or written. Nothing about it can be stored.

@@ -81,13 +81,16 @@ func SelfSigned(c *x509.Certificate) bool {
 		(len(c.AuthorityKeyId) == 0 || len(c.SubjectKeyId) == 0 || bytes.Equal(c.AuthorityKeyId, c.SubjectKeyId))
 }
 
-// Title is how a certificate is called in messages: its common name, or the whole subject.
+// Title is how a certificate is called in messages: by its common name, its subject, or what it is for.
 func Title(c *x509.Certificate) string {
 	if c.Subject.CommonName != "" {
 		return c.Subject.CommonName
 	}
 	if subject := c.Subject.String(); subject != "" {
 		return subject
+	}
+	if len(c.DNSNames) > 0 {
+		return c.DNSNames[0]
 	}
 	return "serial " + c.SerialNumber.Text(16)
 }

@@ -64,6 +64,10 @@ func (s *Store) find(chain []*x509.Certificate, at time.Time) ([]*x509.Certifica
 			options.Intermediates.AddCert(c)
 		}
 		paths, err := chain[0].Verify(options)
+		if errors.As(err, new(x509.UnknownAuthorityError)) {
+			way := Arrange(chain, at).Path
+			return nil, &UntrustedError{Store: s.name, Last: way[len(way)-1]}
+		}
 		if err != nil {
 			return nil, plain(err)
 		}
@@ -92,9 +96,8 @@ func (s *Store) find(chain []*x509.Certificate, at time.Time) ([]*x509.Certifica
 
 // plain takes the library's name off a message.
 func plain(err error) error {
-	var unknown x509.UnknownAuthorityError
-	if errors.As(err, &unknown) {
-		return errors.New("it knows none of the certificates that issued this one")
+	if errors.As(err, new(x509.UnknownAuthorityError)) {
+		return errors.New("a certificate was not signed by the one that it names")
 	}
 	return errors.New(strings.TrimPrefix(err.Error(), "x509: "))
 }
