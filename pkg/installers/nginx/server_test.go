@@ -189,15 +189,16 @@ func TestErrorLog(t *testing.T) {
 func TestSites(t *testing.T) {
 	n := newInstance(t, map[string]string{
 		"sites/a.conf": "server { listen 80; server_name a.example .a.example www.* ~^x _ localhost; }\nserver { listen 80; }\n",
-		"sites/b.conf": "\nserver { listen 443 ssl; server_name B.example *.b.example; }\n",
+		"sites/b.conf": "\nserver { listen 443 ssl; root html; server_name B.example *.b.example; }\nserver { root /srv/$host; server_name c.example; }\n",
 	})
-	got, err := Sites(t.Context(), Config{Config: n.path("nginx.conf")})
+	got, err := Sites(t.Context(), Config{Config: n.path("nginx.conf"), Prefix: n.path("")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Site{
 		{Names: []string{"a.example"}, Place: n.path("sites/a.conf") + ":1"},
-		{Names: []string{"b.example", "*.b.example"}, Place: n.path("sites/b.conf") + ":2", TLS: true},
+		{Names: []string{"b.example", "*.b.example"}, Place: n.path("sites/b.conf") + ":2", TLS: true, Root: n.path("html")},
+		{Names: []string{"c.example"}, Place: n.path("sites/b.conf") + ":3"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
