@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"io"
+	"os"
 	"unicode"
 	"unicode/utf8"
 
@@ -10,6 +11,7 @@ import (
 	"go.uber.org/zap/buffer"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/pkg/config"
 )
 
@@ -23,6 +25,11 @@ func NewLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.EncodeTime = "time", zapcore.RFC3339TimeEncoder
 	enc.EncodeDuration = zapcore.StringDurationEncoder
+	f, ok := w.(*os.File)
+	journal := ok && systemd.ToJournal(f)
+	if journal {
+		enc.TimeKey = "" // the journal has its own
+	}
 	var encoder zapcore.Encoder
 	if c.Format == "json" {
 		encoder = zapcore.NewJSONEncoder(enc)
@@ -30,8 +37,44 @@ func NewLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
 		enc.EncodeLevel = zapcore.CapitalLevelEncoder
 		encoder = zapcore.NewConsoleEncoder(enc)
 	}
-	core := zapcore.NewCore(escaping{encoder}, zapcore.Lock(zapcore.AddSync(w)), level)
+	encoder = escaping{encoder}
+	if journal {
+		encoder = prioritised{encoder}
+	}
+	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)
 	return zap.New(core), nil
+}
+
+// prioritised begins each line with its syslog priority, so that "journalctl -p warning" finds it.
+type prioritised struct{ zapcore.Encoder }
+
+// Clone is part of zapcore.Encoder.
+func (p prioritised) Clone() zapcore.Encoder { return prioritised{p.Encoder.Clone()} }
+
+// EncodeEntry encodes an entry behind its priority.
+func (p prioritised) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	buf, err := p.Encoder.EncodeEntry(entry, fields)
+	if err != nil {
+		return nil, err
+	}
+	line := buf.String()
+	buf.Reset()
+	buf.AppendString(priority(entry.Level))
+	buf.AppendString(line)
+	return buf, nil
+}
+
+// priority is the prefix of sd-daemon(3).
+func priority(l zapcore.Level) string {
+	switch {
+	case l >= zapcore.ErrorLevel:
+		return "<3>"
+	case l == zapcore.WarnLevel:
+		return "<4>"
+	case l == zapcore.InfoLevel:
+		return "<6>"
+	}
+	return "<7>"
 }
 
 // escaping makes each entry one line of printable text. The console encoder would write messages as they are, and even

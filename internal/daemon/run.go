@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/signal"
@@ -56,11 +57,24 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (d *Daemon) newScheduler() (*renewal.Scheduler, error) {
-	return renewal.NewScheduler(renewal.SchedulerConfig{
+func (d *Daemon) newScheduler() (s *renewal.Scheduler, err error) {
+	s, err = renewal.NewScheduler(renewal.SchedulerConfig{
 		Engine: d.engine, Log: d.log, Schedule: d.config.Renewal.Schedule, Splay: d.config.Renewal.Splay,
-		Beat: func() { d.tellSystemd(systemd.Watchdog) }, BeatEvery: systemd.WatchdogInterval(),
+		Beat: func() { d.tellSystemd(systemd.Watchdog, systemd.Status(statusLine(s.Summary()))) }, BeatEvery: systemd.WatchdogInterval(),
 	})
+	return s, err
+}
+
+// statusLine is what "systemctl status" shows.
+func statusLine(s renewal.Summary) string {
+	attention := fmt.Sprintf("%d need attention", s.Attention)
+	switch s.Attention {
+	case 0:
+		attention = "none needs attention"
+	case 1:
+		attention = "1 needs attention"
+	}
+	return fmt.Sprintf("%d certificates, %s; next look at %s", s.Certificates, attention, s.Next.Local().Format(time.DateTime))
 }
 
 // stop ends the running jobs and then the socket.
@@ -106,8 +120,8 @@ func (d *Daemon) recoverRecords(ctx context.Context) {
 	}
 }
 
-func (d *Daemon) tellSystemd(state string) {
-	if err := systemd.Notify(state); err != nil {
-		d.log.Debug("systemd was not told", zap.String("state", state), zap.Error(err))
+func (d *Daemon) tellSystemd(states ...string) {
+	if err := systemd.Notify(states...); err != nil {
+		d.log.Debug("systemd was not told", zap.Strings("states", states), zap.Error(err))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -123,5 +124,28 @@ func TestSocketsRefusesNonsense(t *testing.T) {
 		if list, err := Sockets(); err == nil {
 			t.Errorf("LISTEN_FDS=%q gives %v", count, list)
 		}
+	}
+}
+
+func TestToJournal(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	info, err := w.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	for stream, want := range map[string]bool{"": false, "1:2": false, fmt.Sprintf("%d:%d", st.Dev, st.Ino): true} {
+		t.Setenv("JOURNAL_STREAM", stream)
+		if got := ToJournal(w); got != want {
+			t.Errorf("JOURNAL_STREAM=%q: %v", stream, got)
+		}
+	}
+	_ = w.Close()
+	if ToJournal(w) {
+		t.Error("a closed file goes to the journal")
 	}
 }

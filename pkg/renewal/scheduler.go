@@ -40,6 +40,8 @@ type Scheduler struct {
 	mu    sync.Mutex
 	sweep time.Time            // next sweep over everything
 	next  map[string]time.Time // next run of each certificate that is not running
+	works int                  // jobs that the scheduler began and that run
+	ails  map[string]bool      // certificates that need somebody's attention, as their last run saw it
 	ends  map[string]time.Time // expiry of each certificate, as its last run saw it
 	timer time.Time            // what Run waits for
 }
@@ -61,7 +63,7 @@ func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
 	}
 	return &Scheduler{
 		SchedulerConfig: c, schedule: schedule, next: map[string]time.Time{}, ends: map[string]time.Time{}, poked: make(chan struct{}, 1),
-		offset: time.Duration(spread() * float64(c.Splay)),
+		ails: map[string]bool{}, offset: time.Duration(spread() * float64(c.Splay)),
 	}, nil
 }
 
@@ -119,14 +121,15 @@ func (s *Scheduler) byRisk(names []string) []string {
 
 // start begins a job for each name, at most as many at a time as there are slots.
 func (s *Scheduler) start(ctx context.Context, slots chan struct{}, names []string) {
+	ticker := time.NewTicker(cmp.Or(s.BeatEvery, stuckAfter))
+	defer ticker.Stop()
 	for _, name := range names {
-		select {
-		case <-ctx.Done():
+		if !s.slot(ctx, slots, ticker.C) {
 			return
-		case slots <- struct{}{}:
 		}
 		s.mu.Lock()
 		delete(s.next, name)
+		s.works++
 		s.mu.Unlock()
 		s.wg.Go(func() {
 			defer func() { <-slots }()
@@ -135,14 +138,69 @@ func (s *Scheduler) start(ctx context.Context, slots chan struct{}, names []stri
 	}
 }
 
+// stuckAfter is how long all slots may be taken without one job ending. Orders have deadlines far below it, so then the
+// jobs hang, and whoever listens to the beat should know.
+const stuckAfter = time.Hour
+
+// slot waits for a free slot. A long queue is progress and keeps the beat; false means that ctx has ended.
+func (s *Scheduler) slot(ctx context.Context, slots chan<- struct{}, beats <-chan time.Time) bool {
+	stuck := time.NewTimer(stuckAfter)
+	defer stuck.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case slots <- struct{}{}:
+			return true
+		case <-beats:
+			s.Beat()
+		case <-stuck.C:
+			beats = nil
+		}
+	}
+}
+
 func (s *Scheduler) done(name string, r Result) {
 	at := later(r.Next, s.Clock().Add(soonest))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next[name], s.ends[name] = at, r.NotAfter
-	if at.Before(s.timer) {
+	delete(s.ails, name)
+	if r.ails() {
+		s.ails[name] = true
+	}
+	if s.works--; s.works == 0 || at.Before(s.timer) {
 		s.poke()
 	}
+}
+
+// ails reports whether somebody should look at the certificate.
+func (r *Result) ails() bool {
+	return r.Err != nil || slices.Contains([]Reason{ReasonClock, ReasonDamaged, ReasonBackoff, ReasonIssueLimit, ReasonHeld}, r.Reason)
+}
+
+// Summary is the state of all certificates in three figures.
+type Summary struct {
+	Certificates int
+	Attention    int       // failed at their last run, or wait for somebody
+	Next         time.Time // when anything is looked at again
+}
+
+// Summary looks at nothing but what the last runs left in memory.
+func (s *Scheduler) Summary() Summary {
+	known := s.Engine.current().Certificates
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := Summary{Certificates: len(known), Next: s.sweep}
+	for name := range s.ails {
+		if _, ok := known[name]; ok {
+			sum.Attention++
+		}
+	}
+	for _, next := range s.next {
+		sum.Next = earliest(sum.Next, next)
+	}
+	return sum
 }
 
 // wake is the next moment at which anything may be due.
