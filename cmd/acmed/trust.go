@@ -42,7 +42,7 @@ When a new version waits, they are those of that one: clients that pin issuers i
 }
 
 func newTrust(a *app) *cobra.Command {
-	var output string
+	var name, output string
 	var in days
 	cmd := &cobra.Command{
 		Use:   "trust [NAME | HOST:PORT]",
@@ -58,11 +58,12 @@ The exit code is 3 when a client refuses what is presented and the certificate l
 			}
 			at := time.Now().Add(time.Duration(in))
 			if len(args) == 1 && strings.Contains(args[0], ":") {
-				return a.trustEndpoint(cmd.Context(), args[0], at, output)
+				return a.trustEndpoint(cmd.Context(), args[0], name, at, output)
 			}
 			return a.trust(cmd.Context(), control.TrustRequest{Names: args, At: at}, output)
 		},
 	}
+	cmd.Flags().StringVar(&name, "name", "", "server `name` to ask HOST:PORT for; default HOST")
 	cmd.Flags().Var(&in, "in", "judge as of that many days from now, such as 30d")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	return cmd
@@ -141,8 +142,8 @@ func verdictCell(trusted, listed bool, until time.Time) string {
 	return text
 }
 
-func (a *app) trustEndpoint(ctx context.Context, address string, at time.Time, output string) error {
-	report, err := a.look(ctx, address, "", "", probe.Options{At: at})
+func (a *app) trustEndpoint(ctx context.Context, address, name string, at time.Time, output string) error {
+	report, err := a.look(ctx, address, "", name, probe.Options{At: at})
 	if err != nil {
 		return err
 	}
