@@ -1,0 +1,48 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// certificatePage is what the template of one certificate shows.
+type certificatePage struct {
+	renewal.Status
+	Now      time.Time
+	Tone     string
+	Problem  string
+	Again    string
+	Timeline *timeline
+	Proved   []proved
+}
+
+// proved is one name with the solver that proved it; "" when that is not known.
+type proved struct{ Name, Solver string }
+
+func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	status, err := s.Source.Certificate(r.Context(), name)
+	switch {
+	case errors.Is(err, ErrUnknown):
+		s.render(w, http.StatusNotFound, "unknown.html", short(name, queryMost))
+	case err != nil:
+		s.fail(w, err)
+	default:
+		s.render(w, http.StatusOK, "certificate.html", newCertificate(s.Clock(), status))
+	}
+}
+
+func newCertificate(now time.Time, s renewal.Status) *certificatePage {
+	p := &certificatePage{Status: s, Now: now, Tone: tone(s.Health), Timeline: newTimeline(now, []*renewal.Status{&s})}
+	p.Problem, p.Again = problem(now, &s)
+	for _, name := range s.Names {
+		p.Proved = append(p.Proved, proved{name, s.Solved[name]})
+	}
+	if p.Timeline != nil {
+		p.Timeline.unnamed()
+	}
+	return p
+}

@@ -1,0 +1,142 @@
+package web
+
+import (
+	"bufio"
+	"cmp"
+	"maps"
+	"net/http"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// metrics writes as it goes, so that a fleet's worth of numbers is never held in memory for a client that reads slowly.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	v, err := s.cache.get(r.Context())
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	e := newExposition(bufio.NewWriterSize(w, 32<<10))
+	e.daemon(v, s.Source.Progress())
+	e.certificates(v)
+	e.targets(v)
+	e.counts(s.Recorder.read())
+	e.process()
+	_ = e.Flush()
+}
+
+func (e *exposition) daemon(v *view, progress error) {
+	e.family("acmed_build_info", "gauge", "The release that runs; the value is always 1.")
+	e.sample(1, "version", v.Version, "goversion", runtime.Version())
+	e.family("acmed_config_last_reload_success", "gauge", "Whether the configuration on disk is the one in use.")
+	e.sample(yes(v.ReloadError == ""))
+	e.family("acmed_config_last_reload_success_timestamp_seconds", "gauge", "When the configuration in use was read.")
+	e.sample(seconds(v.Reloaded))
+	e.family("acmed_scheduler_healthy", "gauge", "Whether certificates are being looked after.")
+	e.sample(yes(progress == nil))
+	e.family("acmed_snapshot_duration_seconds", "gauge", "How long it took to look at all certificates for these metrics.")
+	e.sample(v.took.Seconds())
+	e.family("process_start_time_seconds", "gauge", "When the daemon began, in Unix time.")
+	e.sample(seconds(v.Started))
+	e.family("acmed_certificates", "gauge", "Number of configured certificates by state.")
+	for _, h := range states() {
+		e.sample(float64(v.counts[h]), "state", string(h))
+	}
+}
+
+// certificates are in the order of their names here, which compresses well and compares easily.
+func (e *exposition) certificates(v *view) {
+	list := make([]*renewal.Status, len(v.Certificates))
+	for i := range v.Certificates {
+		list[i] = &v.Certificates[i]
+	}
+	slices.SortFunc(list, func(a, b *renewal.Status) int { return cmp.Compare(a.Name, b.Name) })
+	each := func(name, help string, value func(*renewal.Status) (float64, bool)) {
+		e.family(name, "gauge", help)
+		for _, s := range list {
+			if n, ok := value(s); ok {
+				e.sample(n, "certificate", s.Name)
+			}
+		}
+	}
+	at := func(name, help string, when func(*renewal.Status) time.Time) {
+		each(name, help, func(s *renewal.Status) (float64, bool) { t := when(s); return seconds(t), !t.IsZero() })
+	}
+	planned := func(pick func(*renewal.RenewalStatus) time.Time) func(*renewal.Status) time.Time {
+		return func(s *renewal.Status) time.Time {
+			if s.Renewal == nil {
+				return time.Time{}
+			}
+			return pick(s.Renewal)
+		}
+	}
+	e.family("acmed_certificate_state", "gauge", "The state of a certificate, as a label; the value is always 1.")
+	for _, s := range list {
+		e.sample(1, "certificate", s.Name, "state", string(s.Health))
+	}
+	at("acmed_certificate_not_after_seconds", "When the active version ends, in Unix time.", func(s *renewal.Status) time.Time { return s.NotAfter })
+	at("acmed_certificate_not_before_seconds", "When the active version began, in Unix time.", func(s *renewal.Status) time.Time { return s.From })
+	at("acmed_certificate_next_action_timestamp_seconds", "When acmed looks at the certificate next.", func(s *renewal.Status) time.Time { return s.Next })
+	at("acmed_certificate_renewal_timestamp_seconds", "When the active version is to be replaced.", planned(func(r *renewal.RenewalStatus) time.Time { return r.At }))
+	at("acmed_certificate_ari_start_timestamp_seconds", "Begin of the renewal window that the CA asks for (RFC 9773).", planned(func(r *renewal.RenewalStatus) time.Time { return r.Start }))
+	at("acmed_certificate_ari_end_timestamp_seconds", "End of the renewal window that the CA asks for (RFC 9773).", planned(func(r *renewal.RenewalStatus) time.Time { return r.End }))
+	each("acmed_certificate_failures", "Failed orders in a row.", func(s *renewal.Status) (float64, bool) { return float64(s.Failures), true })
+}
+
+func (e *exposition) targets(v *view) {
+	e.family("acmed_target_serving", "gauge", "Whether the target was seen to serve the active version at the last look.")
+	for i := range v.Certificates {
+		for _, t := range v.Certificates[i].Targets {
+			e.sample(yes(t.Installed && t.Error == ""), "certificate", v.Certificates[i].Name, "target", t.ID)
+		}
+	}
+	e.family("acmed_target_verified_timestamp_seconds", "gauge", "When the target was last seen to serve the certificate.")
+	for i := range v.Certificates {
+		for _, t := range v.Certificates[i].Targets {
+			if !t.VerifiedAt.IsZero() {
+				e.sample(seconds(t.VerifiedAt), "certificate", v.Certificates[i].Name, "target", t.ID)
+			}
+		}
+	}
+}
+
+// counts writes what was counted. Those of known reasons begin at 0, so that the first failure is seen as a change.
+func (e *exposition) counts(c counts) {
+	e.family("acmed_renewals_total", "counter", "New versions obtained, by the reason for it, since the daemon began.")
+	usual := []renewal.Reason{renewal.ReasonNeverIssued, renewal.ReasonARI, renewal.ReasonRenewBefore, renewal.ReasonLastTenth, renewal.ReasonForced}
+	reasons := slices.Compact(slices.Sorted(slices.Values(slices.AppendSeq(usual, maps.Keys(c.renewals)))))
+	for _, reason := range reasons {
+		e.sample(float64(c.renewals[reason]), "reason", string(reason))
+	}
+	e.family("acmed_failures_total", "counter", "Failed jobs by the kind of failure, since the daemon began.")
+	for _, reason := range failures() {
+		e.sample(float64(c.failures[reason]), "reason", reason)
+	}
+	kinds := slices.SortedFunc(maps.Keys(c.requests), func(a, b request) int {
+		return cmp.Or(cmp.Compare(a.issuer, b.issuer), cmp.Compare(a.endpoint, b.endpoint))
+	})
+	e.family("acmed_ca_request_duration_seconds", "histogram", "How long requests to CAs took.")
+	for _, k := range kinds {
+		e.latency(k, c.requests[k])
+	}
+	e.family("acmed_ca_request_failures_total", "counter", "Requests to CAs that brought an error or no answer.")
+	for _, k := range kinds {
+		e.sample(float64(c.requests[k].failed), "issuer", k.issuer, "endpoint", k.endpoint)
+	}
+}
+
+func (e *exposition) latency(k request, l *latency) {
+	so := 0
+	for i, bound := range buckets() {
+		so += l.within[i]
+		e.suffixed("_bucket", float64(so), "issuer", k.issuer, "endpoint", k.endpoint, "le", strconv.FormatFloat(bound, 'g', -1, 64))
+	}
+	e.suffixed("_bucket", float64(l.count), "issuer", k.issuer, "endpoint", k.endpoint, "le", "+Inf")
+	e.suffixed("_sum", l.sum.Seconds(), "issuer", k.issuer, "endpoint", k.endpoint)
+	e.suffixed("_count", float64(l.count), "issuer", k.issuer, "endpoint", k.endpoint)
+}

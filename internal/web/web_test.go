@@ -1,0 +1,227 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// has checks that each of the texts is on the page.
+func has(t *testing.T, page string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(page, text) {
+			t.Errorf("%q is missing", text)
+		}
+	}
+}
+
+func TestIndex(t *testing.T) {
+	s := server(&fake{list: few(), reload: "acmed.yaml:1: <unknown> key"})
+	code, page := get(t, s, "/")
+	if code != http.StatusOK {
+		t.Fatal(code, page)
+	}
+	has(t, page,
+		"<h1><span class=\"dot bad-text\"></span>2 of 3 certificates need attention</h1>", "Next renewal: www, in 38 days.",
+		"acmed.yaml:1: &lt;unknown&gt; key", `<a href="/?state=failing" class="bad-text"><b>1</b>failing</a>`,
+		`<b><a href="/certificate/mail">mail</a></b><div class="soft small">mail.example.com, imap.example.com</div>`,
+		"connection refused; is port 80 open?", `<td class="when keep" title="2026-12-15 12:00 UTC">in 24 days<meter`, "next try in 17 hours",
+		"blog.example.com and 2 more", `<span class="bad-text">0 of 1</span>`, "1 to 3 of 3", "window of the CA 2026-12-28 to 2026-12-30",
+	)
+	if mail, www := strings.Index(page, "/certificate/mail"), strings.Index(page, "/certificate/www"); mail > www {
+		t.Error("the worst does not come first")
+	}
+}
+
+func TestHeadline(t *testing.T) {
+	for want, list := range map[string][]renewal.Status{
+		"No certificates are configured": nil,
+		"The certificate is fine":        {valid("a", 1)},
+		"All 1,200 certificates are fine": func() []renewal.Status {
+			list := make([]renewal.Status, 1200)
+			for i := range list {
+				list[i] = valid("a", 1)
+			}
+			return list
+		}(),
+		"1 of 2 certificates needs attention": {valid("a", 1), {Name: "b", Health: renewal.HealthMissing}},
+	} {
+		if code, page := get(t, server(&fake{list: list}), "/"); code != http.StatusOK || !strings.Contains(page, want) {
+			t.Errorf("%s: not said", want)
+		}
+	}
+}
+
+func TestFilters(t *testing.T) {
+	s := server(&fake{list: many(1000)})
+	for query, want := range map[string]string{
+		"":                           "1 to 100 of 1,000",
+		"?page=10":                   "901 to 1,000 of 1,000",
+		"?page=99":                   "901 to 1,000 of 1,000",
+		"?page=-1":                   "1 to 100 of 1,000",
+		"?state=attention":           "1 to 4 of 4",
+		"?state=held":                "1 to 1 of 1",
+		"?state=nonsense":            "of 1,000",
+		"?q=site-00012":              "1 to 1 of 1",
+		"?q=WWW.site-0001*":          "1 to 10 of 10",
+		"?q=%5B*":                    "No certificate is like this.",
+		"?q=nobody":                  "No certificate is like this.",
+		"?state=failing&expiring=30": "1 to 3 of 3",
+		"?expiring=1&sort=next":      "No certificate is like this.",
+	} {
+		if _, page := get(t, s, "/"+query); !strings.Contains(page, want) {
+			t.Errorf("%q: %q is missing in %s", query, want, regexp.MustCompile(`[\d,]+ to [\d,]+ of [\d,]+`).FindString(page))
+		}
+	}
+	_, page := get(t, s, "/?q=site&state=ok&page=2&sort=name")
+	has(t, page, `href="/?q=site&amp;sort=name&amp;state=ok" rel="prev"`, `href="/?page=3&amp;q=site&amp;sort=name&amp;state=ok" rel="next"`, `aria-sort="ascending"><a href="/?q=site&amp;sort=name&amp;state=ok"`)
+	if first, second := strings.Index(page, "/certificate/site-00110"), strings.Index(page, "/certificate/site-00111"); first < 0 || first > second {
+		t.Error("not in the order of names")
+	}
+}
+
+func TestCertificate(t *testing.T) {
+	s := server(&fake{list: few()})
+	code, page := get(t, s, "/certificate/www")
+	if code != http.StatusOK {
+		t.Fatal(code)
+	}
+	has(t, page, `<h1>www<span class="badge good-tint">ok</span></h1>`, "<td>shop.example.com</td><td>tls-alpn-01</td>", "this moment was drawn at random",
+		"<code>https://ca.example/docs/ari</code>", "CN=R12,O=Let&#39;s Encrypt,C=US", "2026-09-02 12:00 UTC", "file:/etc/ssl/postgres", `<span class="badge good-tint">active</span>`)
+	if strings.Contains(page, `href="https://`) {
+		t.Error("a link leads elsewhere")
+	}
+	_, page = get(t, s, "/certificate/mail")
+	has(t, page, "30 days before the end of its validity, as configured. The CA has asked for nothing else.", "Failed 4 times in a row.", "\nNext try in 17 hours.")
+	code, page = get(t, s, "/certificate/%3Cb%3Eno%E2%80%AEbody")
+	if code != http.StatusNotFound {
+		t.Error(code)
+	}
+	has(t, page, "No certificate is called &lt;b&gt;no\\u202ebody")
+	if code, page := get(t, server(&fake{list: []renewal.Status{{Name: "new", Names: []string{"new.example.com"}, Health: renewal.HealthMissing, Message: "there is no certificate yet"}}}), "/certificate/new"); code != http.StatusOK {
+		t.Error(code, page)
+	}
+}
+
+// TestHostile: what a CA or a server said is text, whatever is in it.
+func TestHostile(t *testing.T) {
+	s := valid("www", 10, "example.com")
+	s.Health, s.Error = renewal.HealthFailing, "</style><script>alert(1)</script>\x1b[2J\u202etxt.exe"+strings.Repeat("x", 10_000)
+	r := *s.Renewal
+	r.URL, s.Renewal, s.Issuer = "javascript:alert(1)", &r, `"><img src=x onerror=alert(1)>`
+	srv := server(&fake{list: []renewal.Status{s}})
+	for _, address := range []string{"/", "/certificate/www", "/?q=%22%3E%3Cscript%3E&sort=%3Cb%3E"} {
+		_, page := get(t, srv, address)
+		for _, bad := range []string{"<script", "<img", "\x1b", "\u202e", `href="javascript`} {
+			if strings.Contains(page, bad) {
+				t.Errorf("%s has %q", address, bad)
+			}
+		}
+	}
+	if _, page := get(t, srv, "/"); len(page) > 20_000 {
+		t.Errorf("a long error makes a page of %d bytes", len(page))
+	}
+}
+
+func TestGuard(t *testing.T) {
+	s := server(&fake{list: few()})
+	for _, tt := range []struct {
+		method, host string
+		want         int
+	}{
+		{"GET", "127.0.0.1:9540", 200}, {"GET", "[::1]:9540", 200}, {"GET", "localhost:9540", 200}, {"GET", "LOCALHOST.", 200},
+		{"GET", "192.0.2.1", 200}, {"HEAD", "web1.example.com:9540", 200}, {"GET", "Web1.Example.com", 200},
+		{"GET", "attacker.example:9540", 421}, {"GET", "127.0.0.1.attacker.example", 421}, {"GET", "localhost.attacker.example", 421}, {"GET", "", 421},
+		{"POST", "localhost", 405}, {"DELETE", "localhost", 405}, {"OPTIONS", "localhost", 405},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), tt.method, "http://x/", nil)
+		r.Host = tt.host
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, r)
+		if w.Code != tt.want {
+			t.Errorf("%s %q: %d, want %d", tt.method, tt.host, w.Code, tt.want)
+		}
+		h := w.Header()
+		if !strings.HasPrefix(h.Get("Content-Security-Policy"), "default-src 'none'; style-src 'sha256-") || h.Get("X-Content-Type-Options") != "nosniff" ||
+			h.Get("Referrer-Policy") != "no-referrer" || !strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
+			t.Errorf("%s %q: headers %v", tt.method, tt.host, h)
+		}
+	}
+	for _, address := range []string{"/nowhere", "/certificate/", "/certificate/a/b", "/favicon.ico"} {
+		if code, _ := get(t, s, address); code != http.StatusNotFound {
+			t.Errorf("%s: %d", address, code)
+		}
+	}
+}
+
+func TestHealth(t *testing.T) {
+	f := &fake{}
+	s := server(f)
+	if code, text := get(t, s, "/healthz"); code != http.StatusOK || text != "ok\n" {
+		t.Error(code, text)
+	}
+	f.progress = errors.New("the scheduler stands still since 10:00")
+	if code, text := get(t, s, "/healthz"); code != http.StatusServiceUnavailable || text != "the scheduler stands still since 10:00\n" {
+		t.Error(code, text)
+	}
+	f.err = errors.New("disk on fire: secret path")
+	for _, address := range []string{"/", "/metrics"} {
+		if code, text := get(t, s, address); code != http.StatusServiceUnavailable || strings.Contains(text, "secret") {
+			t.Error(address, code, text)
+		}
+	}
+}
+
+// TestCache: many visitors cost one look at the certificates, and a slow look is used longer.
+func TestCache(t *testing.T) {
+	f := &fake{list: few()}
+	now := noon
+	c := newCache(f, func() time.Time { return now })
+	ask := func(want int64) {
+		t.Helper()
+		if _, err := c.get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.asked.Load(); got != want {
+			t.Errorf("asked %d times, want %d", got, want)
+		}
+	}
+	ask(1)
+	now = now.Add(freshFor - 1)
+	ask(1)
+	now = now.Add(1)
+	ask(2)
+	c.last.took = time.Second
+	now = now.Add(restFactor*time.Second - 1)
+	ask(2)
+	now = now.Add(1)
+	ask(3)
+	now = now.Add(-time.Hour) // the clock was set back
+	ask(4)
+}
+
+// TestFleet: with 10,000 certificates a page is small and quick, and so are the metrics.
+func TestFleet(t *testing.T) {
+	s := server(&fake{list: many(10_000)})
+	for _, tt := range []struct {
+		address string
+		bytes   int
+		within  time.Duration
+	}{
+		{"/", 200 << 10, time.Second}, {"/?sort=name&page=50", 200 << 10, time.Second}, {"/?q=site-0", 200 << 10, time.Second},
+		{"/metrics", 8 << 20, 2 * time.Second}, {"/certificate/site-04711", 30 << 10, time.Second},
+	} {
+		begun := time.Now()
+		code, page := get(t, s, tt.address)
+		if took := time.Since(begun); code != http.StatusOK || len(page) > tt.bytes || took > tt.within {
+			t.Errorf("%s: status %d, %d bytes in %s; at most %d in %s", tt.address, code, len(page), took, tt.bytes, tt.within)
+		}
+	}
+}
