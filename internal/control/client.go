@@ -91,6 +91,12 @@ func (c *Client) Preview(ctx context.Context, r StatusRequest) (Preview, error) 
 	return ask[Preview](ctx, c, "preview", r)
 }
 
+// Forget asks the daemon.
+func (c *Client) Forget(ctx context.Context, r ForgetRequest) error {
+	_, err := ask[struct{}](ctx, c, "forget", r)
+	return err
+}
+
 // follow sends one request and reads progress until the report.
 func (c *Client) follow(ctx context.Context, verb string, request any, progress func(Progress)) (Report, error) {
 	var report *Report

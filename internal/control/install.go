@@ -8,6 +8,13 @@ type Installs interface {
 	Install(ctx context.Context, r InstallRequest, progress func(Progress)) (Report, error)
 	// Preview says what a renewal of certificates would do now, and shows every file that it would change.
 	Preview(ctx context.Context, r StatusRequest) (Preview, error)
+	// Forget deletes all versions and keys of a certificate that is not in the configuration any more.
+	Forget(ctx context.Context, r ForgetRequest) error
+}
+
+// ForgetRequest names a certificate that was taken out of the configuration.
+type ForgetRequest struct {
+	Certificate string `json:"certificate"`
 }
 
 // InstallRequest names a certificate.

@@ -46,6 +46,9 @@ func NewServer(b Backend, log *zap.Logger) *Server {
 	mux.HandleFunc("POST /v1/chain", answering(s, b.Chain))
 	mux.HandleFunc("POST /v1/trust", answering(s, b.Trust))
 	mux.HandleFunc("POST /v1/preview", answering(s, b.Preview))
+	mux.HandleFunc("POST /v1/forget", answering(s, func(ctx context.Context, r ForgetRequest) (struct{}, error) {
+		return struct{}{}, b.Forget(ctx, r)
+	}))
 	mux.HandleFunc("POST /v1/reload", answering(s, func(ctx context.Context, _ struct{}) (struct{}, error) {
 		return struct{}{}, b.Reload(ctx)
 	}))

@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmed/acmed/internal/control"
@@ -37,7 +39,7 @@ func (d *Daemon) Doctor(ctx context.Context, r control.DoctorRequest) (control.D
 	d.mu.Lock()
 	c, rungs, issuers := d.config, d.builder.rungs, maps.Clone(d.builder.issuers)
 	d.mu.Unlock()
-	patients, err := d.patients(c, rungs, r.Names)
+	patients, err := patientsIn(c, rungs, r.Names)
 	if err != nil {
 		return control.Diagnosis{}, err
 	}
@@ -47,8 +49,27 @@ func (d *Daemon) Doctor(ctx context.Context, r control.DoctorRequest) (control.D
 			used[name] = issuers[name]
 		}
 	}
-	out := control.Diagnosis{Version: control.Version, Names: make([]control.NameDiagnosis, len(patients)), Findings: []control.Finding{}}
-	out.Issuers = examineIssuers(ctx, used)
+	return diagnose(ctx, c, patients, examineIssuers(ctx, used))
+}
+
+// Preflight looks at the names of certificates as Doctor does, and needs no state directory for it. CAs are not asked.
+func Preflight(ctx context.Context, c *config.Config, certificates []string) (control.Diagnosis, error) {
+	b := newBuilder(nil, zap.NewNop(), "")
+	rungs, err := b.solvers(c)
+	if err != nil {
+		return control.Diagnosis{}, err
+	}
+	patients, err := patientsIn(c, rungs, certificates)
+	if err != nil {
+		return control.Diagnosis{}, errors.Join(err, b.close())
+	}
+	d, err := diagnose(ctx, c, patients, nil)
+	return d, errors.Join(err, b.close())
+}
+
+// diagnose looks at all patients at the same time.
+func diagnose(ctx context.Context, c *config.Config, patients []patient, issuers []control.IssuerDiagnosis) (control.Diagnosis, error) {
+	out := control.Diagnosis{Version: control.Version, Issuers: issuers, Names: make([]control.NameDiagnosis, len(patients)), Findings: []control.Finding{}}
 	probe := probeOf(&c.Probe)
 	var group errgroup.Group
 	group.SetLimit(doctorNames)
@@ -66,8 +87,8 @@ func (d *Daemon) Doctor(ctx context.Context, r control.DoctorRequest) (control.D
 	return out, nil
 }
 
-// patients lists what was asked for: certificates by name, and single names of certificates.
-func (d *Daemon) patients(c *config.Config, rungs map[string]challenges.Rung, asked []string) ([]patient, error) {
+// patientsIn lists what was asked for: certificates by name, and single names of certificates.
+func patientsIn(c *config.Config, rungs map[string]challenges.Rung, asked []string) ([]patient, error) {
 	var list []patient
 	found := map[string]bool{}
 	for i := range c.Certificates {

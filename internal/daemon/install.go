@@ -31,6 +31,17 @@ func (d *Daemon) Install(ctx context.Context, r control.InstallRequest, progress
 	return control.Report{Version: control.Version, Results: []control.Result{result}}, nil
 }
 
+// Forget deletes all versions and keys of a certificate that is not in the configuration any more.
+func (d *Daemon) Forget(_ context.Context, r control.ForgetRequest) error {
+	if _, configured := d.engine.Certificate(r.Certificate); configured {
+		return &control.Error{Code: control.CodeUsage, Message: fmt.Sprintf("%q is still in the configuration", r.Certificate)}
+	}
+	if err := certs.CheckName(r.Certificate); err != nil {
+		return &control.Error{Code: control.CodeUsage, Message: err.Error()}
+	}
+	return d.store.Remove(r.Certificate)
+}
+
 // Preview says what a renewal would do now, and which files it would change. It changes nothing.
 func (d *Daemon) Preview(ctx context.Context, r control.StatusRequest) (control.Preview, error) {
 	names, err := d.names(r.Names)

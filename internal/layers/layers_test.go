@@ -20,6 +20,7 @@ var floors = []struct {
 }{
 	{"cmd/acmed", 5},
 	{"internal/daemon", 4},
+	{"internal/setup", 4},
 	{"pkg/config", 3},
 	{"internal/control", 3},
 	{"internal/web", 3},
@@ -29,6 +30,7 @@ var floors = []struct {
 	{"pkg/fleet", 2},
 	{"pkg/installers/*", 2},
 	{"internal/installd", 2},
+	{"internal/certbot", 1},
 	{"pkg/store", 1},
 	{"pkg/challenges", 1},
 	{"pkg/installers", 1},

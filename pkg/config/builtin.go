@@ -8,10 +8,13 @@ import (
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
+// DefaultStateDir is state_dir where none is given.
+const DefaultStateDir = "/var/lib/acmed"
+
 // defaults is the configuration of an empty file. Lists have their defaults where they are looked up.
 func defaults() *Config {
 	return &Config{
-		StateDir:  "/var/lib/acmed",
+		StateDir:  DefaultStateDir,
 		Socket:    "/run/acmed/acmed.sock",
 		Log:       Log{Level: "info", Format: "console"},
 		Preflight: PreflightAdvisory,

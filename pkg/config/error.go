@@ -83,15 +83,15 @@ func quote(text string) string { return fmt.Sprintf("%q", shorten(text)) }
 
 // suggest returns `; did you mean "x"?` for the candidate nearest to word, or "" when none is near.
 func suggest(word string, candidates []string) string {
-	if near := nearest(word, candidates); near != "" {
+	if near := Nearest(word, candidates); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)
 	}
 	return ""
 }
 
-// nearest returns the candidate that differs from word by the fewest typing errors: at most one in three characters,
+// Nearest returns the candidate that differs from word by the fewest typing errors: at most one in three characters,
 // case aside. The first of equals wins.
-func nearest(word string, candidates []string) string {
+func Nearest(word string, candidates []string) string {
 	if len(word) > maxShown {
 		return ""
 	}

@@ -184,7 +184,7 @@ func (r *reader) unknown(key *yaml.Node, fields fields, path string) {
 		r.report(key.Line, path, "merge keys (<<) are not supported; use the defaults section")
 		return
 	}
-	near := nearest(key.Value, fields.keys)
+	near := Nearest(key.Value, fields.keys)
 	if near == "" {
 		r.report(key.Line, path, "unknown key %s; known are %s", quote(key.Value), strings.Join(fields.keys, ", "))
 		return

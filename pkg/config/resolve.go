@@ -122,6 +122,17 @@ func (c *Config) Issuer(name string) (Issuer, bool) {
 	return issuer, true
 }
 
+// IssuerNames lists all issuers, configured and built in, each once.
+func (c *Config) IssuerNames() []string {
+	var names []string
+	for _, is := range slices.Concat(c.Issuers, builtinIssuers()) {
+		if !slices.Contains(names, is.Name) {
+			names = append(names, is.Name)
+		}
+	}
+	return names
+}
+
 // Server returns the resolver as host:port, "" for the machine's own.
 func (p *Probe) Server() (string, error) {
 	if p.Resolver == "" {

@@ -1,0 +1,167 @@
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/config"
+)
+
+// Machine is what this machine's configuration already says.
+type Machine struct {
+	Path     string         // of the main file
+	Config   *config.Config // nil when there is no main file yet
+	Warnings []config.Warning
+	dropins  string // directory
+}
+
+// Open reads the configuration at path. It is no error when there is none, and a [*config.Error] when it is broken.
+func Open(path string) (*Machine, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{Path: path, dropins: filepath.Join(filepath.Dir(path), "conf.d")}
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if m.Config, m.Warnings, err = config.Load(path); err != nil {
+		return nil, err
+	}
+	for _, pattern := range m.Config.Include {
+		if dir, file := filepath.Split(pattern); file == "*.yaml" {
+			if !filepath.IsAbs(dir) {
+				dir = filepath.Join(filepath.Dir(path), dir)
+			}
+			m.dropins = filepath.Clean(dir)
+			return m, nil
+		}
+	}
+	return nil, &config.Error{Problems: []config.Problem{{
+		File: path, Path: "include", Message: "no further files are read, so there is no place for new ones; add the line: include: conf.d/*.yaml",
+	}}}
+}
+
+// Dropin is the path of the file for a certificate or a CA.
+func (m *Machine) Dropin(name string) string { return filepath.Join(m.dropins, name+".yaml") }
+
+// Covering returns the certificate that has the name, or nil.
+func (m *Machine) Covering(name string) *config.Certificate {
+	if m.Config == nil {
+		return nil
+	}
+	i := slices.IndexFunc(m.Config.Certificates, func(c config.Certificate) bool {
+		spec := m.Config.Spec(&c)
+		return slices.Contains(spec.Names(), name)
+	})
+	if i < 0 {
+		return nil
+	}
+	return &m.Config.Certificates[i]
+}
+
+// Mine reports whether the certificate is configured in a drop-in file of its own that nobody edited.
+func (m *Machine) Mine(certificate string) bool {
+	text, err := os.ReadFile(m.Dropin(certificate))
+	return err == nil && Sealed(text)
+}
+
+// Begin makes the change that a new configuration starts with: the main file, unless there is one, and the directories.
+func (m *Machine) Begin(main Main) (*Change, error) {
+	c := &Change{Dirs: parents(m.dropins, 0o755)}
+	state := config.DefaultStateDir
+	switch {
+	case m.Config != nil:
+		state = m.Config.StateDir
+	case main.StateDir != "":
+		state = main.StateDir
+	}
+	c.Dirs = append(c.Dirs, parents(filepath.Dir(state), 0o755)...)
+	c.Dirs = append(c.Dirs, Dir{state, 0o750})
+	if m.Config != nil {
+		return c, nil
+	}
+	main.Include = "conf.d/*.yaml"
+	text, err := main.Text()
+	c.Files = append(c.Files, File{Path: m.Path, Content: text})
+	return c, err
+}
+
+// parents lists a directory and those above it that are missing, the outermost first.
+func parents(path string, mode fs.FileMode) []Dir {
+	var list []Dir
+	for dir := path; len(dir) > 1; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); err == nil {
+			break
+		}
+		list = append(list, Dir{dir, mode})
+	}
+	slices.Reverse(list)
+	return list
+}
+
+// Add adds the file of one certificate to a change.
+func (m *Machine) Add(c *Change, name string, d *Dropin) error {
+	text, err := d.Text()
+	if err != nil {
+		return err
+	}
+	c.Files = append(c.Files, File{Path: m.Dropin(name), Content: text, Certificate: name})
+	return nil
+}
+
+// CA returns the name of the issuer with this directory. Unless there is one, the change gets a file for it: with the
+// roots in caFile it is a private CA.
+func (m *Machine) CA(c *Change, directory, caFile string) (string, error) {
+	if name := m.issuer(directory); name != "" {
+		return name, nil
+	}
+	u, err := url.Parse(directory)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return "", fmt.Errorf("%q is not the https URL of an ACME directory", directory)
+	}
+	if caFile != "" {
+		if caFile, err = filepath.Abs(caFile); err != nil {
+			return "", err
+		}
+	}
+	name := "ca-" + strings.Map(wordRune, strings.ToLower(u.Hostname()))
+	d := &Dropin{Issuers: []Issuer{{Name: name, Directory: directory, CAFile: caFile, Private: caFile != ""}}}
+	text, err := d.Text()
+	if err != nil {
+		return "", err
+	}
+	file := File{Path: m.Dropin(name), Content: text}
+	if !slices.ContainsFunc(c.Files, func(f File) bool { return f.Path == file.Path }) {
+		c.Files = append(c.Files, file)
+	}
+	return name, nil
+}
+
+// issuer finds the issuer with a directory, configured or built in.
+func (m *Machine) issuer(directory string) string {
+	c := m.Config
+	if c == nil {
+		c = &config.Config{}
+	}
+	for _, name := range c.IssuerNames() {
+		if is, ok := c.Issuer(name); ok && is.Directory == directory {
+			return name
+		}
+	}
+	return ""
+}
+
+// wordRune keeps what the name of an issuer may have.
+func wordRune(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+		return r
+	}
+	return '-'
+}
