@@ -61,7 +61,34 @@ func (j *job) load() (lineage *store.Lineage, err error) {
 		}
 		again, err = j.review(lineage)
 	}
+	if err == nil {
+		err = j.markStale(lineage)
+	}
 	return lineage, err
+}
+
+// markStale notes whether the version that waits is still what the configuration asks for.
+func (j *job) markStale(lineage *store.Lineage) error {
+	h := lineage.State.Held
+	if h == nil || h.Version == lineage.Version {
+		return nil
+	}
+	b, err := j.engine.store.Bundle(j.want.Name, h.Version)
+	if err != nil {
+		return err
+	}
+	waits, stale := &input{want: &j.want, have: &store.Lineage{Current: b}}, false
+	for _, changed := range []func(*input) (verdict, bool){namesChanged, issuerChanged, keyTypeChanged, profileChanged} {
+		_, yes := changed(waits)
+		stale = stale || yes
+	}
+	if stale == h.Stale {
+		return nil
+	}
+	now := *h
+	now.Stale = stale
+	lineage.State.Held = &now
+	return j.engine.store.SaveState(j.want.Name, &lineage.State)
 }
 
 // review decides whether the newest version must wait, and stores that. It reports true when there is a newer one now:

@@ -281,6 +281,28 @@ func TestAnotherChainLater(t *testing.T) {
 	}
 }
 
+// TestNamesWhileHeld: a version that waits does not keep one with other names from being ordered, once.
+func TestNamesWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated(t, 90*day)
+		g.run(t, Options{})
+		g.trust(pinning("nobody", g.r3))
+		g.run(t, Options{Force: true})
+		time.Sleep(2 * day) // past the limit on issuances
+		g.spec.Identifiers = identifiers(t, "example.com", "new.example.com")
+		g.swap()
+		for range 3 {
+			if r := g.run(t, Options{}); r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+		l := g.load(t)
+		if h := l.State.Held; g.ca.count() != 3 || h == nil || h.Version != l.Versions[0].ID || h.Stale {
+			t.Errorf("%d orders, held %+v", g.ca.count(), h)
+		}
+	})
+}
+
 func TestAnyway(t *testing.T) {
 	g := newGated(t, 90*day)
 	g.run(t, Options{})

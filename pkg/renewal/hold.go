@@ -41,14 +41,15 @@ func stored(in *input) (Plan, bool) {
 	return activate(in, v.ID, "version "+v.ID+" is stored but not active"), true
 }
 
-// waiting leaves a version where it is until its time has come. Force orders another one, which may be better.
+// waiting leaves a version where it is until its time has come. Force orders another one, which may be better, and so does
+// a configuration that asks for something else.
 func waiting(in *input, h *store.Held) (Plan, bool) {
 	at, end := releaseTime(in, h), in.have.Current.Leaf.NotAfter
 	switch {
+	case in.opts.Force || h.Stale:
+		return Plan{}, false
 	case !in.now.Before(at):
 		return activate(in, h.Version, "version "+h.Version+" has waited long enough"), true
-	case in.opts.Force:
-		return Plan{}, false
 	case announced(h):
 		return deliver(in, Plan{Reason: ReasonNotice, Message: h.Reason + ", goes live on " + at.UTC().Format(time.RFC3339), Next: at}), true
 	}

@@ -81,6 +81,7 @@ type Held struct {
 	Clients []string  `json:"clients,omitempty"` // trust stores that would not verify it
 	Reason  string    `json:"reason,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
+	Stale   bool      `json:"stale,omitzero"` // it is not what the configuration asks for any more, so it holds up no other
 	Until   time.Time `json:"until,omitzero"` // when it goes live by itself; zero: when the active version ends
 }
 

@@ -90,6 +90,7 @@ func TestPartner(t *testing.T) {
 	s.startNginx()
 	s.start()
 	s.waitFor("installed", isOK)
+	edited := s.read("nginx.conf")
 	for range 2 {
 		if err := s.device("partner.pem"); err != nil {
 			t.Fatalf("the partner is cut off: %v", err)
@@ -100,6 +101,9 @@ func TestPartner(t *testing.T) {
 		if out, code := s.run("renew", "--force", "--yes", "www"); code != 0 {
 			t.Errorf("exit %d: %s", code, out)
 		}
+	}
+	if s.read("nginx.conf") != edited {
+		t.Error("the configuration was edited again")
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", s.tls)
 	if out, code := s.run("probe", address, "--name", names[0], "--client", "partner"); code != 0 {
