@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -72,6 +73,36 @@ func (t *transport) checkDirectory(d *directory) error {
 		}
 	}
 	return nil
+}
+
+// endpoint is what a URL is in the directory, "resource" for everything else.
+func (t *transport) endpoint(u *url.URL) string {
+	address := u.String()
+	if address == t.home.String() {
+		return "directory"
+	}
+	t.mu.Lock()
+	dir := t.dir
+	t.mu.Unlock()
+	if dir == nil {
+		return "resource"
+	}
+	switch address {
+	case dir.NewNonceURL:
+		return "new-nonce"
+	case dir.NewAccountURL:
+		return "new-account"
+	case dir.NewOrderURL:
+		return "new-order"
+	case dir.RevokeCertURL:
+		return "revoke-cert"
+	case dir.KeyChangeURL:
+		return "key-change"
+	}
+	if dir.RenewalInfo != "" && strings.HasPrefix(address, dir.RenewalInfo) {
+		return "renewal-info"
+	}
+	return "resource"
 }
 
 // checkProfile refuses a profile that the CA does not offer, with the ones that it does.

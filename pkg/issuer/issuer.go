@@ -33,6 +33,11 @@ type Config struct {
 	Preflight *Preflight                 // nil: none
 	Log       *zap.Logger                // nil: silent
 
+	// Observe is told about every request: which endpoint (RFC 8555 section 7.1.1, as new-order; resource for what the CA
+	// named itself), how long it took with its answer, and what the CA or the network had against it. It must not wait for
+	// anything. nil: nobody wants to know.
+	Observe func(endpoint string, took time.Duration, err error)
+
 	UserAgent      string           // "acmed/VERSION"
 	Clock          func() time.Time // nil: time.Now
 	RequestTimeout time.Duration    // for one request; 0: one minute
@@ -95,6 +100,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
+	}
+	if c.Observe == nil {
+		c.Observe = func(string, time.Duration, error) {}
 	}
 	c.RequestTimeout = orDefault(c.RequestTimeout, defaultRequestTimeout)
 	c.OrderTimeout = orDefault(c.OrderTimeout, defaultOrderTimeout)

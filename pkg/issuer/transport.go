@@ -58,6 +58,7 @@ type transport struct {
 	agent   string
 	timeout time.Duration // of one request, its answer included
 	now     func() time.Time
+	observe func(endpoint string, took time.Duration, err error)
 
 	inFlight chan struct{} // holds one element for each signed request under way
 	fetching chan struct{} // held while the directory is fetched
@@ -102,7 +103,7 @@ func newTransport(c *Config, home *url.URL) *transport {
 		rt.Proxy = http.ProxyURL(c.Proxy)
 	}
 	return &transport{
-		rt: rt, home: home, hosts: c.Hosts, agent: c.UserAgent, timeout: c.RequestTimeout, now: c.Clock,
+		rt: rt, home: home, hosts: c.Hosts, agent: c.UserAgent, timeout: c.RequestTimeout, now: c.Clock, observe: c.Observe,
 		inFlight: make(chan struct{}, maxConns), fetching: make(chan struct{}, 1),
 	}
 }
@@ -159,6 +160,18 @@ func port(u *url.URL) string {
 // send makes one request and returns the whole answer, whatever its status. The request is bound to ctx and to the
 // transport's own timeout.
 func (t *transport) send(ctx context.Context, req *http.Request) (*answer, error) {
+	begun := t.now()
+	a, err := t.exchange(ctx, req)
+	switch {
+	case err == nil:
+		t.observe(t.endpoint(req.URL), t.now().Sub(begun), a.failure())
+	case !errors.Is(ctx.Err(), context.Canceled): // which says nothing about the CA
+		t.observe(t.endpoint(req.URL), t.now().Sub(begun), err)
+	}
+	return a, err
+}
+
+func (t *transport) exchange(ctx context.Context, req *http.Request) (*answer, error) {
 	if err := t.allowed(req.URL); err != nil {
 		return nil, err
 	}

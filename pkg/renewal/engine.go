@@ -94,6 +94,7 @@ type Engine struct {
 	store *store.Store
 	log   *zap.Logger
 	clock func() time.Time
+	ended func(Result)
 
 	base   context.Context // ends when running jobs must stop; not the context of any caller
 	cancel context.CancelFunc
@@ -112,6 +113,7 @@ type Config struct {
 	Store *store.Store
 	Log   *zap.Logger
 	Clock func() time.Time // time.Now if nil
+	Ended func(Result)     // told about every job that has ended; must not wait for anything; may be nil
 }
 
 // NewEngine returns an engine without certificates; [Engine.Swap] gives it some.
@@ -119,8 +121,11 @@ func NewEngine(c Config) *Engine {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.Ended == nil {
+		c.Ended = func(Result) {}
+	}
 	base, cancel := context.WithCancel(context.Background())
-	e := &Engine{store: c.Store, log: c.Log, clock: c.Clock, base: base, cancel: cancel, jobs: map[string]*job{}}
+	e := &Engine{store: c.Store, log: c.Log, clock: c.Clock, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}}
 	e.Swap(&Set{})
 	return e
 }
@@ -229,6 +234,7 @@ func (e *Engine) work(j *job, slots chan struct{}) {
 		e.mu.Lock()
 		delete(e.jobs, j.want.Name)
 		e.mu.Unlock()
+		e.ended(j.result)
 		close(j.done)
 	}()
 	select {

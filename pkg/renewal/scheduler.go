@@ -44,6 +44,8 @@ type Scheduler struct {
 	ails  map[string]bool      // certificates that need somebody's attention, as their last run saw it
 	ends  map[string]time.Time // expiry of each certificate, as its last run saw it
 	timer time.Time            // what Run waits for
+	moved time.Time            // when Run went round, or a job began or ended
+	busy  bool                 // Run begins jobs, as fast as others end
 }
 
 // NewScheduler checks the schedule.
@@ -73,8 +75,10 @@ func (s *Scheduler) Run(ctx context.Context) {
 	slots := make(chan struct{}, max(s.Engine.current().Concurrency, 1))
 	for ctx.Err() == nil {
 		s.Beat()
+		s.move(true)
 		s.watchClock(ctx)
 		s.start(ctx, slots, s.due(s.Clock()))
+		s.move(false)
 		s.wait(ctx, s.wake().Sub(s.Clock()))
 	}
 }
@@ -128,6 +132,7 @@ func (s *Scheduler) start(ctx context.Context, slots chan struct{}, names []stri
 			return
 		}
 		s.mu.Lock()
+		s.moved = s.Clock()
 		delete(s.next, name)
 		s.works++
 		s.mu.Unlock()
@@ -164,7 +169,7 @@ func (s *Scheduler) done(name string, r Result) {
 	at := later(r.Next, s.Clock().Add(soonest))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next[name], s.ends[name] = at, r.NotAfter
+	s.next[name], s.ends[name], s.moved = at, r.NotAfter, s.Clock()
 	delete(s.ails, name)
 	if r.ails() {
 		s.ails[name] = true
