@@ -39,6 +39,8 @@ type Config struct {
 	Log Log `mapstructure:"log"`
 	// Renewal says when certificates are looked at and renewed. Optional.
 	Renewal Renewal `mapstructure:"renewal"`
+	// Web is the status page, with metrics and a health check, read only. Optional: without it there is none.
+	Web Web `mapstructure:"web"`
 	// Preflight says what happens before the first order for a name: acmed looks at the name as a CA would. With advisory,
 	// solvers that should fail are tried last; with enforce, also nothing is ordered for a name that no solver should prove;
 	// "off" looks at nothing. A name that a solver proved before is not looked at again. Default advisory.
@@ -65,6 +67,17 @@ type Log struct {
 	Level string `mapstructure:"level"`
 	// Format is console, for people, or json, one object on each line. Default console.
 	Format string `mapstructure:"format"`
+}
+
+// Web configures the HTTP server with the status page (/), metrics for Prometheus (/metrics) and a health check (/healthz).
+// It asks for no password and has no TLS: who reaches the address can read it. For others than this machine, put a web
+// server with a login in front.
+type Web struct {
+	// Listen is the address to answer on, IP:PORT or :PORT; 127.0.0.1:9540 is usual. Default: none, the server is off.
+	Listen string `mapstructure:"listen"`
+	// Hosts lists the names by which browsers and monitoring may call the server, besides its addresses and localhost. A
+	// request for any other name is refused, because pages on other sites could read the answer. Optional.
+	Hosts []string `mapstructure:"hosts"`
 }
 
 // Renewal configures the sweep, which looks at every certificate and does what is due.

@@ -121,6 +121,7 @@ func (v *validator) general() {
 	}
 	v.oneOf("log.level", v.c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", v.c.Log.Format, "console", "json")
+	v.web()
 	v.oneOf("preflight", v.c.Preflight, PreflightOff, PreflightAdvisory, PreflightEnforce)
 	v.probe(&v.c.Probe)
 }
