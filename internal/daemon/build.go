@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -38,6 +39,7 @@ type builder struct {
 	store   *store.Store // nil when nothing will run
 	log     *zap.Logger
 	version string
+	observe func(issuer, endpoint string, took time.Duration, err error) // told about every request to a CA
 
 	http    map[string]*http01.Responder
 	alpn    map[string]*tlsalpn01.Responder
@@ -65,6 +67,7 @@ func newBuilder(s *store.Store, log *zap.Logger, version string) *builder {
 	return &builder{
 		store: s, log: log, version: version, http: map[string]*http01.Responder{}, alpn: map[string]*tlsalpn01.Responder{},
 		servers: map[string]*installers.Server{}, records: &dns01.Locks{}, issuers: map[string]madeIssuer{},
+		observe: func(string, string, time.Duration, error) {},
 	}
 }
 
@@ -161,6 +164,7 @@ func (b *builder) issuer(made madeIssuer, solvers map[string]challenges.Rung) (*
 	out := issuer.Config{
 		Name: conf.Name, Directory: conf.Directory, Contact: conf.Email, AgreeTOS: made.agree, Private: conf.Private, Roots: roots,
 		Policy: policy, Store: b.store, Solvers: solvers, Log: b.log, UserAgent: "acmed/" + b.version, OrderBudget: conf.OrdersPer3h,
+		Observe: func(endpoint string, took time.Duration, err error) { b.observe(conf.Name, endpoint, took, err) },
 	}
 	if conf.Preflight != config.PreflightOff {
 		out.Preflight = &issuer.Preflight{Enforce: conf.Preflight == config.PreflightEnforce, Probe: probeOf(&made.probe)}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/acmed/acmed/internal/control"
 	"github.com/acmed/acmed/internal/systemd"
+	"github.com/acmed/acmed/internal/web"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/store"
@@ -38,10 +39,14 @@ type Daemon struct {
 	builder *builder
 	started time.Time
 
+	recorder *web.Recorder
+
 	mu          sync.Mutex // one reload at a time; guards what follows
 	config      *config.Config
+	reloaded    time.Time // when config was read
 	reloadError string
 	scheduler   *renewal.Scheduler // nil until Run
+	site        site               // the status page; zero when there is none
 }
 
 // Open reads the configuration, locks the state directory and builds everything. A broken drop-in file is logged and
@@ -61,18 +66,18 @@ func Open(o Options) (*Daemon, error) {
 	if err := checkSockets(o.Sockets); err != nil {
 		return nil, err
 	}
-	d := &Daemon{opts: o, log: log, config: c, started: time.Now()}
+	d := &Daemon{opts: o, log: log, config: c, started: time.Now(), reloaded: time.Now(), recorder: &web.Recorder{}}
 	d.logProblems(warnings, err)
 	if d.store, err = store.Open(c.StateDir); err != nil {
 		return nil, err
 	}
 	d.builder = newBuilder(d.store, log, o.Version)
-	d.builder.sockets = o.Sockets
+	d.builder.sockets, d.builder.observe = o.Sockets, d.recorder.Request
 	set, err := d.builder.build(c)
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
-	d.engine = renewal.NewEngine(renewal.Config{Store: d.store, Log: log})
+	d.engine = renewal.NewEngine(renewal.Config{Store: d.store, Log: log, Ended: d.recorder.Job})
 	d.engine.Swap(set)
 	return d, nil
 }
@@ -101,10 +106,10 @@ func (d *Daemon) Close() {
 
 // Reload reads the configuration again, builds everything new, and then swaps it in. With a broken main file nothing
 // changes. Broken drop-in files are left out; the answer names them.
-func (d *Daemon) Reload(context.Context) error {
+func (d *Daemon) Reload(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	err := d.reload()
+	err := d.reload(ctx)
 	d.reloadError = ""
 	if err != nil {
 		d.reloadError = err.Error()
@@ -115,7 +120,7 @@ func (d *Daemon) Reload(context.Context) error {
 	return nil
 }
 
-func (d *Daemon) reload() error {
+func (d *Daemon) reload(ctx context.Context) error {
 	c, warnings, problems := config.Load(d.opts.Config, config.Lenient)
 	if c == nil {
 		return &control.Error{Code: control.CodeConfig, Message: problems.Error()}
@@ -131,8 +136,13 @@ func (d *Daemon) reload() error {
 	if err != nil {
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
+	if d.scheduler != nil {
+		if err := d.swapSite(ctx, c.Web); err != nil {
+			return &control.Error{Code: control.CodeConfig, Message: err.Error()}
+		}
+	}
 	d.logProblems(warnings, nil)
-	d.config = c
+	d.config, d.reloaded = c, time.Now()
 	d.engine.Swap(set)
 	if d.scheduler != nil {
 		d.scheduler.Sweep()

@@ -19,8 +19,8 @@ import (
 )
 
 // grace is how long running orders get to end after a stop was asked for. After it they are cancelled, take their
-// challenges away, and are resumed or dropped at the next start. It is below systemd's default of 90 s.
-const grace = 60 * time.Second
+// challenges away, and are resumed or dropped at the next start. With that, a stop takes at most a minute.
+const grace = 55 * time.Second
 
 // Run serves until ctx ends, then stops in good order: no new jobs, running ones end or are cancelled after the grace
 // time, the socket closes last so that commands hear how it went.
@@ -37,6 +37,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.scheduler = scheduler
 	err = d.builder.answerSockets(ctx)
+	// Renewals go on without a status page; a reload tries again.
+	if siteErr := d.swapSite(ctx, d.config.Web); siteErr != nil {
+		d.log.Error("no status page", zap.Error(siteErr))
+	}
 	d.mu.Unlock()
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -84,6 +88,9 @@ func (d *Daemon) stop(server *control.Server) error {
 	wait, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	d.engine.Close(wait)
+	d.mu.Lock()
+	d.closeSite(wait)
+	d.mu.Unlock()
 	last, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := server.Shutdown(last); err != nil && !errors.Is(err, context.DeadlineExceeded) {
