@@ -56,13 +56,14 @@ type site struct {
 	daemon    *exec.Cmd
 	log       bytes.Buffer
 	nginxConf string
+	patience  time.Duration // how long waitFor waits
 }
 
 var names = []string{"example.com", "www.example.com"}
 
 func newSite(t *testing.T, opts ...acmetest.Option) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), ca: acmetest.Start(t, opts...), plain: acmetest.FreePort(t), tls: acmetest.FreePort(t)}
+	s := &site{t: t, dir: t.TempDir(), ca: acmetest.Start(t, opts...), plain: acmetest.FreePort(t), tls: acmetest.FreePort(t), patience: 30 * time.Second}
 	s.nginxConf = filepath.Join(s.dir, "nginx.conf")
 	s.write("ca.pem", string(s.ca.RootPEM))
 	s.write("nginx.conf", fmt.Sprintf(`worker_processes 2;
@@ -184,7 +185,7 @@ func (s *site) status() (c certStatus, ok bool) {
 func (s *site) waitFor(what string, want func(certStatus) bool) certStatus {
 	s.t.Helper()
 	var last certStatus
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(s.patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if c, ok := s.status(); ok {
 			if last = c; want(c) {
 				return c
