@@ -29,6 +29,7 @@ test: ## all tests, with the race detector
 	@sh test/needs.sh $(TEST_NEEDS)
 	go test -race ./...
 	cd cmd/acmed-dns && go test ./...
+	$(MAKE) test-systemd ACMED_SYSTEMD=try
 
 lint: $(TOOLS)/golangci-lint
 	$(TOOLS)/golangci-lint run ./...
@@ -80,7 +81,7 @@ $(TOOLS)/nfpm:
 test-systemd: deb ## the package under a real systemd, in a container without a network
 	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container
 	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
-	ACMED_SYSTEMD=1 go test -count=1 -v -timeout 15m ./test/systemd
+	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go test -count=1 -v -timeout 15m ./test/systemd
 
 clean:
 	rm -rf bin .cache dist

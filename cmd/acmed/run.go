@@ -15,8 +15,8 @@ func newRun(a *app) *cobra.Command {
 		Use:   "run",
 		Short: "Run the daemon",
 		Long: `Run the daemon in the foreground: keep every configured certificate issued, installed and verified, and answer
-the other commands. It logs to standard error. SIGHUP reloads the configuration, SIGTERM stops; running orders get 60
-seconds to end.
+the other commands. It logs to standard error. SIGHUP reloads the configuration, SIGTERM stops, within 60
+seconds even when orders hang.
 
 With --once, look at every certificate one time, do what is due, and end.`,
 		Args: cobra.NoArgs,

@@ -17,16 +17,28 @@ import (
 	"github.com/acmed/acmed/pkg/store"
 )
 
-// helperIdle is how long the root helper stays without anything to do. A batch of renewals keeps it; between batches
-// nothing of acmed runs as root.
-const helperIdle = time.Minute
+const (
+	// helperIdle is how long the root helper stays without anything to do. A batch of renewals keeps it; between batches
+	// nothing of acmed runs as root.
+	helperIdle = time.Minute
+	// brokenIdle is the same for a helper that only says why it cannot work: mended, the next call finds a new one.
+	brokenIdle = time.Second
+)
 
 // RunHelper is the root helper: it installs what the daemon sends over the socket that systemd opened, until ctx ends or
-// nobody asked for a minute. Options.Config is the path of installd.yaml.
-func RunHelper(ctx context.Context, o Options) (err error) {
-	c, warnings, err := config.LoadHelper(o.Config)
+// nobody asked for a minute. Options.Config is the path of installd.yaml. With a configuration that cannot be used it
+// tells so to whoever asks: failing at once, it would only be started again, and its clients would wait.
+func RunHelper(ctx context.Context, o Options) error {
+	sockets, err := systemd.Sockets()
 	if err != nil {
 		return err
+	}
+	if len(sockets) != 1 {
+		return fmt.Errorf("got %d sockets from systemd, not one; the helper is started by acmed-installd.socket", len(sockets))
+	}
+	c, warnings, broken := config.LoadHelper(o.Config)
+	if broken != nil {
+		c = config.DefaultHelper()
 	}
 	log, err := NewLogger(c.Log, o.LogTo)
 	if err != nil {
@@ -35,36 +47,36 @@ func RunHelper(ctx context.Context, o Options) (err error) {
 	for _, w := range warnings {
 		log.Warn("configuration", zap.String("warning", w.String()))
 	}
-	daemon, err := userID(c.User)
-	if err != nil {
-		return fmt.Errorf("%s: user: %w", o.Config, err)
+	conf, copies, err := helperServer(c, log)
+	if copies != nil {
+		defer func() { _ = copies.Close() }() // the lock ends with the process anyway
 	}
-	sockets, err := systemd.Sockets()
-	if err != nil {
-		return err
+	if broken = errors.Join(broken, err); broken != nil {
+		log.Error("the helper cannot work", zap.Error(broken))
+		conf.Broken, conf.Idle = broken, brokenIdle
 	}
-	if len(sockets) != 1 {
-		return fmt.Errorf("got %d sockets from systemd, not one; the helper is started by acmed-installd.socket", len(sockets))
-	}
-	copies, err := store.Open(c.StateDir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, copies.Close()) }()
-	targets, err := helperTargets(c, copies, log)
-	if err != nil {
-		return err
-	}
-	for name, t := range targets {
+	for name, t := range conf.Targets {
 		if err := t.Recover(ctx); err != nil {
 			log.Error("an interrupted installation could not be put back", zap.String("target", name), zap.Error(err))
 		}
 	}
-	server := installd.NewServer(installd.ServerConfig{Targets: targets, Users: []int{daemon}, Idle: helperIdle, Log: log})
-	if err := systemd.Notify(systemd.Ready, systemd.Status(fmt.Sprintf("%d targets", len(targets)))); err != nil {
+	if err := systemd.Notify(systemd.Ready, systemd.Status(fmt.Sprintf("%d targets", len(conf.Targets)))); err != nil {
 		log.Debug("systemd was not told", zap.Error(err))
 	}
-	return server.Run(ctx, sockets[0].Listener)
+	return installd.NewServer(conf).Run(ctx, sockets[0].Listener)
+}
+
+// helperServer builds what c asks for. After an error the rest is good for telling so.
+func helperServer(c *config.Helper, log *zap.Logger) (conf installd.ServerConfig, copies *store.Store, err error) {
+	conf = installd.ServerConfig{Idle: helperIdle, Log: log}
+	if conf.Users, err = users(c.User); err != nil {
+		return conf, nil, err
+	}
+	if copies, err = store.Open(c.StateDir); err != nil {
+		return conf, nil, err
+	}
+	conf.Targets, err = helperTargets(c, copies, log)
+	return conf, copies, err
 }
 
 // CheckHelper reads installd.yaml and builds everything in it, and says how many targets there are. It changes nothing.
@@ -96,10 +108,11 @@ func helperTargets(c *config.Helper, copies *store.Store, log *zap.Logger) (map[
 	return targets, nil
 }
 
-func userID(name string) (int, error) {
+func users(name string) ([]int, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
-		return 0, fmt.Errorf("%w; the package makes it, and so does: systemd-sysusers", err)
+		return nil, fmt.Errorf("user: %w; the package makes it, and so does: systemd-sysusers", err)
 	}
-	return strconv.Atoi(u.Uid)
+	uid, err := strconv.Atoi(u.Uid)
+	return []int{uid}, err
 }

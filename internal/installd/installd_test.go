@@ -412,6 +412,11 @@ func TestHostileRequests(t *testing.T) {
 	h.want(h.client("www").Install(t.Context(), installertest.Bundle(t, "a.example")), "")
 }
 
+func TestBroken(t *testing.T) {
+	h := start(t, func(c *ServerConfig) { c.Broken, c.Targets = errors.New("line 7"), nil })
+	h.want(h.client("www").Install(t.Context(), installertest.Bundle(t, "a.example")), "the helper cannot work: line 7")
+}
+
 func TestNoHelper(t *testing.T) {
 	c, err := New(Config{Target: "www", Socket: filepath.Join(t.TempDir(), "none")})
 	if err != nil {

@@ -39,6 +39,7 @@ type ServerConfig struct {
 	Targets map[string]*Target
 	Users   []int         // who may ask besides root, by number
 	Idle    time.Duration // Run ends when nobody was connected for so long; 0: never
+	Broken  error         // why the helper cannot work; every call is answered with it
 	Log     *zap.Logger
 }
 
@@ -162,6 +163,8 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, wantBundle bool) (
 	}
 	t, ok := s.Targets[q.Target]
 	switch {
+	case s.Broken != nil:
+		return nil, nil, fmt.Errorf("the helper cannot work: %w", s.Broken)
 	case !ok:
 		known := slices.Sorted(maps.Keys(s.Targets))
 		return nil, nil, refuse("the helper has no target %q; it has: %s", q.Target, strings.Join(known, ", "))

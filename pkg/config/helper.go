@@ -38,7 +38,8 @@ type HelperTarget struct {
 // Identifiers are the target's names as certificates have them.
 func (t *HelperTarget) Identifiers() []certs.Identifier { return identifiers(t.Names) }
 
-func helperDefaults() *Helper {
+// DefaultHelper is the configuration of an empty file. It has no targets.
+func DefaultHelper() *Helper {
 	return &Helper{StateDir: "/var/lib/acmed-installd", User: "acmed", Log: Log{Level: "info", Format: "console"}}
 }
 
@@ -52,7 +53,7 @@ func LoadHelper(path string) (*Helper, []Warning, error) {
 	source := parse(path, text, reflect.TypeFor[Helper]())
 	m := newMerger()
 	m.add(source)
-	h := helperDefaults()
+	h := DefaultHelper()
 	if err := decodeInto(m.values, h); err != nil {
 		return nil, nil, err
 	}
