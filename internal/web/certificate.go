@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -16,11 +17,8 @@ type certificatePage struct {
 	Problem  string
 	Again    string
 	Timeline *timeline
-	Proved   []proved
+	Proved   []certs.Validation
 }
-
-// proved is one name with the solver that proved it; "" when that is not known.
-type proved struct{ Name, Solver string }
 
 func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
@@ -39,10 +37,20 @@ func newCertificate(now time.Time, s renewal.Status) *certificatePage {
 	p := &certificatePage{Status: s, Now: now, Tone: tone(s.Health), Timeline: newTimeline(now, []*renewal.Status{&s})}
 	p.Problem, p.Again = problem(now, &s)
 	for _, name := range s.Names {
-		p.Proved = append(p.Proved, proved{name, s.Solved[name]})
+		p.Proved = append(p.Proved, validation(&s, name))
 	}
 	if p.Timeline != nil {
 		p.Timeline.unnamed()
 	}
 	return p
+}
+
+// validation says how a name was proved; without a solver nobody knows any more.
+func validation(s *renewal.Status, name string) certs.Validation {
+	for _, v := range s.Validations {
+		if v.Identifier == name {
+			return v
+		}
+	}
+	return certs.Validation{Identifier: name, Solver: s.Solved[name]}
 }

@@ -96,6 +96,8 @@ func withWindow(s renewal.Status) renewal.Status {
 func few() []renewal.Status {
 	www := withWindow(valid("www", 20, "example.com", "www.example.com", "shop.example.com", "blog.example.com", "static.example.com", "api.example.com"))
 	www.Solved = map[string]string{"example.com": "http-01", "www.example.com": "http-01", "shop.example.com": "tls-alpn-01"}
+	www.Validations = []certs.Validation{{Identifier: "shop.example.com", Solver: "tls-alpn-01", Type: "tls-alpn-01", Reason: "http-01 failed: connection refused"}}
+	www.Trust = []renewal.TrustStatus{{Client: "firmware-1.2", Until: noon.Add(900 * day)}, {Client: "till-2019", Error: "it does not know ISRG Root X1"}}
 	www.Versions = []renewal.VersionStatus{
 		{ID: "20261101-120000-ab12", Active: true, Issuer: "letsencrypt", Created: www.From, From: www.From, NotAfter: www.NotAfter},
 		{ID: "20260902-120000-99aa", Issuer: "letsencrypt", Created: www.From.Add(-60 * day), From: www.From.Add(-60 * day), NotAfter: www.From.Add(30 * day)},

@@ -169,7 +169,7 @@ func newEntry(now time.Time, s *renewal.Status) entry {
 		e.Left = int(min(max(100*(s.NotAfter.Sub(now)/time.Second)/(life/time.Second), 0), 100))
 	}
 	for _, t := range s.Targets {
-		if t.Installed && t.Error == "" {
+		if t.Off || t.Installed && t.Error == "" {
 			e.Verified++
 		}
 	}
@@ -183,7 +183,7 @@ func next(now time.Time, s *renewal.Status) string {
 	switch {
 	case s.Running:
 		return "at work"
-	case s.Reason == renewal.ReasonHeld:
+	case s.Reason == renewal.ReasonHeld, s.Reason == renewal.ReasonPinned:
 		return "waits for you"
 	case s.Reason == renewal.ReasonNothing && s.Renewal != nil:
 		return "renews " + relative(now, s.Renewal.At)

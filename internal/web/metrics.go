@@ -89,20 +89,20 @@ func (e *exposition) certificates(v *view) {
 }
 
 func (e *exposition) targets(v *view) {
-	e.family("acmed_target_serving", "gauge", "Whether the target was seen to serve the active version at the last look.")
-	for i := range v.Certificates {
-		for _, t := range v.Certificates[i].Targets {
-			e.sample(yes(t.Installed && t.Error == ""), "certificate", v.Certificates[i].Name, "target", t.ID)
-		}
-	}
-	e.family("acmed_target_verified_timestamp_seconds", "gauge", "When the target was last seen to serve the certificate.")
-	for i := range v.Certificates {
-		for _, t := range v.Certificates[i].Targets {
-			if !t.VerifiedAt.IsZero() {
-				e.sample(seconds(t.VerifiedAt), "certificate", v.Certificates[i].Name, "target", t.ID)
+	each := func(value func(*renewal.TargetStatus) (float64, bool)) {
+		for i := range v.Certificates {
+			s := &v.Certificates[i]
+			for j := range s.Targets {
+				if n, ok := value(&s.Targets[j]); ok && !s.Targets[j].Off {
+					e.sample(n, "certificate", s.Name, "target", s.Targets[j].ID)
+				}
 			}
 		}
 	}
+	e.family("acmed_target_serving", "gauge", "Whether the target was seen to serve the active version at the last look.")
+	each(func(t *renewal.TargetStatus) (float64, bool) { return yes(t.Installed && t.Error == ""), true })
+	e.family("acmed_target_verified_timestamp_seconds", "gauge", "When the target was last seen to serve the certificate.")
+	each(func(t *renewal.TargetStatus) (float64, bool) { return seconds(t.VerifiedAt), !t.VerifiedAt.IsZero() })
 }
 
 // counts writes what was counted. Those of known reasons begin at 0, so that the first failure is seen as a change.

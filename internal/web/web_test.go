@@ -93,7 +93,9 @@ func TestCertificate(t *testing.T) {
 	if code != http.StatusOK {
 		t.Fatal(code)
 	}
-	has(t, page, `<h1>www<span class="badge good-tint">ok</span></h1>`, "<td>shop.example.com</td><td>tls-alpn-01</td>", "this moment was drawn at random",
+	has(t, page, `<h1>www<span class="badge good-tint">ok</span></h1>`, "<td>example.com</td><td>http-01</td>",
+		`<td>shop.example.com</td><td>tls-alpn-01<div class="soft small">http-01 failed: connection refused</div></td>`, `<td>firmware-1.2</td><td class="keep"><span class="good-text">yes</span></td>`,
+		"it does not know ISRG Root X1", "this moment was drawn at random",
 		"<code>https://ca.example/docs/ari</code>", "CN=R12,O=Let&#39;s Encrypt,C=US", "2026-09-02 12:00 UTC", "file:/etc/ssl/postgres", `<span class="badge good-tint">active</span>`)
 	if strings.Contains(page, `href="https://`) {
 		t.Error("a link leads elsewhere")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
+	"github.com/acmed/acmed/pkg/trust"
 )
 
 // RenewalStatus says when the active version is to be replaced, and why then.
@@ -31,7 +32,15 @@ type LinkStatus struct {
 	Fingerprint string        `json:"fingerprint"` // SHA-256, in hexadecimal
 }
 
-// Detail is the [Status] of one certificate with what would cost too much to find out about all of them: its chain.
+// TrustStatus is what one client makes of the active version.
+type TrustStatus struct {
+	Client string    `json:"client"`
+	Until  time.Time `json:"until,omitzero"` // when the chain ceases to verify for it
+	Error  string    `json:"error,omitempty"`
+}
+
+// Detail is the [Status] of one certificate with what would cost too much to find out about all of them: its chain and
+// its clients' verdict on it.
 func (e *Engine) Detail(name string) (Status, error) {
 	s, err := e.Status(name)
 	if err != nil || s.Version == "" {
@@ -49,6 +58,14 @@ func (e *Engine) Detail(name string) (Status, error) {
 		for _, c := range chain {
 			s.Chain = append(s.Chain, linkOf(c))
 		}
+	}
+	c, _ := e.Certificate(name)
+	for _, v := range trust.Judge(b, c.Clients.Stores, e.clock()) {
+		t := TrustStatus{Client: v.Client, Until: v.Until}
+		if v.Err != nil {
+			t.Error = v.Err.Error()
+		}
+		s.Trust = append(s.Trust, t)
 	}
 	return s, nil
 }

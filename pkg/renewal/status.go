@@ -55,6 +55,9 @@ type Status struct {
 
 	// Validations say how each name of the active version was proved, and why so.
 	Validations []certs.Validation `json:"validations,omitempty"`
+
+	// Trust says what the configured clients make of the active version; only in the answer of Detail.
+	Trust []TrustStatus `json:"trust,omitempty"`
 }
 
 // VersionStatus is one stored version.
