@@ -29,14 +29,14 @@ func TestScript(t *testing.T) {
 		Dir:                 "testdata/script",
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		RequireExplicitExec: true,
-		Setup:               setup,
+		Setup:               newScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": code, "until": until, "nobody": nobody, "signal": signalDaemon, "newca": newCA,
 		},
 	})
 }
 
-func setup(env *testscript.Env) error {
+func newScript(env *testscript.Env) error {
 	ca, err := acmetest.New()
 	if err != nil {
 		return err

@@ -135,14 +135,23 @@ func (c *Change) revert(wanted func(step) bool) error {
 	return errors.Join(errs...)
 }
 
-// Remove deletes a drop-in file that nobody edited, durably. It is no error when there is none, and a [*TakenError] when
-// the file is somebody else's.
-func Remove(path string) error {
-	text, err := replaceable(path)
-	if err != nil || text == nil {
-		return err
+// Remove deletes the files of the change in place of writing them; Revert brings them back. A file that is not there is
+// no error, and one that somebody edited is a [*TakenError].
+func (c *Change) Remove() error {
+	for _, f := range c.Files {
+		before, err := replaceable(f.Path)
+		if err != nil {
+			return err
+		}
+		if before == nil {
+			continue
+		}
+		if err := removeFile(f.Path); err != nil {
+			return err
+		}
+		c.made = append(c.made, step{path: f.Path, certificate: f.Certificate, before: before})
 	}
-	return removeFile(path)
+	return nil
 }
 
 func removeFile(path string) error {

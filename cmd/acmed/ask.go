@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// errInterrupted ends a command whose question was answered with Ctrl-C.
+var errInterrupted = errors.New("interrupted; nothing was changed")
+
+// asker asks people. Questions go to the terminal on standard error, so that standard output can go elsewhere. It never
+// asks in a pipe, and never with yes.
+type asker struct {
+	a        *app
+	terminal bool
+	yes      bool
+	lines    chan string // from the terminal; nil until something was asked
+}
+
+func newAsker(a *app, yes bool) *asker {
+	return &asker{a: a, terminal: term.IsTerminal(int(os.Stdin.Fd())), yes: yes}
+}
+
+// can reports whether there is somebody to ask.
+func (q *asker) can() bool { return q.terminal && !q.yes }
+
+// line asks for one line. Ctrl-C and the end of the input are [errInterrupted].
+func (q *asker) line(ctx context.Context, question string) (string, error) {
+	if q.lines == nil {
+		q.lines = make(chan string)
+		go q.read(q.lines)
+	}
+	q.a.errf("%s ", question)
+	select {
+	case text, ok := <-q.lines:
+		if ok {
+			return text, nil
+		}
+	case <-ctx.Done():
+	}
+	q.a.errf("\n")
+	return "", errInterrupted
+}
+
+// read hands over the lines of the terminal until it ends. It is left behind when the program ends.
+func (q *asker) read(into chan<- string) {
+	defer close(into)
+	scanner := bufio.NewScanner(os.Stdin)
+	for scanner.Scan() {
+		into <- strings.TrimSpace(scanner.Text())
+	}
+}
+
+// confirm asks for a yes. Enter alone is the given answer.
+func (q *asker) confirm(ctx context.Context, question string, enter bool) (bool, error) {
+	choices := map[bool]string{true: "[Y/n]", false: "[y/N]"}[enter]
+	for {
+		text, err := q.line(ctx, question+" "+choices)
+		if err != nil {
+			return false, err
+		}
+		switch strings.ToLower(text) {
+		case "":
+			return enter, nil
+		case "y", "yes":
+			return true, nil
+		case "n", "no":
+			return false, nil
+		}
+		q.a.errf("please answer y or n\n")
+	}
+}
+
+// agree asks whether to go ahead. Without a terminal and without --yes it refuses, and says what to type.
+func (q *asker) agree(ctx context.Context, question string) error {
+	if q.yes {
+		return nil
+	}
+	if !q.terminal {
+		return &exitError{exitUsage, fmt.Errorf("nothing was changed: there is no terminal to ask on; to go ahead, type: %s --yes", typed())}
+	}
+	switch ok, err := q.confirm(ctx, question, true); {
+	case err != nil:
+		return err
+	case !ok:
+		return errors.New("nothing was changed")
+	}
+	return nil
+}
+
+// typed is the command line as a shell reads it.
+func typed() string {
+	words := []string{"acmed"}
+	for _, w := range os.Args[1:] {
+		if w == "" || strings.ContainsFunc(w, func(r rune) bool { return !strings.ContainsRune(plainRunes, r) }) {
+			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+		words = append(words, w)
+	}
+	return strings.Join(words, " ")
+}
+
+const plainRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=./:,@%+"

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/acmed/acmed/internal/setup"
+	"github.com/acmed/acmed/pkg/config"
+)
+
+// choose finds out which certificates are wanted: the names given, or sites of a web server.
+func (a *app) choose(ctx context.Context, q *asker, m *setup.Machine, f *enableFlags) ([]wish, error) {
+	if f.server == "none" {
+		w, err := newWish(m, f, f.domains, nil, func(string) string { return f.webroot })
+		return []wish{w}, err
+	}
+	sites, err := setup.Find(ctx, f.server, f.settings)
+	switch {
+	case len(sites) == 0 && err != nil:
+		return nil, err
+	case len(sites) == 0:
+		return nil, errors.New("no site with a name was found in nginx or Apache; for another web server give --webroot DIRECTORY, without any --standalone")
+	case err != nil:
+		a.errf("warning: %s\n", err)
+	}
+	if len(f.domains) > 0 {
+		return a.chooseNames(ctx, q, m, f, sites)
+	}
+	return a.chooseSites(ctx, q, m, f, sites)
+}
+
+// chooseNames looks up the names given.
+func (a *app) chooseNames(ctx context.Context, q *asker, m *setup.Machine, f *enableFlags, sites []setup.Site) ([]wish, error) {
+	var site *setup.Site
+	serving := map[string]setup.Site{}
+	for i, name := range f.domains {
+		s, err := a.serving(ctx, q, sites, name)
+		if err != nil {
+			return nil, err
+		}
+		f.domains[i], serving[s.name] = s.name, s.site
+		if site != nil && site.Server.Kind != s.site.Server.Kind {
+			return nil, usageError(fmt.Errorf("%s is served by %s and %s by %s; enable them one after the other", f.domains[0], site.Server.Kind, s.name, s.site.Server.Kind))
+		}
+		site = &s.site
+	}
+	w, err := newWish(m, f, f.domains, site, func(name string) string {
+		if f.webroot != "" {
+			return f.webroot
+		}
+		s := serving[name]
+		return s.Root(name)
+	})
+	return []wish{w}, err
+}
+
+// served is a name with its site.
+type served struct {
+	name string
+	site setup.Site
+}
+
+// serving finds the site of a name. A mistyped one is suggested, or asked for.
+func (a *app) serving(ctx context.Context, q *asker, sites []setup.Site, name string) (served, error) {
+	for {
+		list := setup.Serves(sites, name)
+		switch {
+		case len(list) == 1:
+			return served{name, list[0]}, nil
+		case len(list) > 1:
+			return served{}, usageError(fmt.Errorf("both nginx and Apache serve %s; say which one clients reach with --server", name))
+		}
+		near := config.Nearest(name, allNames(sites))
+		text := fmt.Sprintf("no site is called %q", name)
+		if near == "" {
+			return served{}, &exitError{exitUsage, fmt.Errorf("%s; found are: %s", text, strings.Join(firstFew(allNames(sites)), ", "))}
+		}
+		if !q.can() {
+			return served{}, &exitError{exitUsage, fmt.Errorf("%s; did you mean %q?", text, near)}
+		}
+		switch ok, err := q.confirm(ctx, fmt.Sprintf("%s; did you mean %q?", text, near), true); {
+		case err != nil:
+			return served{}, err
+		case !ok:
+			return served{}, errors.New("nothing was changed")
+		}
+		name = near
+	}
+}
+
+func allNames(sites []setup.Site) []string {
+	var names []string
+	for _, s := range sites {
+		names = append(names, s.Names...)
+	}
+	return names
+}
+
+func firstFew(names []string) []string {
+	const most = 20
+	if len(names) <= most {
+		return names
+	}
+	return append(slices.Clone(names[:most]), fmt.Sprintf("and %d more", len(names)-most))
+}
+
+// chooseSites offers the sites that were found. Each becomes a certificate of its own, so that one whose names lead
+// elsewhere does not keep the others waiting.
+func (a *app) chooseSites(ctx context.Context, q *asker, m *setup.Machine, f *enableFlags, sites []setup.Site) ([]wish, error) {
+	sites = offered(a, m, f, sites)
+	fresh := slices.DeleteFunc(slices.Clone(sites), func(s setup.Site) bool { return s.TLS })
+	if q.can() && len(sites) > 0 {
+		a.printf("%d sites were found:\n", len(sites))
+		for i, s := range sites {
+			note := ""
+			if s.TLS {
+				note = ", has TLS already"
+			}
+			a.printf("  %d  %s  (%s, %s%s)\n", i+1, strings.Join(s.Names, " "), s.Server.Kind, s.Place, note)
+		}
+		var err error
+		if fresh, err = pickSites(ctx, q, sites, fresh); err != nil {
+			return nil, err
+		}
+	}
+	if len(fresh) == 0 {
+		return nil, errors.New("every site that was found has TLS or a certificate already; name one with -d to enable it nevertheless")
+	}
+	if f.name != "" && len(fresh) > 1 {
+		return nil, usageError(errors.New("--name is for one site; choose it with -d"))
+	}
+	var wishes []wish
+	for _, s := range fresh {
+		w, err := newWish(m, f, s.Names, &s, s.Root)
+		if err != nil {
+			return nil, err
+		}
+		wishes = append(wishes, w)
+	}
+	return wishes, nil
+}
+
+// offered leaves out names that a CA would not take, and sites that other certificates have.
+func offered(a *app, m *setup.Machine, f *enableFlags, sites []setup.Site) []setup.Site {
+	var list []setup.Site
+	for _, s := range sites {
+		if f.caFile == "" {
+			s.Names = setup.Public(s.Names)
+		}
+		s.Names = slices.DeleteFunc(slices.Clone(s.Names), func(n string) bool { return strings.HasPrefix(n, "*.") })
+		if len(s.Names) == 0 {
+			continue
+		}
+		taken := slices.IndexFunc(s.Names, func(n string) bool { return m.Covering(n) != nil })
+		if taken >= 0 {
+			a.printf("%s has a certificate already: %s\n", s.Names[taken], m.Covering(s.Names[taken]).Name)
+			continue
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// pickSites asks until every answer is a number or a name in the list.
+func pickSites(ctx context.Context, q *asker, sites, fresh []setup.Site) ([]setup.Site, error) {
+	question := "for which? numbers or names:"
+	if len(fresh) > 0 {
+		question = "for which? numbers or names, Enter for all without TLS:"
+	}
+	for {
+		text, err := q.line(ctx, question)
+		if err != nil {
+			return nil, err
+		}
+		words := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
+		if len(words) == 0 && len(fresh) > 0 {
+			return fresh, nil
+		}
+		picked, problem := pick(sites, words)
+		if problem == "" && len(picked) > 0 {
+			return picked, nil
+		}
+		q.a.errf("%s\n", problem)
+	}
+}
+
+// pick finds the sites of an answer, or says what is wrong with it.
+func pick(sites []setup.Site, words []string) (picked []setup.Site, problem string) {
+	var chosen []int
+	for _, word := range words {
+		i, err := strconv.Atoi(word)
+		if err != nil {
+			i = 1 + slices.IndexFunc(sites, func(s setup.Site) bool { return slices.Contains(s.Names, strings.ToLower(word)) })
+		}
+		if i < 1 || i > len(sites) {
+			problem = fmt.Sprintf("%q is none of them", word)
+			if near := config.Nearest(word, allNames(sites)); near != "" {
+				problem += fmt.Sprintf("; did you mean %q?", near)
+			}
+			return nil, problem
+		}
+		if !slices.Contains(chosen, i) {
+			chosen = append(chosen, i)
+			picked = append(picked, sites[i-1])
+		}
+	}
+	if len(picked) == 0 {
+		return nil, "choose at least one"
+	}
+	return picked, ""
+}

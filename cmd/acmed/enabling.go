@@ -1,0 +1,368 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/internal/daemon"
+	"github.com/acmed/acmed/internal/setup"
+	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// undoTime is how long taking back may take after a failure or Ctrl-C. It is some tests and reloads of a web server.
+const undoTime = 2 * time.Minute
+
+// enabling is one run of "acmed enable" once it is known what is wanted.
+type enabling struct {
+	app     *app
+	asker   *asker
+	machine *setup.Machine
+	flags   *enableFlags
+	wishes  []wish
+
+	change *setup.Change
+	config *config.Config // with the change
+}
+
+func (e *enabling) run(ctx context.Context) error {
+	if err := e.mayInstall(); err != nil {
+		return err
+	}
+	if err := e.askMain(ctx); err != nil {
+		return err
+	}
+	if err := e.draft(); err != nil {
+		return err
+	}
+	e.show()
+	if err := e.asker.agree(ctx, "go ahead?"); err != nil {
+		return err
+	}
+	if err := e.change.Apply(); err != nil {
+		return err
+	}
+	err := e.prepare(ctx)
+	if err == nil {
+		return e.obtain(ctx)
+	}
+	return errors.Join(err, e.change.Revert())
+}
+
+// mayInstall refuses what the daemon of this machine could not do: one that runs as another user changes no web server.
+func (e *enabling) mayInstall() error {
+	state := config.DefaultStateDir
+	if c := e.machine.Config; c != nil {
+		state = c.StateDir
+	}
+	info, err := os.Stat(cmp.Or(e.flags.main.StateDir, state))
+	if err != nil || e.wishes[0].site == nil {
+		return nil
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return &exitError{exitPermission, fmt.Errorf("%s belongs to user %d, who may not change %s; run acmed as root (acmed-single.service) "+
+			"and 'chown -R root %s', or configure a target of acmed-installd", state, owner.Uid, e.wishes[0].site.Server.Kind, state)}
+	}
+	return nil
+}
+
+// askMain completes what a new main file needs.
+func (e *enabling) askMain(ctx context.Context) (err error) {
+	main := &e.flags.main
+	if e.machine.Config != nil {
+		return nil
+	}
+	private := e.flags.caFile != ""
+	if main.Email == "" && e.asker.can() {
+		main.Email, err = e.asker.line(ctx, "mail address for notices of the CA (Enter for none):")
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case main.AgreeTOS, private:
+		return nil
+	case !e.asker.can():
+		return &exitError{exitUsage, fmt.Errorf("nothing was changed: read the CA's terms of service (for Let's Encrypt: https://letsencrypt.org/repository/), and agree with: %s --agree-tos", typed())}
+	}
+	main.AgreeTOS, err = e.asker.confirm(ctx, "do you agree to the CA's terms of service (for Let's Encrypt: https://letsencrypt.org/repository/)?", false)
+	if err == nil && !main.AgreeTOS {
+		err = errors.New("nothing was changed; CAs give certificates to those only who agree")
+	}
+	return err
+}
+
+// draft makes the files.
+func (e *enabling) draft() (err error) {
+	if e.change, err = e.machine.Begin(e.flags.main); err != nil {
+		return err
+	}
+	issuer := ""
+	switch {
+	case e.flags.staging:
+		issuer = "letsencrypt-staging"
+	case e.flags.directory != "":
+		if issuer, err = e.machine.CA(e.change, e.flags.directory, e.flags.caFile); err != nil {
+			return err
+		}
+	}
+	for _, w := range e.wishes {
+		d, err := w.dropin(e.flags, issuer)
+		if err != nil {
+			return err
+		}
+		if err := e.machine.Add(e.change, w.name, d); err != nil {
+			return err
+		}
+	}
+	return e.change.Check()
+}
+
+// show prints what will happen.
+func (e *enabling) show() {
+	for _, f := range e.change.Files {
+		e.app.printf("%s:\n", f.Path)
+		for line := range strings.Lines(string(f.Content)) {
+			if !strings.HasPrefix(line, "#") {
+				e.app.printf("  %s", line)
+			}
+		}
+	}
+	for _, w := range e.wishes {
+		where := "is kept in files"
+		if w.site != nil {
+			where = fmt.Sprintf("goes into %s (%s)", w.site.Server.Kind, w.site.Place)
+		}
+		e.app.printf("a certificate for %s is obtained and %s\n", strings.Join(w.names, ", "), where)
+	}
+}
+
+// prepare reads the new configuration as a whole, and looks at the names as a CA would.
+func (e *enabling) prepare(ctx context.Context) error {
+	c, _, err := config.Load(e.machine.Path)
+	if err != nil {
+		return err
+	}
+	e.config = c
+	var names []string
+	for _, w := range e.wishes {
+		cert := e.certificate(w.name)
+		if cert == nil {
+			return fmt.Errorf("%s does not include %s", e.machine.Path, e.machine.Dropin(w.name))
+		}
+		is, _ := c.Issuer(c.Spec(cert).Issuers[0])
+		if is.Preflight != config.PreflightOff {
+			names = append(names, w.name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return e.preflight(ctx, names)
+}
+
+// preflight looks at the names, and asks what to do when a CA will not be able to validate them. It is advice: with
+// nobody to ask, the order is tried.
+func (e *enabling) preflight(ctx context.Context, names []string) error {
+	d, err := daemon.Preflight(ctx, e.config, names)
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case err != nil:
+		return err
+	}
+	doubts := false
+	for _, f := range d.Findings {
+		if f.Attention {
+			doubts = true
+			e.app.errf("%s\n  why: %s\n  do:  %s\n", f.What, f.Why, f.Do)
+		}
+	}
+	if !doubts || !e.asker.can() {
+		return nil
+	}
+	if ok, err := e.asker.confirm(ctx, "the CA will probably refuse; try nevertheless?", false); err != nil || ok {
+		return err
+	}
+	return errors.New("nothing was changed")
+}
+
+func (e *enabling) certificate(name string) *config.Certificate {
+	for i := range e.config.Certificates {
+		if e.config.Certificates[i].Name == name {
+			return &e.config.Certificates[i]
+		}
+	}
+	return nil
+}
+
+// obtain lets the daemon, or this process, do the work. What could not be done is taken back.
+func (e *enabling) obtain(ctx context.Context) error {
+	b, done, err := e.app.backend(ctx)
+	if err != nil {
+		return errors.Join(err, e.change.Revert())
+	}
+	client, viaDaemon := b.(*control.Client)
+	if viaDaemon {
+		if err := e.reload(ctx, client); err != nil {
+			return errors.Join(err, e.change.Revert())
+		}
+	}
+	bad, err := e.work(ctx, b)
+	switch {
+	case viaDaemon && ctx.Err() != nil:
+		e.app.errf("interrupted; the daemon goes on, 'acmed status' shows how far it is and 'acmed disable' takes it back\n")
+		return &exitError{code: exitFailed}
+	case ctx.Err() != nil:
+		done() // ends what is running
+		if b, done, err = e.app.backend(context.WithoutCancel(ctx)); err != nil {
+			return errors.Join(err, e.change.Revert())
+		}
+		bad, err = e.wishes, errors.New("interrupted; everything is as it was before")
+	}
+	defer done()
+	if err == nil && len(bad) == 0 {
+		return nil
+	}
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	return errors.Join(err, e.takeBack(undo, b, bad))
+}
+
+// reload makes the daemon use the new files. That some other file is broken was so before.
+func (e *enabling) reload(ctx context.Context, client *control.Client) error {
+	err := client.Reload(ctx)
+	var partial *control.Error
+	if errors.As(err, &partial) && partial.Code == control.CodePartial {
+		e.app.errf("warning: %s\n", partial.Message)
+		return nil
+	}
+	return err
+}
+
+// work obtains, installs and verifies, and returns the wishes that failed.
+func (e *enabling) work(ctx context.Context, b control.Backend) (bad []wish, err error) {
+	var names []string
+	for _, w := range e.wishes {
+		names = append(names, w.name)
+	}
+	display := newDisplay(e.app.out)
+	defer display.close()
+	report, err := b.Renew(ctx, control.RenewRequest{Names: names}, display.update)
+	if err != nil {
+		return e.wishes, err
+	}
+	status, err := b.Status(ctx, control.StatusRequest{Names: names})
+	if err != nil {
+		return e.wishes, err
+	}
+	for i, c := range status.Certificates {
+		// A target that was taken away before, by disable, is left alone until it is asked for.
+		if anyOff(c) && report.Results[i].Outcome != control.OutcomeFailed {
+			if _, err := b.Install(ctx, control.InstallRequest{Certificate: c.Name}, display.update); err != nil {
+				return e.wishes, err
+			}
+		}
+	}
+	display.close()
+	if status, err = b.Status(ctx, control.StatusRequest{Names: names}); err != nil {
+		return e.wishes, err
+	}
+	for i, c := range status.Certificates {
+		if c.Health != renewal.HealthOK {
+			bad = append(bad, e.wishes[i])
+			continue
+		}
+		e.tell(e.wishes[i], c)
+	}
+	if len(bad) < len(e.wishes) {
+		e.tellNext(status.Daemon != nil)
+	}
+	return bad, nil
+}
+
+func anyOff(c renewal.Status) bool {
+	for _, t := range c.Targets {
+		if t.Off {
+			return true
+		}
+	}
+	return false
+}
+
+// tell says what works now, and until when.
+func (e *enabling) tell(w wish, c renewal.Status) {
+	if w.site == nil {
+		e.app.printf("%s: the certificate and its key are in %s/\n", c.Name, filepath.Join(e.config.StateDir, "certs", c.Name, "current"))
+	} else {
+		port := ""
+		if n, ok := w.site.Server.Settings["listen"].(int); ok && n != 443 {
+			port = ":" + strconv.Itoa(n)
+		}
+		for _, name := range w.names {
+			e.app.printf("https://%s%s/ works now\n", name, port)
+		}
+	}
+	if c.Renewal != nil {
+		e.app.printf("%s: valid until %s, will be renewed about %s\n", c.Name, c.NotAfter.Local().Format(time.DateOnly), c.Renewal.At.Local().Format(time.DateOnly))
+	}
+}
+
+// tellNext says what is left to do.
+func (e *enabling) tellNext(renewed bool) {
+	if e.flags.staging {
+		e.app.printf("this was a rehearsal: browsers do not trust the certificate until you do the same without --staging\n")
+	}
+	if !renewed {
+		e.app.printf("no daemon is running, so nothing renews it yet; start it with: systemctl enable --now acmed\n")
+	}
+}
+
+// takeBack removes what failed: from the web server, from the configuration, and from the daemon's.
+func (e *enabling) takeBack(ctx context.Context, b control.Backend, bad []wish) error {
+	var errs []error
+	for _, w := range bad {
+		status, err := b.Status(ctx, control.StatusRequest{Names: []string{w.name}})
+		if err != nil || !anyInstalled(status.Certificates[0]) {
+			continue // nothing was changed there, or the configuration never was in use
+		}
+		_, err = b.Install(ctx, control.InstallRequest{Certificate: w.name, Undo: true}, func(control.Progress) {})
+		errs = append(errs, err)
+	}
+	if len(bad) == len(e.wishes) {
+		errs = append(errs, e.change.Revert())
+	} else {
+		for _, w := range bad {
+			errs = append(errs, e.change.RevertCertificate(w.name))
+		}
+	}
+	if client, ok := b.(*control.Client); ok {
+		errs = append(errs, e.reload(ctx, client))
+	}
+	for _, w := range bad {
+		e.app.errf("%s is not enabled; its configuration was taken back\n", w.name)
+	}
+	code := exitFailed
+	if len(bad) < len(e.wishes) {
+		code = exitAttention
+	}
+	return errors.Join(append(errs, &exitError{code: code})...)
+}
+
+func anyInstalled(c renewal.Status) bool {
+	for _, t := range c.Targets {
+		if t.Installed && !t.Off {
+			return true
+		}
+	}
+	return false
+}
