@@ -44,7 +44,7 @@ func TestClockJump(t *testing.T) {
 				ended := make(chan struct{})
 				go func() { defer close(ended); s.Run(ctx) }()
 				defer func() { stop(); <-ended }()
-				time.Sleep(2 * time.Hour)
+				time.Sleep(2*time.Hour + 30*time.Minute) // between two sweeps
 				offset.Store(int64(c.jump))
 				time.Sleep(3 * time.Hour)
 				synctest.Wait()

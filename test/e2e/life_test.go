@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -129,9 +130,13 @@ func TestKilledInRenewal(t *testing.T) {
 		before := s.served()
 		fault, reached := stall(e, true)
 		s.ca.Use(fault)
-		go s.run("renew", "--force", "--yes", "www") // dies with the daemon
+		dying := exec.Command(acmed, "-c", filepath.Join(s.dir, "acmed.yaml"), "renew", "--force", "--yes", "www")
+		if err := dying.Start(); err != nil { // it ends with the daemon
+			t.Fatal(err)
+		}
 		<-reached
 		s.kill(syscall.SIGKILL)
+		_ = dying.Wait()
 		if !s.served().Equal(before) {
 			t.Errorf("%s: another certificate is served", e)
 		}
