@@ -3,31 +3,47 @@ package main
 import (
 	"context"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
+// selection says which certificates status shows, and how.
+type selection struct {
+	names    []string // names and patterns; none stands for all
+	failing  bool
+	expiring string // a duration; "" for whenever
+	output   string
+}
+
 func newStatus(a *app) *cobra.Command {
-	var output string
+	var s selection
 	cmd := &cobra.Command{
 		Use:   "status [NAME...]",
 		Short: "Show certificates and what happens to them next",
-		Long: `Show the named certificates, or all: state, expiry, next action, targets. The exit code is 3 when one of them needs
-attention.`,
+		Long: `Show the named certificates, or all: state, expiry, next action, targets. A single name shows everything about that
+certificate: how its names were proved, when it renews and why then, its chain, targets and versions. A name may be a
+pattern with * and ?, in quotes.
+
+The exit code is 3 when one of those shown needs attention.`,
+		Example: `  acmed status www
+  acmed status --failing
+  acmed status --expiring 14d 'shop-*'`,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			if err := checkOutput(output, "table", "json"); err != nil {
-				return err
-			}
-			return a.status(cmd.Context(), names, output)
+			s.names = names
+			return a.status(cmd.Context(), s)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	cmd.Flags().BoolVar(&s.failing, "failing", false, "only those that need attention")
+	cmd.Flags().StringVar(&s.expiring, "expiring", "", "only those that expire within this `time`, such as 14d")
+	cmd.Flags().StringVarP(&s.output, "output", "o", "table", "table, wide or json")
 	return cmd
 }
 
@@ -40,148 +56,98 @@ func checkOutput(output string, allowed ...string) error {
 	return usageError(fmt.Errorf("output %q is unknown, use %s", output, strings.Join(allowed, " or ")))
 }
 
-func (a *app) status(ctx context.Context, names []string, output string) error {
+func (a *app) status(ctx context.Context, sel selection) error {
+	within, err := sel.check()
+	if err != nil {
+		return usageError(err)
+	}
 	b, done, err := a.backend(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	s, err := b.Status(ctx, control.StatusRequest{Names: names})
+	s, err := b.Status(ctx, sel.request())
 	if err != nil {
 		return err
 	}
-	if output == "json" {
-		err = a.json(s)
-	} else {
-		err = a.table(s, time.Now())
-	}
-	if len(names) > 0 && output == "table" {
-		for _, c := range s.Certificates {
-			a.proofs(c)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	for _, c := range s.Certificates {
-		if c.Health != renewal.HealthOK {
-			return &exitError{code: exitAttention}
-		}
-	}
-	return nil
-}
-
-// table prints one line for each certificate, and below it why it needs attention.
-func (a *app) table(s control.Status, now time.Time) error {
-	if len(s.Certificates) == 0 {
-		a.printf("no certificates are configured\n")
-		return nil
-	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	line := func(cells ...string) { _, _ = fmt.Fprintln(w, printable(strings.Join(cells, "\t"))) }
-	line("NAME", "STATE", "EXPIRES", "NEXT", "TARGETS", "NAMES")
-	for _, c := range s.Certificates {
-		line(c.Name, string(c.Health), expiry(c, now), next(c, now), verified(c), namesCell(c.Names))
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	for _, c := range s.Certificates {
-		for _, line := range attention(c, now) {
-			a.printf("%s: %s\n", c.Name, line)
-		}
-	}
-	if s.Daemon != nil && s.Daemon.ReloadError != "" {
-		a.printf("configuration: the one on disk is not in use: %s\n", s.Daemon.ReloadError)
-	}
-	return nil
-}
-
-func expiry(c renewal.Status, now time.Time) string {
-	if c.NotAfter.IsZero() {
-		return "-"
-	}
-	return fmt.Sprintf("%s (%s)", c.NotAfter.Local().Format(time.DateOnly), inWords(c.NotAfter.Sub(now)))
-}
-
-func next(c renewal.Status, now time.Time) string {
-	if c.Running {
-		return "running"
-	}
-	if !c.Next.After(now) {
-		return string(c.Reason) + " now"
-	}
-	what := string(c.Reason)
-	switch c.Reason {
-	case renewal.ReasonNothing, renewal.ReasonHeld, renewal.ReasonPinned:
-		what = "look"
-	case renewal.ReasonNotice:
-		what = "live"
-	}
-	return fmt.Sprintf("%s in %s", what, inWords(c.Next.Sub(now)))
-}
-
-func verified(c renewal.Status) string {
-	if len(c.Targets) == 0 {
-		return "-"
-	}
-	n := 0
-	for _, t := range c.Targets {
-		if t.Installed && t.Error == "" {
-			n++
-		}
-	}
-	return fmt.Sprintf("%d/%d", n, len(c.Targets))
-}
-
-func namesCell(names []string) string {
-	const most = 3
-	if len(names) <= most {
-		return strings.Join(names, " ")
-	}
-	return fmt.Sprintf("%s +%d", strings.Join(names[:most], " "), len(names)-most)
-}
-
-// attention lists what is wrong, each with the time of the next try.
-func attention(c renewal.Status, now time.Time) []string {
-	var lines []string
-	again := func(at time.Time) string {
-		if !at.After(now) {
-			return ""
-		}
-		return fmt.Sprintf(" (next try in %s)", inWords(at.Sub(now)))
-	}
-	if c.Error != "" {
-		lines = append(lines, c.Error+again(c.RetryAt))
-	} else if c.Health == renewal.HealthMissing || c.Health == renewal.HealthHeld || c.Reason == renewal.ReasonClock {
-		lines = append(lines, c.Message)
-	}
-	for _, t := range c.Targets {
-		if t.Error != "" {
-			lines = append(lines, t.ID+": "+t.Error+again(t.RetryAt))
-		}
-	}
-	for _, w := range c.Warnings {
-		lines = append(lines, "warning: "+w)
-	}
-	if c.Hook != nil && c.Hook.Error != "" {
-		lines = append(lines, "post hook: "+c.Hook.Error+again(c.Hook.RetryAt))
-	}
-	return append(lines, c.Notes...)
-}
-
-// inWords rounds a distance in time to the one unit that matters.
-func inWords(d time.Duration) string {
-	if d < 0 {
-		return "-" + inWords(-d)
+	now := time.Now()
+	if s.Certificates, err = sel.apply(s.Certificates, now, within); err != nil {
+		return usageError(err)
 	}
 	switch {
-	case d >= 48*time.Hour:
-		return fmt.Sprintf("%dd", d/(24*time.Hour))
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	case d >= 2*time.Minute:
-		return fmt.Sprintf("%dm", d/time.Minute)
+	case sel.output == "json":
+		err = a.json(s)
+	case sel.single():
+		a.story(s, now)
+	default:
+		a.table(s, now, sel)
 	}
-	return fmt.Sprintf("%ds", d/time.Second)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(s.Certificates, needsAttention) {
+		return &exitError{code: exitAttention}
+	}
+	return nil
+}
+
+func needsAttention(c renewal.Status) bool { return c.Health != renewal.HealthOK }
+
+// check returns the duration within which certificates expire, 0 for whenever.
+func (sel *selection) check() (within time.Duration, err error) {
+	if err := checkOutput(sel.output, "table", "wide", "json"); err != nil {
+		return 0, err
+	}
+	for _, name := range sel.names {
+		if _, err := path.Match(name, ""); err != nil {
+			return 0, fmt.Errorf("%q is not a valid pattern", name)
+		}
+	}
+	if sel.expiring == "" {
+		return 0, nil
+	}
+	if within, err = config.ParseDuration(sel.expiring); err != nil {
+		return 0, fmt.Errorf("--expiring: %w", err)
+	}
+	return within, nil
+}
+
+func isPattern(name string) bool { return strings.ContainsAny(name, `*?[\`) }
+
+// single reports whether exactly one certificate was named.
+func (sel *selection) single() bool {
+	return len(sel.names) == 1 && !isPattern(sel.names[0]) && sel.output == "table" && !sel.filtered()
+}
+
+func (sel *selection) filtered() bool { return sel.failing || sel.expiring != "" }
+
+// request asks for those named, or for all when there is a pattern. Only about a single one everything is asked.
+func (sel *selection) request() control.StatusRequest {
+	if slices.ContainsFunc(sel.names, isPattern) {
+		return control.StatusRequest{}
+	}
+	return control.StatusRequest{Names: sel.names, Detail: len(sel.names) == 1}
+}
+
+// apply leaves out what was not asked for. A pattern that nothing matches is an error: it is a mistyped one more often
+// than not.
+func (sel *selection) apply(all []renewal.Status, now time.Time, within time.Duration) ([]renewal.Status, error) {
+	matched := make([]bool, len(sel.names))
+	shown := []renewal.Status{}
+	for _, c := range all {
+		named := len(sel.names) == 0
+		for i, name := range sel.names {
+			if ok, _ := path.Match(name, c.Name); ok || name == c.Name {
+				named, matched[i] = true, true
+			}
+		}
+		late := within == 0 || c.Version == "" || c.NotAfter.Sub(now) <= within
+		if named && late && (!sel.failing || needsAttention(c)) {
+			shown = append(shown, c)
+		}
+	}
+	if i := slices.Index(matched, false); i >= 0 {
+		return nil, fmt.Errorf("no certificate is called like %q", sel.names[i])
+	}
+	return shown, nil
 }

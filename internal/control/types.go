@@ -32,7 +32,8 @@ type Operator interface {
 
 // StatusRequest asks for some certificates by name, or for all.
 type StatusRequest struct {
-	Names []string `json:"names,omitempty"`
+	Names  []string `json:"names,omitempty"`
+	Detail bool     `json:"detail,omitempty"` // also what costs more to find out: chains, and what clients make of them
 }
 
 // Status is the answer.

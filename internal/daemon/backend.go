@@ -23,8 +23,12 @@ func (d *Daemon) Status(_ context.Context, q control.StatusRequest) (control.Sta
 		return control.Status{}, err
 	}
 	answer := control.Status{Version: control.Version, Daemon: d.describe(), Certificates: []renewal.Status{}}
+	look := d.engine.Status
+	if q.Detail {
+		look = d.engine.Detail
+	}
 	for _, name := range names {
-		s, err := d.engine.Status(name)
+		s, err := look(name)
 		if err != nil {
 			return control.Status{}, err
 		}

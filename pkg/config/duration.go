@@ -12,9 +12,9 @@ const maxDuration = 100 * 365 * day
 
 const day = 24 * time.Hour
 
-// parseDuration reads whole numbers with units, the largest first: 30d, 1d12h, 72h, 90s. A day is 24 hours. A number
+// ParseDuration reads whole numbers with units, the largest first: 30d, 1d12h, 72h, 90s. A day is 24 hours. A number
 // without a unit is refused because readers disagree about what it means.
-func parseDuration(text string) (time.Duration, error) {
+func ParseDuration(text string) (time.Duration, error) {
 	bad := fmt.Errorf("%s is not a duration; write a number and a unit, such as 30d, 72h, 1d12h or 90s", quote(text))
 	days, rest, found := strings.Cut(text, "d")
 	if !found {
@@ -41,7 +41,7 @@ func parseDuration(text string) (time.Duration, error) {
 	return d + part, nil
 }
 
-// show writes a duration as parseDuration reads it: 7d, 12h, 90s.
+// show writes a duration as ParseDuration reads it: 7d, 12h, 90s.
 func show(d time.Duration) string {
 	text := ""
 	if days := d / day; days > 0 {

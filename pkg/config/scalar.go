@@ -35,7 +35,7 @@ func durationOf(n *yaml.Node) (any, error) {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" {
 		return nil, fmt.Errorf("expected a duration such as 30d, 72h or 90s, found %s", kind(n))
 	}
-	return parseDuration(n.Value)
+	return ParseDuration(n.Value)
 }
 
 // doubtful are the words that YAML 1.1 reads as truth values, and YAML 1.2 as text.

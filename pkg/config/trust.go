@@ -68,7 +68,7 @@ func (cert *Certificate) ActivateBefore() (time.Duration, error) {
 	case kind != untrustedActivate || !given:
 		return 0, fmt.Errorf("%s is neither %s nor %s=3d", quote(cert.OnUntrusted), untrustedHold, untrustedActivate)
 	}
-	d, err := parseDuration(text)
+	d, err := ParseDuration(text)
 	if err == nil && d < time.Hour {
 		err = errors.New("less than an hour before expiry is too late for anybody")
 	}

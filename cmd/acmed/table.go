@@ -1,0 +1,311 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// The colours, as SGR parameters (ECMA-48).
+const (
+	plain  = ""
+	bold   = "1"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+)
+
+// cell is a piece of text with its colour.
+type cell struct{ text, colour string }
+
+// grid prints cells in columns. Colours are used and lines cut on a terminal only.
+type grid struct {
+	out    io.Writer
+	rows   [][]cell
+	width  int // of the terminal; 0 for no terminal
+	colour bool
+}
+
+func newGrid(out io.Writer) *grid {
+	g := &grid{out: out}
+	f, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return g
+	}
+	g.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+		g.width = width
+	}
+	return g
+}
+
+func (g *grid) add(cells ...cell) {
+	for i := range cells {
+		cells[i].text = printable(strings.ReplaceAll(cells[i].text, "\n", " "))
+	}
+	g.rows = append(g.rows, cells)
+}
+
+// line adds a row without colours.
+func (g *grid) line(texts ...string) {
+	row := make([]cell, len(texts))
+	for i, t := range texts {
+		row[i].text = t
+	}
+	g.add(row...)
+}
+
+// flush prints the rows. The last cell of a row does not count for the width of its column.
+func (g *grid) flush() {
+	var widths []int
+	for _, row := range g.rows {
+		for i, c := range row[:len(row)-1] {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+		}
+	}
+	var b strings.Builder
+	for _, row := range g.rows {
+		at := 0
+		for i, c := range row {
+			text, pad := c.text, 0
+			if i < len(row)-1 {
+				pad = widths[i] - utf8.RuneCountInString(text) + 2
+			} else if g.width > at+1 {
+				text = cut(text, g.width-at-1)
+			}
+			b.WriteString(g.paint(text, c.colour))
+			b.WriteString(strings.Repeat(" ", pad))
+			at += utf8.RuneCountInString(text) + pad
+		}
+		b.WriteByte('\n')
+	}
+	g.rows = nil
+	_, _ = io.WriteString(g.out, b.String())
+}
+
+func (g *grid) paint(text, colour string) string {
+	if !g.colour || colour == plain || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+func healthCell(h renewal.Health) cell {
+	switch h {
+	case renewal.HealthOK:
+		return cell{string(h), green}
+	case renewal.HealthHeld, renewal.HealthHookFailed:
+		return cell{string(h), yellow}
+	}
+	return cell{string(h), red}
+}
+
+// table prints one line for each certificate, and below it why it needs attention.
+func (a *app) table(s control.Status, now time.Time, sel selection) {
+	switch {
+	case len(s.Certificates) == 0 && sel.filtered():
+		a.printf("no certificate is like this\n")
+		return
+	case len(s.Certificates) == 0:
+		a.printf("no certificates are configured\n")
+		return
+	}
+	g := newGrid(a.out)
+	wide := sel.output == "wide"
+	g.add(header(wide)...)
+	for i := range s.Certificates {
+		g.add(tableRow(&s.Certificates[i], now, wide)...)
+	}
+	g.flush()
+	for _, c := range s.Certificates {
+		for _, line := range attention(c, now) {
+			a.printf("%s: %s\n", c.Name, line)
+		}
+	}
+	const many = 10
+	if len(s.Certificates) > many {
+		a.printf("%s\n", tally(s.Certificates))
+	}
+	a.reloadError(s)
+}
+
+func (a *app) reloadError(s control.Status) {
+	if s.Daemon != nil && s.Daemon.ReloadError != "" {
+		a.printf("configuration: the one on disk is not in use: %s\n", s.Daemon.ReloadError)
+	}
+}
+
+func header(wide bool) []cell {
+	titles := []string{"NAME", "STATE", "EXPIRES", "NEXT", "TARGETS", "NAMES"}
+	if wide {
+		titles = []string{"NAME", "STATE", "EXPIRES", "RENEWS", "NEXT", "TARGETS", "VERIFIED", "ISSUER", "KEY", "VERSION", "NAMES"}
+	}
+	cells := make([]cell, len(titles))
+	for i, t := range titles {
+		cells[i] = cell{t, bold}
+	}
+	return cells
+}
+
+func tableRow(c *renewal.Status, now time.Time, wide bool) []cell {
+	name, state, targets := cell{c.Name, plain}, healthCell(c.Health), cell{verified(*c), plain}
+	end, then := cell{expiry(*c, now), plain}, cell{next(*c, now), plain}
+	if !wide {
+		return []cell{name, state, end, then, targets, {namesCell(c.Names), plain}}
+	}
+	keys := make([]string, len(c.KeyTypes))
+	for i, k := range c.KeyTypes {
+		keys[i] = string(k)
+	}
+	return []cell{
+		name, state, end, {renews(*c), plain}, then, targets, {oldestLook(*c, now), plain}, {orDash(c.Issuer), plain},
+		{orDash(strings.Join(keys, "+")), plain}, {orDash(c.Version), plain}, {strings.Join(c.Names, " "), plain},
+	}
+}
+
+// tally counts the states.
+func tally(list []renewal.Status) string {
+	counts := map[renewal.Health]int{}
+	for _, c := range list {
+		counts[c.Health]++
+	}
+	var parts []string
+	for _, h := range []renewal.Health{
+		renewal.HealthExpired, renewal.HealthMissing, renewal.HealthFailing, renewal.HealthHeld,
+		renewal.HealthNotInstalled, renewal.HealthHookFailed, renewal.HealthOK,
+	} {
+		if n := counts[h]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, h))
+		}
+	}
+	return fmt.Sprintf("%d certificates: %s", len(list), strings.Join(parts, ", "))
+}
+
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+func renews(c renewal.Status) string {
+	if c.Renewal == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%s (%s)", c.Renewal.At.Local().Format(time.DateOnly), c.Renewal.Reason)
+}
+
+// oldestLook is how long ago the target was seen that was not seen for longest.
+func oldestLook(c renewal.Status, now time.Time) string {
+	var oldest time.Time
+	for i, t := range c.Targets {
+		if i == 0 || t.VerifiedAt.Before(oldest) {
+			oldest = t.VerifiedAt
+		}
+	}
+	if oldest.IsZero() {
+		return "-"
+	}
+	return inWords(now.Sub(oldest)) + " ago"
+}
+
+func expiry(c renewal.Status, now time.Time) string {
+	if c.NotAfter.IsZero() {
+		return "-"
+	}
+	return fmt.Sprintf("%s (%s)", c.NotAfter.Local().Format(time.DateOnly), inWords(c.NotAfter.Sub(now)))
+}
+
+func next(c renewal.Status, now time.Time) string {
+	if c.Running {
+		return "running"
+	}
+	if !c.Next.After(now) {
+		return string(c.Reason) + " now"
+	}
+	what := string(c.Reason)
+	switch c.Reason {
+	case renewal.ReasonNothing, renewal.ReasonHeld, renewal.ReasonPinned:
+		what = "look"
+	case renewal.ReasonNotice:
+		what = "live"
+	}
+	return fmt.Sprintf("%s in %s", what, inWords(c.Next.Sub(now)))
+}
+
+func verified(c renewal.Status) string {
+	if len(c.Targets) == 0 {
+		return "-"
+	}
+	n := 0
+	for _, t := range c.Targets {
+		if t.Installed && t.Error == "" {
+			n++
+		}
+	}
+	return fmt.Sprintf("%d/%d", n, len(c.Targets))
+}
+
+func namesCell(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, " ")
+	}
+	return fmt.Sprintf("%s +%d", strings.Join(names[:most], " "), len(names)-most)
+}
+
+// attention lists what is wrong, each with the time of the next try.
+func attention(c renewal.Status, now time.Time) []string {
+	var lines []string
+	if c.Error != "" {
+		lines = append(lines, c.Error+again(now, c.RetryAt))
+	} else if c.Health == renewal.HealthMissing || c.Health == renewal.HealthHeld || c.Reason == renewal.ReasonClock {
+		lines = append(lines, c.Message)
+	}
+	for _, t := range c.Targets {
+		if t.Error != "" {
+			lines = append(lines, t.ID+": "+t.Error+again(now, t.RetryAt))
+		}
+	}
+	for _, w := range c.Warnings {
+		lines = append(lines, "warning: "+w)
+	}
+	if c.Hook != nil && c.Hook.Error != "" {
+		lines = append(lines, "post hook: "+c.Hook.Error+again(now, c.Hook.RetryAt))
+	}
+	return append(lines, c.Notes...)
+}
+
+func again(now, at time.Time) string {
+	if !at.After(now) {
+		return ""
+	}
+	return fmt.Sprintf(" (next try in %s)", inWords(at.Sub(now)))
+}
+
+// inWords rounds a distance in time to the one unit that matters.
+func inWords(d time.Duration) string {
+	if d < 0 {
+		return "-" + inWords(-d)
+	}
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	}
+	return fmt.Sprintf("%ds", d/time.Second)
+}
