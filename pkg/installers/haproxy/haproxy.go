@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 	"strings"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -108,9 +109,7 @@ func (p *Installer) change(b *certs.Bundle) (*installers.Change, error) {
 		return nil, err
 	}
 	change := &installers.Change{Journal: p.target.Journal, Reload: p.update}
-	change.Probe = func(ctx context.Context) error {
-		return installers.VerifyEndpoints(ctx, p.endpoints, b, p.config.VerifyTimeout)
-	}
+	change.Probe = func(ctx context.Context) error { return p.probe(ctx, b) }
 	for suffix, unit := range units(b) {
 		if len(unit.KeyPEM) == 0 {
 			return nil, errors.New("HAProxy needs the private key, which acmed does not have for a certificate from a CSR")
@@ -120,6 +119,21 @@ func (p *Installer) change(b *certs.Bundle) (*installers.Change, error) {
 		})
 	}
 	return change, nil
+}
+
+// settle is how long HAProxy gets before it is asked a second time.
+const settle = 3 * time.Second
+
+// probe waits until HAProxy serves b. A master process that is still busy with an earlier reload loses the signal for the
+// next one, so it is asked once more.
+func (p *Installer) probe(ctx context.Context, b *certs.Bundle) error {
+	if installers.VerifyEndpoints(ctx, p.endpoints, b, min(settle, p.config.VerifyTimeout)) == nil {
+		return nil
+	}
+	if err := p.update(ctx); err != nil {
+		return err
+	}
+	return installers.VerifyEndpoints(ctx, p.endpoints, b, p.config.VerifyTimeout)
 }
 
 // units yields a bundle, or the two halves of a dual unit, with the suffix by which HAProxy knows their files.
