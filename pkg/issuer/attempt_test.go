@@ -103,6 +103,12 @@ func TestReasons(t *testing.T) {
 		req := w.named(strings.NewReplacer("*", "w", ".", "-").Replace(name), name)
 		req.Spec.Solvers, req.Replaces, req.Solved = solvers, replaces, solved
 		b := w.mustObtain(req)
+		for range 3 { // Pebble reuses one authorization in a hundred, however it is set
+			if b.Validations[0].Type != "" {
+				break
+			}
+			b = w.mustObtain(req)
+		}
 		return b, b.Validations[0].Solver + ": " + b.Validations[0].Reason
 	}
 	if _, got := obtain([]string{"http", "mute"}, nil, nil, "a.example.com"); got != "http: the first of its solvers" {
