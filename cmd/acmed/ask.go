@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/acmed/acmed/internal/setup"
 )
 
 // errInterrupted ends a command whose question was answered with Ctrl-C.
@@ -92,6 +94,29 @@ func (q *asker) agree(ctx context.Context, question string) error {
 		return errors.New("nothing was changed")
 	}
 	return nil
+}
+
+// askMain completes what a new main file needs. A private CA has no terms of service.
+func (a *app) askMain(ctx context.Context, q *asker, m *setup.Machine, main *setup.Main, private bool) (err error) {
+	if m.Config != nil {
+		return nil
+	}
+	if main.Email == "" && q.can() {
+		if main.Email, err = q.line(ctx, "mail address for notices of the CA (Enter for none):"); err != nil {
+			return err
+		}
+	}
+	switch {
+	case main.AgreeTOS, private:
+		return nil
+	case !q.can():
+		return &exitError{exitUsage, fmt.Errorf("nothing was changed: read the CA's terms of service (for Let's Encrypt: https://letsencrypt.org/repository/), and agree with: %s --agree-tos", typed())}
+	}
+	main.AgreeTOS, err = q.confirm(ctx, "do you agree to the CA's terms of service (for Let's Encrypt: https://letsencrypt.org/repository/)?", false)
+	if err == nil && !main.AgreeTOS {
+		err = errors.New("nothing was changed; CAs give certificates to those only who agree")
+	}
+	return err
 }
 
 // typed is the command line as a shell reads it.

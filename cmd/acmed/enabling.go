@@ -38,7 +38,7 @@ func (e *enabling) run(ctx context.Context) error {
 	if err := e.mayInstall(); err != nil {
 		return err
 	}
-	if err := e.askMain(ctx); err != nil {
+	if err := e.app.askMain(ctx, e.asker, e.machine, &e.flags.main, e.flags.caFile != ""); err != nil {
 		return err
 	}
 	if err := e.draft(); err != nil {
@@ -73,32 +73,6 @@ func (e *enabling) mayInstall() error {
 			"and 'chown -R root %s', or configure a target of acmed-installd", state, owner.Uid, e.wishes[0].site.Server.Kind, state)}
 	}
 	return nil
-}
-
-// askMain completes what a new main file needs.
-func (e *enabling) askMain(ctx context.Context) (err error) {
-	main := &e.flags.main
-	if e.machine.Config != nil {
-		return nil
-	}
-	private := e.flags.caFile != ""
-	if main.Email == "" && e.asker.can() {
-		main.Email, err = e.asker.line(ctx, "mail address for notices of the CA (Enter for none):")
-		if err != nil {
-			return err
-		}
-	}
-	switch {
-	case main.AgreeTOS, private:
-		return nil
-	case !e.asker.can():
-		return &exitError{exitUsage, fmt.Errorf("nothing was changed: read the CA's terms of service (for Let's Encrypt: https://letsencrypt.org/repository/), and agree with: %s --agree-tos", typed())}
-	}
-	main.AgreeTOS, err = e.asker.confirm(ctx, "do you agree to the CA's terms of service (for Let's Encrypt: https://letsencrypt.org/repository/)?", false)
-	if err == nil && !main.AgreeTOS {
-		err = errors.New("nothing was changed; CAs give certificates to those only who agree")
-	}
-	return err
 }
 
 // draft makes the files.
