@@ -20,16 +20,17 @@ const lockPatience = 5 * time.Second
 // backend returns the running daemon, or the same engine in this process when none runs. The function that comes with it
 // ends the connection or stops the engine.
 func (a *app) backend(ctx context.Context) (control.Backend, func(), error) {
-	c, warnings, err := config.Load(a.config)
-	if err != nil {
-		return nil, nil, err
-	}
+	socket := config.Socket(a.config)
 	for end := time.Now().Add(lockPatience); ; {
-		client, err := control.Dial(ctx, c.Socket)
+		client, err := control.Dial(ctx, socket)
 		if err == nil {
 			return client, func() {}, nil
 		}
 		if !errors.Is(err, control.ErrNoDaemon) {
+			return nil, nil, err
+		}
+		_, warnings, err := config.Load(a.config)
+		if err != nil {
 			return nil, nil, err
 		}
 		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Quiet: true})
@@ -54,10 +55,8 @@ func (a *app) open(ctx context.Context) (*daemon.Daemon, error) {
 		if err == nil {
 			return d, nil
 		}
-		if c, _, loadErr := config.Load(a.config); loadErr == nil {
-			if _, dialErr := control.Dial(ctx, c.Socket); dialErr == nil {
-				return nil, err
-			}
+		if _, dialErr := control.Dial(ctx, config.Socket(a.config)); dialErr == nil {
+			return nil, err
 		}
 		if !waitForLock(ctx, err, end) {
 			return nil, err

@@ -17,13 +17,11 @@ func newReload(a *app) *cobra.Command {
 with the one it has, and the problems are printed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A configuration with problems still says where the socket is, and the daemon names the problems.
-			c, _, err := config.Load(a.config)
-			if c == nil {
-				return err
-			}
-			client, err := control.Dial(cmd.Context(), c.Socket)
+			client, err := control.Dial(cmd.Context(), config.Socket(a.config)) // the daemon names the problems
 			if errors.Is(err, control.ErrNoDaemon) {
+				if _, _, problems := config.Load(a.config); problems != nil {
+					return problems // one of them may be the socket
+				}
 				return &exitError{exitPermission, errors.New("no acmed is running; there is nothing to reload")}
 			}
 			if err != nil {

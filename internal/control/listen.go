@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -108,16 +109,20 @@ func (g *guarded) allowed(uid, gid int) bool {
 	return err == nil && slices.Contains(groups, strconv.Itoa(g.gid))
 }
 
-// refuse tells a stranger why in a form that the client understands, without reading a byte from it.
-func refuse(conn net.Conn, uid int) {
+// refuse tells a stranger why in a form that the client understands. What it sends is thrown away for a moment, because a
+// client that cannot write does not read either.
+func refuse(conn *net.UnixConn, uid int) {
 	defer func() { _ = conn.Close() }()
 	body, err := json.Marshal(line{Error: &Error{Code: CodePermission, Message: permission(uid)}})
 	if err != nil {
 		return
 	}
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
-	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 %d Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		http.StatusForbidden, len(body), body)
+	if err == nil && conn.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, conn, maxRequest)
+	}
 }
 
 func permission(uid int) string {

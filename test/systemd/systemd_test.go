@@ -49,7 +49,8 @@ func TestSystemd(t *testing.T) {
 		name string
 		do   func(*machine)
 	}{
-		{"package", installPackage}, {"obtain and install", obtain}, {"reload", reload}, {"strangers", strangers}, {"broken helper", brokenHelper}, {"watchdog", watchdog},
+		{"package", installPackage}, {"obtain and install", obtain}, {"reload", reload}, {"strangers", strangers}, {"broken helper", brokenHelper}, {"credentials", credentials},
+		{"watchdog", watchdog},
 		{"out of memory", outOfMemory}, {"stop in each phase", stopAnywhere}, {"stop while the CA hangs", stopHanging},
 		{"upgrade", upgrade}, {"one process", single}, {"remove", remove},
 	} {
@@ -211,6 +212,7 @@ func reload(m *machine) {
 	if err := m.logged("nonsense"); err != nil {
 		m.t.Errorf("the journal does not say what is wrong: %v", err)
 	}
+	m.healthy("www", "shop", "more")
 	m.write("/etc/acmed/acmed.yaml", daemonConfig)
 	m.do("systemctl", "reload", "acmed")
 	m.healthy("www", "shop", "more")
@@ -272,6 +274,21 @@ func (m *machine) restarts(pid int) {
 		}
 		return nil
 	})
+}
+
+// credentials: a secret that only root can read reaches the daemon, and commands work although they have not got it.
+func credentials(m *machine) {
+	m.put("/etc/acmed/secrets/eab", []byte(strings.Repeat("c2VjcmV0", 8)), 0o600)
+	m.write("/etc/acmed/conf.d/bound.yaml", `issuers:
+  - { name: bound, directory: "https://127.0.0.1:1/dir", private: true, eab: { kid: x, hmac_file: $CREDENTIALS_DIRECTORY/eab } }
+`)
+	m.fails(1, "Job for acmed.service failed", "systemctl", "reload", "acmed")
+	remove := m.dropIn("acmed.service", "LoadCredential=eab:/etc/acmed/secrets/eab")
+	m.do("systemctl", "restart", "acmed")
+	m.do("systemctl", "reload", "acmed")
+	m.healthy("www", "shop", "more")
+	m.do("rm", "/etc/acmed/conf.d/bound.yaml")
+	remove()
 }
 
 // watchdog: a daemon that makes no progress is replaced, and nothing is ordered again.
