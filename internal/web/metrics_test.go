@@ -99,11 +99,30 @@ func TestPromtool(t *testing.T) {
 	promtool(t, "", "test", "rules", "testdata/alerts.test.yaml")
 }
 
-// TestShippedQueries: alerts and dashboard use no metric that does not exist.
+// TestDocumented: the guide has every metric of acmed.
+func TestDocumented(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/guides/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text := get(t, busy(), "/metrics")
+	for _, family := range regexp.MustCompile(`# TYPE (acmed_\w+)`).FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(string(guide), "`"+family[1]+"`") {
+			t.Errorf("%s is missing", family[1])
+		}
+	}
+	for _, reason := range failures() {
+		if !strings.Contains(string(guide), "`"+reason+"`") {
+			t.Errorf("the reason %s is missing", reason)
+		}
+	}
+}
+
+// TestShippedQueries: alerts, dashboard and guide use no metric that does not exist.
 func TestShippedQueries(t *testing.T) {
 	_, text := get(t, busy(), "/metrics")
 	metric := regexp.MustCompile(`\b(?:acmed|process|go)_[a-z_]+[a-z]\b`)
-	for _, file := range []string{"../../deploy/prometheus/alerts.yaml", "../../deploy/grafana/acmed.json"} {
+	for _, file := range []string{"../../deploy/prometheus/alerts.yaml", "../../deploy/grafana/acmed.json", "../../docs/guides/monitoring.md"} {
 		shipped, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -116,7 +135,7 @@ func TestShippedQueries(t *testing.T) {
 			t.Errorf("%s uses only %v", file, names)
 		}
 		for _, name := range names {
-			if !strings.Contains(text, "\n"+name+" ") && !strings.Contains(text, "\n"+name+"{") {
+			if !strings.Contains(text, "# TYPE "+name+" ") && !strings.Contains(text, "\n"+name+" ") && !strings.Contains(text, "\n"+name+"{") {
 				t.Errorf("%s uses %s, which does not exist", file, name)
 			}
 		}
