@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -25,6 +26,9 @@ const (
 	firstPoll = 20 * time.Millisecond
 	lastPoll  = time.Second
 )
+
+// farewellTimeout bounds how long a server may take to hang up.
+const farewellTimeout = time.Second
 
 // parallelProbes bounds the connections that one verification keeps open at once.
 const parallelProbes = 16
@@ -116,7 +120,19 @@ func dialTLS(ctx context.Context, e Endpoint, restrict func(*tls.Config)) ([]*x5
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("the TLS handshake failed: %w", err)
 	}
+	leave(client, e)
 	return client.ConnectionState().PeerCertificates, nil
+}
+
+// leave ends the conversation as the protocol has it and waits until the server hangs up, because servers log broken
+// connections and some block who breaks many. What the server sends meanwhile, session tickets above all, is read: a
+// socket that is closed with unread data resets the connection. The certificate is known by now, so errors do not count.
+func leave(client *tls.Conn, e Endpoint) {
+	bound := time.AfterFunc(farewellTimeout, func() { _ = client.NetConn().Close() })
+	defer bound.Stop()
+	_, _ = io.WriteString(client, farewell(e.StartTLS))
+	_ = client.CloseWrite()
+	_, _ = io.Copy(io.Discard, client)
 }
 
 // alpn names HTTP on a port that speaks TLS at once and nothing after STARTTLS. A server that only tunnels by ALPN

@@ -48,6 +48,17 @@ func startTLS(conn net.Conn, e Endpoint) error {
 	return nil
 }
 
+// farewell is what a client says over TLS before it hangs up, where a protocol has something for it.
+func farewell(protocol string) string {
+	switch protocol {
+	case "smtp", "pop3", "ftp":
+		return "QUIT\r\n"
+	case "imap":
+		return "b LOGOUT\r\n"
+	}
+	return ""
+}
+
 // talk is the clear-text part of a connection.
 type talk struct{ io.ReadWriter }
 
@@ -268,6 +279,9 @@ func (t talk) xmpp(domain string) error {
 	features, err := t.until("</stream:features>", "</stream:stream>")
 	if err != nil {
 		return err
+	}
+	if at := strings.Index(features, "<stream:error"); at >= 0 {
+		return refused(features[at:])
 	}
 	if !strings.Contains(features, "urn:ietf:params:xml:ns:xmpp-tls") {
 		return errors.New("the server does not offer STARTTLS")

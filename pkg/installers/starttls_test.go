@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -51,8 +52,14 @@ func (s *talker) hearUntil(end string) string {
 	return string(got)
 }
 
-// talk starts a server that holds a conversation and then speaks TLS with b.
+// talk starts a server that holds a conversation, speaks TLS with b, and hangs up.
 func talk(t *testing.T, b *certs.Bundle, conversation func(s *talker)) string {
+	t.Helper()
+	return talkOn(t, b, conversation, func(*tls.Conn) {})
+}
+
+// talkOn starts a server that holds a conversation, speaks TLS with b, and goes on before it hangs up.
+func talkOn(t *testing.T, b *certs.Bundle, conversation func(s *talker), goOn func(*tls.Conn)) string {
 	t.Helper()
 	pairs, err := installertest.KeyPairs(b)
 	if err != nil {
@@ -70,7 +77,10 @@ func talk(t *testing.T, b *certs.Bundle, conversation func(s *talker)) string {
 		}
 		defer conn.Close()
 		conversation(&talker{t: t, r: bufio.NewReaderSize(conn, 16), w: conn})
-		_ = tls.Server(conn, &tls.Config{Certificates: pairs}).Handshake()
+		server := tls.Server(conn, &tls.Config{Certificates: pairs})
+		if server.Handshake() == nil {
+			goOn(server)
+		}
 	})
 	t.Cleanup(func() {
 		listener.Close()
@@ -178,6 +188,10 @@ func TestStartTLS(t *testing.T) {
 			s.say("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'></proceed>")
 		}, ""},
 		{"xmpp without", "xmpp", func(s *talker) { s.hearUntil(">"); s.say("<stream:features></stream:features>") }, "does not offer"},
+		{"xmpp stranger", "xmpp", func(s *talker) {
+			s.hearUntil(">")
+			s.say("<?xml version='1.0'?><stream:stream id=''><stream:error><host-unknown/></stream:error></stream:stream>")
+		}, "answered: <stream:error><host-unknown/>"},
 		{"xmpp fails", "xmpp", func(s *talker) {
 			s.hearUntil(">")
 			s.say("<stream:features>urn:ietf:params:xml:ns:xmpp-tls</stream:features>")
@@ -211,4 +225,49 @@ func TestStartTLS(t *testing.T) {
 	if _, err := installers.Handshake(t.Context(), installers.Endpoint{Addr: "127.0.0.1:1", StartTLS: "gopher"}); err == nil {
 		t.Error("an unknown protocol was accepted")
 	}
+}
+
+// TestHandshakeEndsInOrder: a server never sees a connection that breaks, and one that does not hang up delays nobody.
+func TestHandshakeEndsInOrder(t *testing.T) {
+	b := installertest.Bundle(t, "mail.example")
+	imap := func(s *talker) {
+		s.say("* OK\r\n")
+		s.hear("a STARTTLS")
+		s.say("a OK\r\n")
+	}
+	tests := []struct {
+		name, protocol string
+		conversation   func(s *talker)
+		want           string
+	}{
+		{"TLS at once", "", func(*talker) {}, ""},
+		{"imap", "imap", imap, "b LOGOUT\r\n"},
+		{"pop3", "pop3", func(s *talker) {
+			s.say("+OK\r\n")
+			s.hear("STLS")
+			s.say("+OK\r\n")
+		}, "QUIT\r\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			addr := talkOn(t, b, tt.conversation, func(server *tls.Conn) {
+				if heard, err := io.ReadAll(server); string(heard) != tt.want || err != nil {
+					t.Errorf("the client said %q (%v) over TLS, want %q", heard, err, tt.want)
+				}
+			})
+			if _, err := installers.Handshake(t.Context(), installers.Endpoint{Addr: addr, StartTLS: tt.protocol}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("no end", func(t *testing.T) {
+		done := make(chan struct{})
+		addr := talkOn(t, b, imap, func(*tls.Conn) { <-done })
+		begun := time.Now()
+		_, err := installers.Handshake(t.Context(), installers.Endpoint{Addr: addr, StartTLS: "imap"})
+		close(done)
+		if took := time.Since(begun); err != nil || took > 5*time.Second {
+			t.Errorf("Handshake = %v after %s", err, took)
+		}
+	})
 }
