@@ -174,7 +174,7 @@ func (b *builder) issuer(made madeIssuer, solvers map[string]challenges.Rung) (*
 		if err != nil {
 			return nil, fmt.Errorf("eab.hmac_file: %w", err)
 		}
-		out.EAB = &issuer.EAB{KeyID: conf.EAB.KID, HMAC: hmac}
+		out.EAB = &issuer.EAB{KeyID: conf.EAB.KID, HMAC: hmac, Algorithm: conf.EAB.Algorithm}
 	}
 	return issuer.New(out)
 }

@@ -30,7 +30,7 @@ type Spec struct {
 	PreferredChain string        // common name of a root or intermediate; "" takes the CA's default chain
 	MustStaple     bool          // ask for the OCSP must-staple extension (RFC 7633)
 	CSR            []byte        // DER of an operator's own CSR; nil: acmed makes key and CSR
-	Lifetime       time.Duration // ask for notAfter = now + Lifetime where the CA offers it; 0 asks for none
+	Lifetime       time.Duration // ask for notBefore = now and notAfter = now + Lifetime where the CA offers it; 0: neither
 	Issuers        []string      // configured issuers, in order of preference
 	Solvers        []string      // configured solvers, in order of preference: the ladder
 	Trust          []string      // client trust stores that must verify the chain

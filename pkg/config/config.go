@@ -155,6 +155,8 @@ type EAB struct {
 	// HMACFile is a file with the HMAC key in base64url, at least 32 bytes of key. Only its owner may read it
 	// (chmod 600). $CREDENTIALS_DIRECTORY/NAME stands for the systemd credential NAME.
 	HMACFile string `mapstructure:"hmac_file"`
+	// Algorithm is how the binding is signed: HS256, HS384 or HS512. Default HS256, which every CA takes.
+	Algorithm string `mapstructure:"algorithm"`
 }
 
 // Solver is one way to prove control of a name. It has exactly one of the sections http-01, tls-alpn-01 and dns-01.

@@ -229,6 +229,9 @@ func (v *validator) eab(path string, eab *EAB) {
 		v.report(path+".kid", "the key identifier is missing; the CA shows it together with the HMAC key")
 	}
 	v.text(path+".kid", eab.KID)
+	if eab.Algorithm != "" {
+		v.oneOf(path+".algorithm", eab.Algorithm, "HS256", "HS384", "HS512")
+	}
 	if eab.HMACFile == "" {
 		v.report(path+".hmac_file", "the file with the HMAC key is missing")
 		return

@@ -196,8 +196,13 @@ func TestLifetime(t *testing.T) {
 	w := newWorld(t)
 	req := w.request("example.com")
 	req.Spec.Lifetime = 48 * time.Hour
-	if b := w.mustObtain(req); time.Until(b.Leaf.NotAfter) > 49*time.Hour {
-		t.Errorf("lives until %s", b.Leaf.NotAfter)
+	b := w.mustObtain(req)
+	if time.Until(b.Leaf.NotAfter) > 49*time.Hour || time.Since(b.Leaf.NotBefore) > time.Hour {
+		t.Errorf("lives from %s until %s", b.Leaf.NotBefore, b.Leaf.NotAfter)
+	}
+	order := w.ca.Received(acmetest.NewOrder)[0].Payload
+	if !strings.Contains(string(order), `"notBefore"`) || !strings.Contains(string(order), `"notAfter"`) {
+		t.Errorf("the order was %s", order)
 	}
 }
 

@@ -271,10 +271,11 @@ func (j *job) another(o *order, invalid []*certs.ValidationError) bool {
 	return true
 }
 
-// notAfter is the end of life to ask for, zero for none.
-func (j *job) notAfter() time.Time {
+// validity is the time to ask for, from now on; zero times ask for none (RFC 8555 section 7.4).
+func (j *job) validity() (notBefore, notAfter time.Time) {
 	if j.req.Spec.Lifetime == 0 {
-		return time.Time{}
+		return time.Time{}, time.Time{}
 	}
-	return j.i.now().Add(j.req.Spec.Lifetime).UTC().Truncate(time.Second)
+	notBefore = j.i.now().UTC().Truncate(time.Second)
+	return notBefore, notBefore.Add(j.req.Spec.Lifetime)
 }

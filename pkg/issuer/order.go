@@ -32,7 +32,8 @@ func (j *job) newOrder() (*order, error) {
 		return nil, err
 	}
 	j.req.Tell(certs.Step{Phase: certs.PhaseOrder, Detail: j.i.config.Name})
-	options := &api.OrderOptions{Profile: j.req.Spec.Profile, NotAfter: j.notAfter(), ReplacesCertID: j.replaces()}
+	from, until := j.validity()
+	options := &api.OrderOptions{Profile: j.req.Spec.Profile, NotBefore: from, NotAfter: until, ReplacesCertID: j.replaces()}
 	o := &order{offered: map[string][]challenges.Type{}}
 	place := func(core *api.Core) (err error) {
 		o.ExtendedOrder, err = core.Orders.NewWithOptions(j.req.Spec.Names(), options)

@@ -72,7 +72,7 @@ func tenYears(t *testing.T, life time.Duration, r *rand.Rand) {
 	away := newOutages(r, time.Now())
 	b.ca.down = away.down
 	expired := 0
-	liveBy(t, b, "7 3,15 * * *", 10*365*day, func(now time.Time) {
+	liveBy(t, b, "7 3,15 * * *", time.Duration(years)*365*day, func(now time.Time) {
 		l := b.load(t)
 		if l.Current == nil {
 			t.Fatalf("no certificate at %s", now)
