@@ -13,7 +13,7 @@ DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2 promtool:prometheus chromium:chromium
 TEST_NEEDS += make-ssl-cert:ssl-cert pg_ctlcluster:postgresql postfix:postfix dovecot:dovecot-imapd
 
-.PHONY: build acmed-dns demo test lint bench sweep fuzz man install deb test-systemd clean
+.PHONY: build acmed-dns demo test lint bench sweep mass fuzz man install deb test-systemd clean
 
 build: ## bin/acmed
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/acmed ./cmd/acmed
@@ -29,6 +29,7 @@ demo: build ## the main job end to end, on loopback
 test: ## all tests, with the race detector
 	@sh test/needs.sh $(TEST_NEEDS)
 	go test -race ./...
+	go test -run TestTenYears ./pkg/renewal
 	cd cmd/acmed-dns && go test ./...
 	$(MAKE) test-systemd ACMED_SYSTEMD=try
 
@@ -45,6 +46,10 @@ STRIDE ?= 1
 sweep: build ## break the real binary at every state-changing system call of a renewal
 	@sh test/needs.sh strace:strace
 	go run ./test/sweep -stride $(STRIDE) bin/acmed
+
+N ?= 5000
+mass: build ## N certificates flagged at once by the CA, with a kill in the middle
+	go run ./test/mass -n $(N) bin/acmed
 
 FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME
