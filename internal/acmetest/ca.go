@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,6 +51,7 @@ type CA struct {
 	mu     sync.Mutex // guards the fields below
 	acme   http.Handler
 	manage http.Handler
+	store  *db.MemoryStore
 	server *http.Server
 }
 
@@ -164,7 +166,7 @@ func (c *CA) Forget() error {
 		return err
 	}
 	c.mu.Lock()
-	c.acme, c.manage = front.Handler(), front.ManagementHandler()
+	c.acme, c.manage, c.store = front.Handler(), front.ManagementHandler(), store
 	c.mu.Unlock()
 	return c.load(o.alternateRoots + 1)
 }
@@ -232,10 +234,32 @@ func (c *CA) forward(e Endpoint, w http.ResponseWriter, r *http.Request) {
 	answer.send(w)
 }
 
+// pebble answers one request at a time, and a finalized order is issued before the next one: the handler of orders reads
+// an order's lock twice, and hangs for ever when the issuing goroutine wants to write between the two.
 func (c *CA) pebble(r *http.Request) *Response {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return collect(c.acme, r)
+	answer := collect(c.acme, r)
+	if id, ok := strings.CutPrefix(r.URL.Path, "/finalize-order/"); ok && answer.Status == http.StatusOK {
+		c.awaitIssued(id)
+	}
+	return answer
+}
+
+// awaitIssued waits until an order has its certificate or its error.
+func (c *CA) awaitIssued(id string) {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Microsecond) {
+		order := c.store.GetOrderByID(id)
+		if order == nil {
+			return
+		}
+		order.RLock()
+		done := order.CertificateObject != nil || order.Error != nil
+		order.RUnlock()
+		if done {
+			return
+		}
+	}
 }
 
 // askPebble asks Pebble's management interface without a network.
