@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/x509"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,7 +22,7 @@ func TestRenewUnderLoad(t *testing.T) {
 	s.startNginx()
 	s.start()
 	s.waitFor("installed", isOK)
-	before, edited := s.served(), s.read("nginx.conf")
+	before, edited := s.settled(), s.read("nginx.conf")
 	stop := s.load(4)
 	for range 3 {
 		if out, code := s.run("renew", "--force", "--yes", "www"); code != 0 {
@@ -33,15 +34,12 @@ func TestRenewUnderLoad(t *testing.T) {
 	if len(failed) > 0 || ok == 0 {
 		t.Errorf("failed requests: %v", failed)
 	}
-	after := s.served()
+	after := s.settled()
 	if before.Equal(after) {
 		t.Error("the served certificate did not change")
 	}
 	if s.read("nginx.conf") != edited {
 		t.Error("a renewal edited the configuration")
-	}
-	if c, _ := s.status(); c.Serial != after.SerialNumber.Text(16) {
-		t.Errorf("status says serial %s, served is %x", c.Serial, after.SerialNumber)
 	}
 }
 
@@ -127,15 +125,20 @@ func TestKilledInRenewal(t *testing.T) {
 	s.start()
 	s.waitFor("installed", isOK)
 	for _, e := range []acmetest.Endpoint{acmetest.NewOrder, acmetest.Challenge, acmetest.Finalize, acmetest.Certificate} {
-		before := s.served()
+		before := s.settled()
 		fault, reached := stall(e, true)
 		s.ca.Use(fault)
 		dying := exec.Command(acmed, "-c", filepath.Join(s.dir, "acmed.yaml"), "renew", "--force", "--yes", "www")
 		if err := dying.Start(); err != nil { // it ends with the daemon
 			t.Fatal(err)
 		}
-		<-reached
+		select {
+		case <-reached:
+		case <-time.After(20 * time.Second): // the CA may reuse an authorization, then there is no challenge
+			t.Logf("%s: never asked for", e)
+		}
 		s.kill(syscall.SIGKILL)
+		_ = dying.Process.Kill()
 		_ = dying.Wait()
 		if !s.served().Equal(before) {
 			t.Errorf("%s: another certificate is served", e)
@@ -146,8 +149,24 @@ func TestKilledInRenewal(t *testing.T) {
 		if out, code := s.run("renew", "--force", "--yes", "www"); code != 0 {
 			t.Errorf("%s: renew: exit %d: %s", e, code, out)
 		}
-		if s.served().Equal(before) {
+		if s.settled().Equal(before) {
 			t.Errorf("%s: the certificate did not change", e)
+		}
+	}
+}
+
+// settled returns the leaf that is served once it is the one that status tells of: for a moment after a reload nginx's old
+// workers still answer.
+func (s *site) settled() *x509.Certificate {
+	s.t.Helper()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		leaf := s.served()
+		c, ok := s.status()
+		if ok && c.Serial == leaf.SerialNumber.Text(16) {
+			return leaf
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("served is %x, status says %s", leaf.SerialNumber, c.Serial)
 		}
 	}
 }
