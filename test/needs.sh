@@ -6,7 +6,7 @@ missing=
 for need; do
 	command=${need%%:*} package=${need#*:}
 	case $package in
-	*-dev|lib*) dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package" ;;
+	*-dev|lib*|python3-*) dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package" ;;
 	*) command -v "$command" >/dev/null 2>&1 || missing="$missing $package" ;;
 	esac
 done

@@ -297,7 +297,7 @@ func (e *enabling) tellNext(renewed bool) {
 		e.app.printf("this was a rehearsal: browsers do not trust the certificate until you do the same without --staging\n")
 	}
 	if !renewed {
-		e.app.printf("no daemon is running, so nothing renews it yet; start it with: systemctl enable --now acmed\n")
+		e.app.printf("no daemon is running, so nothing renews it yet; start it with: systemctl enable --now acmed-single\n")
 	}
 }
 
