@@ -103,7 +103,7 @@ func resultLine(r *control.Result) string {
 	case control.OutcomeObtained:
 		return fmt.Sprintf("%s: obtained, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
 	case control.OutcomeUpdated:
-		return fmt.Sprintf("%s: installed, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
+		return fmt.Sprintf("%s: up to date, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
 	case control.OutcomeScheduled:
 		return fmt.Sprintf("%s: will be renewed at %s", r.Certificate, r.Next.Local().Format(time.DateTime))
 	case control.OutcomeUnchanged:

@@ -25,6 +25,9 @@ func (j *job) download(o *order) (*certs.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := j.i.ended(j.ctx); err != nil { // an answer that was cut off by that is not the CA's fault
+		return nil, err
+	}
 	keyPEM, _, err := o.key()
 	if err != nil {
 		return nil, err
