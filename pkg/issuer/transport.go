@@ -67,6 +67,7 @@ type transport struct {
 	dir     *directory
 	dirTill time.Time
 	nonces  []nonce // the freshest last
+	kept    uint64  // how many nonces the CA has given
 }
 
 type nonce struct {
@@ -265,36 +266,44 @@ func (t *transport) keepNonce(header http.Header) {
 		t.nonces = slices.Delete(t.nonces, 0, 1)
 	}
 	t.nonces = append(t.nonces, nonce{value: value, at: t.now()})
+	t.kept++
 }
 
-// nonce takes one from the pool, or asks the CA for one.
+// nonce takes one from the pool, or asks the CA for one. What is fetched goes through the pool, where another request may
+// be quicker; then the CA is asked again, as long as it gives any.
 func (t *transport) nonce(ctx context.Context, newNonce string) (string, error) {
-	if value, ok := t.popNonce(); ok {
-		return value, nil
-	}
-	if _, err := t.get(ctx, http.MethodHead, newNonce, 0); err != nil {
-		return "", fmt.Errorf("fetch a nonce: %w", err)
-	}
-	if value, ok := t.popNonce(); ok {
-		return value, nil
+	for range maxNonces {
+		value, kept, ok := t.popNonce()
+		if ok {
+			return value, nil
+		}
+		if _, err := t.get(ctx, http.MethodHead, newNonce, 0); err != nil {
+			return "", fmt.Errorf("fetch a nonce: %w", err)
+		}
+		if value, now, ok := t.popNonce(); ok {
+			return value, nil
+		} else if now == kept {
+			break
+		}
 	}
 	return "", refuse("the CA gave no valid nonce")
 }
 
-func (t *transport) popNonce() (string, bool) {
+// popNonce takes the newest nonce. It also tells how many there have ever been.
+func (t *transport) popNonce() (value string, kept uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := len(t.nonces)
 	if n == 0 {
-		return "", false
+		return "", t.kept, false
 	}
 	last := t.nonces[n-1]
 	t.nonces = t.nonces[:n-1]
 	if t.now().Sub(last.at) > nonceLife {
 		t.nonces = nil // all others are older
-		return "", false
+		return "", t.kept, false
 	}
-	return last.value, true
+	return last.value, t.kept, true
 }
 
 // validNonce: base64url as RFC 8555 section 6.5.1 wants it, of a sane length.
