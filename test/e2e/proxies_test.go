@@ -24,7 +24,6 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/http01"
-	"github.com/acmed/acmed/pkg/challenges/preflight"
 	"github.com/acmed/acmed/pkg/challenges/snippet"
 	"github.com/acmed/acmed/pkg/challenges/tlsalpn01"
 	"github.com/acmed/acmed/pkg/issuer"
@@ -416,61 +415,8 @@ func browse(port int) (string, error) {
 	return string(body), err
 }
 
-// TestBehindATLSTerminator: TLS ends in front of us and http-01 passes. Without a preflight one validation is spent on
-// finding out, with it none.
-func TestBehindATLSTerminator(t *testing.T) {
-	for _, s := range []snippet.Server{snippet.Nginx, snippet.HAProxy} {
-		t.Run(string(s), func(t *testing.T) {
-			f := newFront(t)
-			pair := f.keyPair()
-			text := f.snippet(s, snippet.Proxy, snippet.Options{Upstream: f.innerHTTP})
-			if s == snippet.Nginx {
-				f.nginx(fmt.Sprintf("listen 127.0.0.1:%d ssl; ssl_certificate %s; ssl_certificate_key %s;\n%s", f.ca.TLSPort, pair, pair, text), "")
-			} else {
-				f.haproxy(fmt.Sprintf("    bind 127.0.0.1:%d ssl crt %s alpn h2,http/1.1\n%s", f.ca.TLSPort, pair, text))
-			}
-			if got := f.obtain(f.demote(nil)...); got != "http-01" {
-				t.Errorf("validated through %s", got)
-			}
-			if n := f.validations(); n != 2 {
-				t.Errorf("%d validations without a preflight, want 2", n)
-			}
-			f.ca.ResetRequests()
-			report := f.preflight()
-			if report.Class != preflight.HTTPPasses {
-				t.Errorf("class %s, problems %q", report.Class, report.Problems)
-			}
-			if got := f.obtain(f.demote(report.Avoid)...); got != "http-01" {
-				t.Errorf("validated through %s after the preflight", got)
-			}
-			if n := f.validations(); n != 1 {
-				t.Errorf("%d validations with a preflight, want 1", n)
-			}
-		})
-	}
-}
-
 // validations counts the challenges that the CA was told to validate.
 func (f *front) validations() int { return f.ca.Requests(acmetest.Challenge) }
-
-func (f *front) preflight() *preflight.Report {
-	return preflight.Run(f.Context(), preflight.Config{
-		Resolver: f.ca.DNS.Addr, HTTPPort: f.ca.HTTPPort, TLSPort: f.ca.TLSPort, HTTP: f.http, TLSALPN: f.alpn, Timeout: 3 * time.Second,
-	}, certs.Identifier{Type: certs.DNS, Value: "example.com"})
-}
-
-// demote puts the solvers of the given types last.
-func (f *front) demote(types []challenges.Type) (names []string) {
-	ladder := challenges.Ladder{{Name: "tls-alpn-01", Solver: f.alpn}, {Name: "http-01", Solver: f.http}}
-	last := map[string]bool{}
-	for _, t := range types {
-		last[string(t)] = true // the solvers are named after their types
-	}
-	for _, r := range ladder.Demote(last) {
-		names = append(names, r.Name)
-	}
-	return names
-}
 
 // keyPair writes a certificate for another name and its key into one file.
 func (f *front) keyPair() string {
