@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-acme/lego/v4/acme"
@@ -25,9 +26,14 @@ type account struct {
 	lock   chan struct{}
 	stored *store.Account // nil until it was read
 	dirty  bool           // has orders that are not stored yet
+
+	saving   sync.Mutex    // held while it is written; whoever takes it holds lock, so that no older state comes last
+	flushing chan struct{} // holds an element while flushAccount is at work
 }
 
-func newAccount() account { return account{lock: make(chan struct{}, 1)} }
+func newAccount() account {
+	return account{lock: make(chan struct{}, 1), flushing: make(chan struct{}, 1)}
+}
 
 // withAccount runs fn with the account, reading or creating it first. A new account has a key, stored, and no URI.
 func (i *Issuer) withAccount(ctx context.Context, fn func(a *store.Account) error) error {
@@ -67,10 +73,15 @@ func (i *Issuer) createAccount() (*store.Account, error) {
 }
 
 func (i *Issuer) saveAccount(a *store.Account) error {
+	i.account.saving.Lock()
+	defer i.account.saving.Unlock()
+	return i.writeAccount(a)
+}
+
+func (i *Issuer) writeAccount(a *store.Account) error {
 	if err := i.config.Store.SaveAccount(i.config.Directory, i.config.Contact, a); err != nil {
 		return fmt.Errorf("store the account at %s: %w", i.config.Directory, err)
 	}
-	i.account.dirty = false
 	return nil
 }
 
@@ -237,20 +248,53 @@ func (i *Issuer) recentOrders(a *store.Account) []time.Time {
 	return slices.DeleteFunc(slices.Clone(a.Orders), func(at time.Time) bool { return now.Sub(at) >= budgetWindow })
 }
 
-// flushAccount stores the orders counted so far, in the background because no order depends on it. One write serves all
-// that were counted meanwhile.
+// flushPause is how long orders are gathered before their count is stored. A crash within it loses only that: a second's
+// worth of the account's own budget, which is no limit of the CA.
+const flushPause = time.Second
+
+// flushAccount stores the orders counted so far, soon and in the background because no order depends on it. One write
+// serves all that were counted meanwhile, and none of them waits for it.
 func (i *Issuer) flushAccount(ctx context.Context) {
+	select {
+	case i.account.flushing <- struct{}{}:
+	default:
+		return // whoever is at work looks once more before it ends
+	}
 	i.background.Go(func() {
-		err := i.withAccount(context.WithoutCancel(ctx), func(a *store.Account) error {
-			if !i.account.dirty {
-				return nil
+		for again := true; again; {
+			select {
+			case <-i.closing:
+			case <-time.After(flushPause):
 			}
-			return i.saveAccount(a)
-		})
-		if err != nil {
-			i.config.Log.Warn("the count of new orders could not be stored", zapIssuer(i), zapError(err))
+			var err error
+			if again, err = i.flushOnce(context.WithoutCancel(ctx)); err != nil {
+				i.config.Log.Warn("the count of new orders could not be stored", zapIssuer(i), zapError(err))
+			}
 		}
 	})
+}
+
+// flushOnce writes a copy of the account without keeping anybody from the account itself. It reports whether there was
+// something to write; if not, the flush is over.
+func (i *Issuer) flushOnce(ctx context.Context) (written bool, err error) {
+	var a store.Account
+	err = i.withAccount(ctx, func(stored *store.Account) error {
+		if !i.account.dirty {
+			<-i.account.flushing
+			return nil
+		}
+		i.account.dirty, a, written = false, *stored, true
+		i.account.saving.Lock()
+		return nil
+	})
+	if err != nil {
+		<-i.account.flushing
+	}
+	if err != nil || !written {
+		return false, err
+	}
+	defer i.account.saving.Unlock()
+	return true, i.writeAccount(&a)
 }
 
 // The pause of a whole account. A limit on new orders of an account refills one order in under a minute (Let's Encrypt:

@@ -108,6 +108,17 @@ func TestPoller(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
 	}
+	for private, want := range map[bool][]time.Duration{
+		true:  {0, time.Millisecond, 1500 * time.Microsecond},
+		false: {250 * time.Millisecond, 375 * time.Millisecond},
+	} {
+		p := newPolling(private).beginSigning(now)
+		for n, pause := range want {
+			if got := p.next("", now); got != pause {
+				t.Errorf("private %t, look %d after finalize: %s, want %s", private, n, got, pause)
+			}
+		}
+	}
 	p := newPolling(true).begin(now)
 	total, looks := time.Duration(0), 0
 	for ; total < time.Minute; looks++ {

@@ -61,6 +61,8 @@ type Issuer struct {
 	polling    polling
 	retryPause time.Duration  // doubles with each repetition
 	background sync.WaitGroup // what outlives a call, with deadlines of its own
+	closing    chan struct{}  // closed by Close
+	closeOnce  sync.Once
 }
 
 // New checks the configuration. It touches neither network nor disk; the account is registered by the first operation
@@ -84,7 +86,10 @@ func New(c Config) (*Issuer, error) {
 		return nil, fmt.Errorf("issuer %s: %w", c.Name, err)
 	}
 	c.setDefaults()
-	i := &Issuer{config: c, transport: newTransport(&c, home), account: newAccount(), polling: newPolling(c.Private), retryPause: 250 * time.Millisecond}
+	i := &Issuer{
+		config: c, transport: newTransport(&c, home), account: newAccount(), polling: newPolling(c.Private),
+		retryPause: 250 * time.Millisecond, closing: make(chan struct{}),
+	}
 	if c.Private {
 		i.retryPause = 25 * time.Millisecond
 	}
@@ -118,9 +123,10 @@ func orDefault[T comparable](v, otherwise T) T {
 	return v
 }
 
-// Close waits for what cancelled orders still take away, which has its own deadline, and closes idle connections. No
-// other method may run or be called afterwards.
+// Close waits for what cancelled orders still take away, which has its own deadline, stores how many orders there were, and
+// closes idle connections. No other method may run or be called afterwards; a second Close is none of them.
 func (i *Issuer) Close() error {
+	i.closeOnce.Do(func() { close(i.closing) })
 	i.background.Wait()
 	i.transport.rt.CloseIdleConnections()
 	return nil

@@ -171,7 +171,7 @@ const maxFinalize = 3
 // finalize follows the order from whatever state it is in until it is valid. A finalize request whose answer was lost is
 // not sent again blindly: the order says what became of it.
 func (j *job) finalize(o *order) error {
-	poller := j.i.polling.begin(j.i.now())
+	poller := j.i.polling.beginSigning(j.i.now())
 	for sent := 0; ; {
 		var err error
 		switch o.Status {
