@@ -72,6 +72,11 @@ func (i *Issuer) createAccount() (*store.Account, error) {
 	return a, i.saveAccount(a)
 }
 
+// retireKey keeps the key that is about to be replaced by that of another account.
+func (i *Issuer) retireKey() error {
+	return i.config.Store.RetireKey(i.config.Directory, i.config.Contact)
+}
+
 func (i *Issuer) saveAccount(a *store.Account) error {
 	i.account.saving.Lock()
 	defer i.account.saving.Unlock()
@@ -178,6 +183,9 @@ func (i *Issuer) reregister(ctx context.Context, uri string) (renewed bool, err 
 		}
 		fresh := *a
 		if closed == accountClosed {
+			if err := i.retireKey(); err != nil {
+				return err
+			}
 			if fresh.Key, err = certs.NewKey(certs.EC256); err != nil {
 				return fmt.Errorf("make an account key: %w", err)
 			}

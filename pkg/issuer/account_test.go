@@ -1,9 +1,13 @@
 package issuer_test
 
 import (
+	"crypto"
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -114,6 +118,26 @@ func TestCAClosedTheAccount(t *testing.T) {
 	if after := w.account(); certs.SameKey(after.Key.Public(), before.Key.Public()) || after.URI == before.URI {
 		t.Error("the closed account is still in use")
 	}
+	if !w.retired(before.Key) {
+		t.Error("the key of the closed account is gone")
+	}
+}
+
+// retired reports whether a key lies beside the account that took the place of its own.
+func (w *world) retired(key crypto.Signer) bool {
+	w.t.Helper()
+	found, err := filepath.Glob(filepath.Join(w.store.Dir(), "accounts", "*", "*", "retired-*.pem"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return slices.ContainsFunc(found, func(name string) bool {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		kept, err := certs.ParseKey(text)
+		return err == nil && certs.SameKey(kept.Public(), key.Public())
+	})
 }
 
 func TestUnauthorizedOrderDoesNotReplaceAGoodAccount(t *testing.T) {
@@ -152,11 +176,12 @@ func TestAccountLife(t *testing.T) {
 	if err := w.UpdateContacts(t.Context(), "nobody"); !errors.As(err, &permanent) {
 		t.Errorf("got %v for a bad address", err)
 	}
+	closed := w.account()
 	if err := w.Deactivate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if w.account().URI != "" {
-		t.Error("the deactivated account is still stored")
+	if w.account().URI != "" || !w.retired(closed.Key) {
+		t.Error("the deactivated account is still stored, or its key is gone")
 	}
 	w.mustObtain(w.request("example.com"))
 }
@@ -204,11 +229,16 @@ func TestRecover(t *testing.T) {
 	w.mustObtain(w.request("example.com"))
 	old := w.account()
 	w.remake(func(c *issuer.Config) { c.Contact = "new@example.com" })
+	w.mustObtain(w.named("another", "another.example.com"))
+	replaced := w.account()
 	if err := w.Recover(t.Context(), old.Key); err != nil {
 		t.Fatal(err)
 	}
 	if w.account().URI != old.URI {
 		t.Error("another account was recovered")
+	}
+	if !w.retired(replaced.Key) || w.retired(old.Key) {
+		t.Error("the key of the replaced account was not kept, or the one in use was retired")
 	}
 	w.mustObtain(w.request("example.com"))
 	stranger, err := certs.NewKey(certs.EC384)

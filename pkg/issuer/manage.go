@@ -85,7 +85,7 @@ func (d *directory) caaIdentities() []string {
 }
 
 // Recover takes over the account of an existing key, for example from another ACME client (RFC 8555 section 7.3.1). The CA
-// must know the key. What this issuer had before is replaced.
+// must know the key. What this issuer had before is replaced; the store keeps the key of it.
 func (i *Issuer) Recover(ctx context.Context, key crypto.Signer) error {
 	if certs.KeyTypeOf(key.Public()) == "" {
 		return &certs.PermanentError{Err: errors.New("the account key must be ECDSA P-256, P-384 or RSA of 2048 to 4096 bits")}
@@ -104,6 +104,11 @@ func (i *Issuer) Recover(ctx context.Context, key crypto.Signer) error {
 		return &certs.PermanentError{Err: fmt.Errorf("the account is %q at the CA", clean(got.Status, 40))}
 	}
 	return i.withAccount(ctx, func(a *store.Account) error {
+		if a.URI != "" && !certs.SameKey(a.Key.Public(), key.Public()) {
+			if err := i.retireKey(); err != nil {
+				return err
+			}
+		}
 		*a = store.Account{URI: got.Location, Contacts: got.Contact, Key: key, Created: i.now()}
 		return i.saveAccount(a)
 	})
@@ -146,6 +151,9 @@ func (i *Issuer) Deactivate(ctx context.Context) error {
 			return err
 		}
 		if err := c.call("deactivate the account", func(core *api.Core) error { return core.Accounts.Deactivate(a.URI) }); err != nil {
+			return err
+		}
+		if err := i.retireKey(); err != nil {
 			return err
 		}
 		fresh, err := i.createAccount()

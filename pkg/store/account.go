@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -152,6 +153,49 @@ func (s *Store) SaveAccount(directory, contact string, a *Account) error {
 		return fmt.Errorf("save the account at %s: %w", directory, err)
 	}
 	return nil
+}
+
+// RetireKey keeps the key of a stored account beside it, for the time after another key takes its place. Nothing reads it
+// again; it is for the operator. Retiring a key twice is the same as once, and without a stored account there is nothing to
+// do.
+func (s *Store) RetireKey(directory, contact string) error {
+	dir, err := accountDir(directory, contact)
+	if err == nil {
+		s.accounts.Lock()
+		defer s.accounts.Unlock()
+		err = s.retireKey(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the old key of the account at %s: %w", directory, err)
+	}
+	return nil
+}
+
+func (s *Store) retireKey(dir string) error {
+	d, err := s.dir.Sub(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(inPath(retireKey(d), dir), d.Close())
+}
+
+func retireKey(d *atomicfile.Dir) error {
+	key, err := readKey(d, keyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(public)
+	return writeKey(d, "retired-"+hex.EncodeToString(sum[:6])+".pem", key)
 }
 
 func (s *Store) writeAccount(dir string, f accountJSON, a *Account) error {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -180,5 +181,40 @@ func TestRolloverSurvives(t *testing.T) {
 		if done {
 			return
 		}
+	}
+}
+
+func TestRetireKey(t *testing.T) {
+	s := openTest(t, stateDir(t), nil)
+	must(t, s.RetireKey(caURL, ops)) // there is no account yet
+	old := ecKey(t)
+	for _, key := range []crypto.Signer{old, ecKey(t)} {
+		must(t, s.SaveAccount(caURL, ops, &Account{URI: "https://ca.example/acct/1", Key: key}))
+		for range 2 {
+			must(t, s.RetireKey(caURL, ops))
+		}
+	}
+	found, err := filepath.Glob(filepath.Join(folderOf(t, s), "retired-*.pem"))
+	must(t, err)
+	if len(found) != 2 {
+		t.Fatalf("retired keys: %q", found)
+	}
+	kept := 0
+	for _, name := range found {
+		text, err := os.ReadFile(name)
+		must(t, err)
+		key, err := certs.ParseKey(text)
+		must(t, err)
+		if certs.SameKey(key.Public(), old.Public()) {
+			kept++
+		}
+		info, err := os.Stat(name)
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %s", name, info.Mode())
+		}
+	}
+	if kept != 1 {
+		t.Errorf("the first key was kept %d times", kept)
 	}
 }
