@@ -84,7 +84,7 @@ func Decide(now time.Time, want certs.Spec, have *store.Lineage, opts Options) P
 // orderDue runs the checks that can call for a new version; the first that applies gives the reason.
 func orderDue(in *input) (verdict, bool) {
 	checks := []func(*input) (verdict, bool){
-		neverIssued, damaged, namesChanged, issuerChanged, keyTypeChanged, profileChanged,
+		neverIssued, damaged, compromised, namesChanged, issuerChanged, keyTypeChanged, profileChanged,
 		ariReached, lastTenth, renewBeforeReached, requested, forced,
 	}
 	for _, check := range checks {

@@ -144,7 +144,7 @@ func (j *job) recordLook(lineage *store.Lineage, target string, err error) {
 
 // finish tidies up after the last round and writes the job's one line.
 func (j *job) finish(lineage *store.Lineage) {
-	if j.result.Obtained && lineage != nil {
+	if lineage != nil && (j.result.Obtained || len(lineage.State.Compromised) > 0) {
 		if err := j.engine.store.Prune(j.want.Name, j.set.Keep); err != nil {
 			j.engine.log.Warn("old versions could not be removed", zap.String("certificate", j.want.Name), zap.Error(err))
 		}

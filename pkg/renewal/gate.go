@@ -59,6 +59,7 @@ func (j *job) load() (lineage *store.Lineage, err error) {
 		if lineage, err = j.engine.store.Load(j.want.Name); err != nil || lineage.State.Pinned != "" && lineage.State.Pinned == lineage.Version {
 			return lineage, err
 		}
+		j.opts.NewKey = j.opts.NewKey || isCompromised(lineage)
 		again, err = j.review(lineage)
 	}
 	if err == nil {

@@ -151,6 +151,7 @@ func (j *job) apply(ctx context.Context, plan Plan, lineage *store.Lineage) erro
 // full disk cannot become a request loop.
 func (j *job) obtain(ctx context.Context, lineage *store.Lineage) error {
 	st := &lineage.State
+	j.condemn(lineage)
 	if err := j.recordAttempt(st); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ const (
 	ReasonClock        Reason = "clock"              // the machine's clock contradicts the active certificate
 	ReasonNeverIssued  Reason = "never-issued"       // there is no certificate yet
 	ReasonDamaged      Reason = "damaged"            // the active pair is unreadable or does not match
+	ReasonCompromised  Reason = "key-compromised"    // others may know the private key of the active certificate
 	ReasonNames        Reason = "names-changed"      // the wanted identifiers differ from the certificate's
 	ReasonIssuer       Reason = "issuer-changed"     // the active certificate comes from an issuer that is no longer listed
 	ReasonKeyType      Reason = "key-type"           // another key type is wanted

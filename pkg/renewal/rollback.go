@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -122,7 +123,8 @@ func (j *job) worked(lineage *store.Lineage, target string, outcome error) strin
 	}
 	for i := range lineage.Versions {
 		v := &lineage.Versions[i]
-		if v.Fingerprint == t.Fingerprint && v.ID != lineage.Version && !ended(v, j.engine.clock()) {
+		if v.Fingerprint == t.Fingerprint && v.ID != lineage.Version && !ended(v, j.engine.clock()) &&
+			!slices.Contains(lineage.State.Compromised, v.ID) {
 			return v.ID
 		}
 	}

@@ -132,7 +132,8 @@ func (s *Store) Activate(name, version string) error {
 }
 
 // Prune removes old versions, void orders and what killed processes left. It never removes the active version, the pinned
-// one, the held one, or one of the newest keep (at least 1); none at all while `current` leads nowhere.
+// one, the held one, or one of the newest keep (at least 1); none at all while `current` leads nowhere. A compromised one
+// goes as soon as it is not active.
 func (s *Store) Prune(name string, keep int) error {
 	err := s.in(name, "prune", func(d *atomicfile.Dir, e *entry) error {
 		return errors.Join(d.Sweep("."), d.Sweep(versionsDir), dropVoid(d), e.prune(d, max(keep, 1)))
@@ -159,21 +160,30 @@ func (e *entry) prune(d *atomicfile.Dir, keep int) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
+	for _, id := range e.surplus(active, &st, keep) {
+		errs = append(errs, d.RemoveTree(path.Join(versionsDir, id)))
+	}
+	return errors.Join(errs...)
+}
+
+// surplus are the versions that nobody needs, and those that nobody may have any more.
+func (e *entry) surplus(active string, st *State, keep int) (ids []string) {
 	protected := []string{active, st.Pinned}
 	if st.Held != nil {
 		protected = append(protected, st.Held.Version)
 	}
-	var errs []error
 	newer := 0 // readable versions seen so far
 	for _, v := range e.versions {
-		if newer >= keep && !slices.Contains(protected, v.ID) {
-			errs = append(errs, d.RemoveTree(path.Join(versionsDir, v.ID)))
+		compromised := v.ID != active && slices.Contains(st.Compromised, v.ID)
+		if compromised || newer >= keep && !slices.Contains(protected, v.ID) {
+			ids = append(ids, v.ID)
 		}
 		if !unreadable(v) {
 			newer++
 		}
 	}
-	return errors.Join(errs...)
+	return ids
 }
 
 // Paths are the absolute paths of the active files of a lineage. They go through `current`, so they stay the same for the

@@ -59,6 +59,7 @@ func (st *State) repair(has func(version string) bool) []string {
 		r.say("pinned", "version %q is not stored", clip(st.Pinned))
 		st.Pinned = ""
 	}
+	st.Compromised = slices.DeleteFunc(st.Compromised, func(id string) bool { return !has(id) }) // they are gone, as they should
 	st.Held = r.held(st.Held, has)
 	if st.Hook != nil {
 		r.count("hook.failures", &st.Hook.Failures)

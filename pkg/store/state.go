@@ -45,6 +45,8 @@ type State struct {
 	Invalid   map[string][]time.Time `json:"invalid,omitempty"`   // identifier to its failed validations of the last hour
 	Warnings  []string               `json:"warnings,omitempty"`  // what will stand in the way of a renewal, as last looked up
 	Alerted   int                    `json:"alerted,omitempty"`   // smallest days-left threshold already alerted; 0: none
+
+	Compromised []string `json:"compromised,omitempty"` // versions whose key others may know; removed when another one is active
 }
 
 // ARI is the last renewal information that the CA gave (RFC 9773).
