@@ -53,15 +53,22 @@ func New(c Config) (*Client, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	socket := cmp.Or(c.Socket, DefaultSocket)
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+	client := dial(c.Socket)
+	client.target = c.Target
+	return client, nil
+}
+
+// dial makes a client without a target.
+func dial(socket string) *Client {
+	socket = cmp.Or(socket, DefaultSocket)
+	connect := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}
 	return &Client{
-		target: c.Target, socket: socket,
-		http: &http.Client{Timeout: verbTime + headerTime, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}},
-	}, nil
+		socket: socket,
+		http:   &http.Client{Timeout: verbTime + headerTime, Transport: &http.Transport{DialContext: connect, DisableKeepAlives: true}},
+	}
 }
 
 // Install hands the certificate and its key to the helper, which makes the target serve it.
@@ -88,8 +95,19 @@ func (c *Client) Preview(ctx context.Context, b *certs.Bundle) (string, error) {
 	return a.Diff, err
 }
 
+// Restart makes the helper at the socket, "" for the default one, read its configuration: running calls end, and the next
+// one finds a new helper.
+func Restart(ctx context.Context, socket string) error {
+	_, err := dial(socket).send(ctx, verbRestart, request{})
+	return err
+}
+
 func (c *Client) call(ctx context.Context, verb string, b *bundle) (answer, error) {
-	body, err := json.Marshal(request{Target: c.target, Bundle: b})
+	return c.send(ctx, verb, request{Target: c.target, Bundle: b})
+}
+
+func (c *Client) send(ctx context.Context, verb string, q request) (answer, error) {
+	body, err := json.Marshal(q)
 	if err != nil {
 		return answer{}, err
 	}

@@ -1,6 +1,6 @@
 // Package installd splits the installation of certificates from the daemon that obtains them. The daemon speaks to the
 // network and holds account keys, but may not change a server; a helper that runs as root changes servers, and hears
-// nobody but the daemon. Between them is a unix socket with HTTP/1.1 and JSON.
+// nobody but the daemon. Between them is a unix socket with HTTP/1.1 and JSON (docs/INSTALLD.md).
 //
 // [Client] is an installers.Installer, so that nothing else knows of the split. [Server] takes a verb, the name of a target
 // and a certificate with its key, never a path or a command: what a target is stands in the helper's own configuration.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,8 +20,17 @@ import (
 // this does not depend on who made the socket.
 type guarded struct {
 	*net.UnixListener
-	users []int
-	log   *zap.Logger
+	users  []int
+	log    *zap.Logger
+	closed chan struct{}
+	close  sync.Once
+}
+
+// Close stops listening. Who connects from now on waits for the next helper.
+func (g *guarded) Close() error {
+	err := g.UnixListener.Close()
+	g.close.Do(func() { close(g.closed) })
+	return err
 }
 
 // Accept returns the next connection of somebody who may ask.

@@ -326,6 +326,34 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// TestRestart: calls that run end and later ones wait for the next helper.
+func TestRestart(t *testing.T) {
+	h := start(t)
+	h.server.hold = make(chan struct{})
+	done := make(chan error, 1)
+	go func() { done <- h.client("www").Install(t.Context(), installertest.Bundle(t, "a.example")) }()
+	for h.server.runs.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := Restart(t.Context(), h.socket); err != nil {
+		t.Fatal(err)
+	}
+	if conn, err := net.Dial("unix", h.socket); err == nil {
+		_ = conn.Close()
+		t.Error("the helper that ends takes another call")
+	}
+	select {
+	case err := <-h.ended:
+		t.Fatalf("ended in the middle of a call: %v", err)
+	default:
+	}
+	close(h.server.hold)
+	if err := errors.Join(<-done, <-h.ended); err != nil {
+		t.Error(err)
+	}
+	h.want(Restart(t.Context(), h.socket), "systemctl enable --now acmed-installd.socket")
+}
+
 func TestNobody(t *testing.T) {
 	if socket := os.Getenv("ASK_AS_NOBODY"); socket != "" {
 		c, err := New(Config{Target: "www", Socket: socket})

@@ -18,6 +18,7 @@ const (
 	verbVerify    = "verify"
 	verbUninstall = "uninstall"
 	verbPreview   = "preview"
+	verbRestart   = "restart" // names no target
 )
 
 // maxMessage holds two chains of the largest allowed size and two keys of 4096 bits, escaped, with room to spare.
@@ -25,7 +26,7 @@ const maxMessage = 1 << 20
 
 // request is the body of every verb.
 type request struct {
-	Target string  `json:"target"`
+	Target string  `json:"target,omitempty"`
 	Bundle *bundle `json:"bundle,omitempty"`
 }
 

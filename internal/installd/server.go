@@ -49,7 +49,9 @@ type Server struct {
 	http   *http.Server
 	base   context.Context // ends when running calls must stop; a client that goes away does not stop them
 	cancel context.CancelFunc
-	quiet  chan struct{} // closed when nobody was connected for Idle
+	end    func()        // makes Run end, once running calls have
+	ending chan struct{} // closed by end
+	deaf   chan struct{} // closed when no more connections are taken
 
 	mu    sync.Mutex
 	open  int         // connections
@@ -70,38 +72,43 @@ func verbs() map[string]verb {
 
 // NewServer returns a server for the targets.
 func NewServer(c ServerConfig) *Server {
-	s := &Server{ServerConfig: c, quiet: make(chan struct{})}
+	s := &Server{ServerConfig: c, ending: make(chan struct{}), deaf: make(chan struct{})}
+	s.end = sync.OnceFunc(func() { close(s.ending) })
 	s.base, s.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	for name, call := range verbs() {
 		mux.HandleFunc("POST /v1/"+name, s.handle(name, call))
 	}
 	mux.HandleFunc("POST /v1/"+verbUninstall, s.handle(verbUninstall, nil))
+	mux.HandleFunc("POST /v1/"+verbRestart, s.restart)
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, MaxHeaderBytes: 8 << 10,
 		ConnState: s.count, ErrorLog: zap.NewStdLog(zap.NewNop()),
 	}
 	s.http.SetKeepAlivesEnabled(false)
 	if c.Idle > 0 {
-		s.timer = time.AfterFunc(c.Idle, sync.OnceFunc(func() { close(s.quiet) }))
+		s.timer = time.AfterFunc(c.Idle, s.end)
 	}
 	return s
 }
 
-// Run answers on a unix socket until ctx ends or nobody asked for a while, then lets running calls end.
+// Run answers on a unix socket until ctx ends, a restart is asked for or nobody asked for a while, then lets running calls
+// end.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	unix, ok := l.(*net.UnixListener)
 	if !ok {
 		return fmt.Errorf("the helper listens on unix sockets only, not on %s", l.Addr())
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(netutil.LimitListener(&guarded{unix, s.Users, s.Log}, maxConns)) }()
+	go func() {
+		failed <- s.http.Serve(netutil.LimitListener(&guarded{UnixListener: unix, users: s.Users, log: s.Log, closed: s.deaf}, maxConns))
+	}()
 	select {
 	case err := <-failed:
 		s.cancel()
 		return err
 	case <-ctx.Done():
-	case <-s.quiet:
+	case <-s.ending:
 	}
 	return s.stop()
 }
@@ -151,6 +158,17 @@ func (s *Server) handle(name string, call verb) http.HandlerFunc {
 		}
 		s.answer(w, diff, err)
 	}
+}
+
+// restart makes Run end after the calls that run, and answers as soon as every later call goes to the next helper, which
+// reads its configuration anew.
+func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
+	s.end()
+	select {
+	case <-s.deaf:
+	case <-r.Context().Done():
+	}
+	s.answer(w, "", nil)
 }
 
 // read decodes a request strictly.

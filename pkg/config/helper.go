@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 
@@ -19,6 +20,8 @@ type Helper struct {
 	User string `mapstructure:"user"`
 	// Log says what is logged and how. Optional.
 	Log Log `mapstructure:"log"`
+	// Include lists further files with targets, by patterns as in acmed.yaml, such as installd.d/*.yaml. Optional.
+	Include Words `mapstructure:"include"`
 	// Targets lists the places that a certificate may be installed to.
 	Targets []HelperTarget `mapstructure:"targets"`
 }
@@ -43,34 +46,71 @@ func DefaultHelper() *Helper {
 	return &Helper{StateDir: "/var/lib/acmed-installd", User: "acmed", Log: Log{Level: "info", Format: "console"}}
 }
 
-// LoadHelper reads installd.yaml, a file like those of [Load]. The error for a bad configuration is an [*Error] with every
-// problem that was found, and the Helper is nil.
+// LoadHelper reads installd.yaml and what it includes, files like those of [Load]. The error for a bad configuration is an
+// [*Error] with every problem that was found, and the Helper is nil.
 func LoadHelper(path string) (*Helper, []Warning, error) {
-	text, err := readFile(path, 0o022, maxFile)
-	if err != nil {
-		return nil, nil, &Error{Problems: []Problem{{File: path, Message: plain(path, err)}}}
-	}
-	source := parse(path, text, reflect.TypeFor[Helper]())
-	m := newMerger()
-	m.add(source)
-	h := DefaultHelper()
-	if err := decodeInto(m.values, h); err != nil {
-		return nil, nil, err
-	}
-	v := newValidator(&Config{})
-	v.helper(h)
-	for _, list := range [][]Problem{v.problems, v.warnings} {
-		for i := range list {
-			pos, _ := m.find(list[i].Path)
-			list[i].File, list[i].Line = path, pos.line
+	order := map[string]int{path: 0}
+	main := readHelper(path)
+	sources := []*source{main}
+	patterns, _ := main.values["include"].([]any)
+	for i, p := range patterns {
+		at := fmt.Sprintf("include[%d]", i)
+		files, err := match(filepath.Dir(path), p.(string))
+		if err != nil {
+			main.problems = append(main.problems, Problem{File: path, Line: main.where[at].line, Path: at, Message: err.Error()})
+		}
+		for _, file := range files {
+			if _, read := order[file]; !read {
+				order[file] = len(order)
+				sources = append(sources, readHelper(file))
+			}
 		}
 	}
-	follow := newMask(source.suspects)
-	v.problems = slices.DeleteFunc(v.problems, func(p Problem) bool { return follow.covers(p.Path) })
-	if err := asError(append(source.problems, v.problems...), nil); err != nil {
+	h, warnings, problems := assembleHelper(path, sources)
+	if err := asError(problems, order); err != nil {
 		return nil, nil, err
 	}
-	return h, v.warnings, nil
+	return h, warnings, nil
+}
+
+func readHelper(path string) *source {
+	text, err := readFile(path, 0o022, maxFile)
+	if err != nil {
+		return &source{file: path, lost: true, problems: []Problem{{File: path, Message: plain(path, err)}}}
+	}
+	return parse(path, text, reflect.TypeFor[Helper]())
+}
+
+// assembleHelper merges, decodes and validates. The problems include those of the sources; the first of them is main.
+func assembleHelper(main string, sources []*source) (*Helper, []Warning, []Problem) {
+	m := newMerger()
+	h := DefaultHelper()
+	v := newValidator(&Config{})
+	var problems []Problem
+	var suspects []string
+	for _, s := range sources {
+		m.add(s)
+		problems = append(problems, s.problems...)
+		suspects = append(suspects, s.suspects...)
+		v.partial = v.partial || s.lost
+	}
+	problems = append(problems, m.problems...)
+	if err := decodeInto(m.values, h); err != nil {
+		return nil, nil, append(problems, Problem{File: main, Message: err.Error()})
+	}
+	v.helper(h)
+	follow := newMask(suspects)
+	v.problems = slices.DeleteFunc(v.problems, func(p Problem) bool { return follow.covers(p.Path) })
+	for _, list := range [][]Problem{v.problems, v.warnings} {
+		for i := range list {
+			pos, found := m.find(list[i].Path)
+			if !found {
+				pos.file = main
+			}
+			list[i].File, list[i].Line = pos.file, pos.line
+		}
+	}
+	return h, v.warnings, append(problems, v.problems...)
 }
 
 func (v *validator) helper(h *Helper) {
@@ -80,7 +120,7 @@ func (v *validator) helper(h *Helper) {
 	}
 	v.oneOf("log.level", h.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", h.Log.Format, "console", "json")
-	if len(h.Targets) == 0 {
+	if len(h.Targets) == 0 && len(h.Include) == 0 && !v.partial {
 		v.report("targets", "there is no target, so there is nothing to do")
 	}
 	for i := range h.Targets {

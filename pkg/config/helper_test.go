@@ -65,9 +65,45 @@ func TestHelperFile(t *testing.T) {
 	}
 }
 
+// TestHelperInclude: targets come from several files, each once, and a problem is where it is.
+func TestHelperInclude(t *testing.T) {
+	dir := t.TempDir()
+	main := filepath.Join(dir, "installd.yaml")
+	writeFile(t, main, "include: installd.d/*.yaml\n", 0o644)
+	if _, _, err := config.LoadHelper(main); err == nil || !strings.Contains(err.Error(), "installd.yaml:1: include[0]: ") {
+		t.Errorf("without the directory: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "installd.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if h, _, err := config.LoadHelper(main); err != nil || len(h.Targets) != 0 {
+		t.Errorf("with nothing in it: %+v, %v", h, err)
+	}
+	for _, name := range []string{"a", "b"} {
+		writeFile(t, filepath.Join(dir, "installd.d", name+".yaml"), "targets: [{name: "+name+", names: [a.example], install: {nginx: {}}}]\n", 0o644)
+	}
+	if h, _, err := config.LoadHelper(main); err != nil || len(h.Targets) != 2 || h.Targets[1].Name != "b" {
+		t.Errorf("two files: %+v, %v", h, err)
+	}
+	for text, want := range map[string]string{
+		"\ntargets: [{name: a, names: [b.example], install: {nginx: {}}}]": "installd.d/b.yaml:2: targets[a]: already defined in ",
+		"targets: [{name: b, install: {nginx: {}}}]":                       "installd.d/b.yaml:1: targets[b].names: ",
+		"include: x.yaml": "installd.d/b.yaml:1: include: already defined in ",
+	} {
+		writeFile(t, filepath.Join(dir, "installd.d", "b.yaml"), text, 0o644)
+		if _, _, err := config.LoadHelper(main); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error is %v, want %q", err, want)
+		}
+	}
+}
+
 // TestHelperReference: the reference loads, and shows and explains every key of the helper's own.
 func TestHelperReference(t *testing.T) {
-	file := filepath.Join(place(t, configs), "installd.yaml")
+	dir := place(t, configs)
+	if err := os.Mkdir(filepath.Join(dir, "installd.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "installd.yaml")
 	if _, warnings, err := config.LoadHelper(file); err != nil || len(warnings) > 0 {
 		t.Fatal(warnings, err)
 	}
