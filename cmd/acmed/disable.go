@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/internal/installd"
 	"github.com/acmed/acmed/internal/setup"
 	"github.com/acmed/acmed/pkg/config"
 )
@@ -104,7 +105,7 @@ func (a *app) takeAway(ctx context.Context, m *setup.Machine, cert *config.Certi
 	if !mine {
 		return &exitError{exitAttention, fmt.Errorf("%s is still configured, because its file is not as acmed wrote it; remove it there, then 'acmed reload'", cert.Name)}
 	}
-	if err := removeDropin(m, cert.Name); err != nil {
+	if err := a.removeFiles(ctx, m, cert); err != nil {
 		return err
 	}
 	if client, ok := b.(*control.Client); ok {
@@ -126,14 +127,33 @@ func (a *app) takeAway(ctx context.Context, m *setup.Machine, cert *config.Certi
 	return b.Forget(ctx, control.ForgetRequest{Certificate: cert.Name})
 }
 
-// removeDropin removes the file, unless others refer to what it defines.
-func removeDropin(m *setup.Machine, name string) error {
-	taken := &setup.Change{Files: []setup.File{{Path: m.Dropin(name)}}}
+// removeFiles removes the certificate's file, unless others refer to what it defines, and what the helper knows about it.
+func (a *app) removeFiles(ctx context.Context, m *setup.Machine, cert *config.Certificate) error {
+	own := m.Dropin(cert.Name)
+	taken := &setup.Change{Files: []setup.File{{Path: own}}}
 	if err := taken.Remove(); err != nil {
 		return err
 	}
 	if _, _, err := config.Load(m.Path); err != nil {
-		return errors.Join(fmt.Errorf("%s stays, because without it the configuration is broken", m.Dropin(name)), err, taken.Revert())
+		return errors.Join(fmt.Errorf("%s stays, because without it the configuration is broken", own), err, taken.Revert())
+	}
+	for i := range cert.Install {
+		target := cert.Install[i].Helper
+		if target == nil {
+			continue
+		}
+		h, err := m.Helper()
+		if err != nil {
+			return err
+		}
+		if !h.Mine(target.Target) {
+			a.errf("the helper still has the target %s, which acmed did not write\n", target.Target)
+			continue
+		}
+		taken := &setup.Change{Files: []setup.File{{Path: h.Dropin(target.Target)}}}
+		if err := errors.Join(taken.Remove(), installd.Restart(ctx, target.Socket)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

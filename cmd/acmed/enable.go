@@ -53,6 +53,9 @@ Names of nginx and Apache are proved through the directories from which they ser
 in front of an application, let challenges through ("acmed snippet nginx") and add --listen 127.0.0.1:5080, or name
 configured solvers with --solver.
 
+Where the daemon does not run as root, acmed-installd changes the web server: it gets a file in installd.d. The daemon
+cannot write into a web server's directories then, so name a solver, or let challenges through and add --listen.
+
 A web server elsewhere than where the distribution puts it is described by --server and --set, with the settings of its
 section under install: --server nginx --set config=/opt/nginx/nginx.conf --set pid_file=/run/nginx.pid --set listen=8443.`,
 		Args: cobra.NoArgs,
@@ -170,8 +173,13 @@ func newWish(m *setup.Machine, f *enableFlags, names []string, site *setup.Site,
 	return w, nil
 }
 
-// dropin is the file for a wish.
-func (w *wish) dropin(f *enableFlags, issuer string) (*setup.Dropin, error) {
+// proves reports whether the flags say how the names are proved.
+func (f *enableFlags) proves() bool {
+	return f.webroot != "" || f.alone || f.listen != "" || len(f.solvers) > 0
+}
+
+// dropin is the file for a wish. With usual, the configuration says how names are proved unless the flags do.
+func (w *wish) dropin(f *enableFlags, issuer string, usual bool) (*setup.Dropin, error) {
 	c := setup.Certificate{Name: w.name, Names: w.names, Solvers: f.solvers}
 	if issuer != "" {
 		c.Issuers = []string{issuer}
@@ -181,7 +189,7 @@ func (w *wish) dropin(f *enableFlags, issuer string) (*setup.Dropin, error) {
 	}
 	d := &setup.Dropin{}
 	switch {
-	case len(f.solvers) > 0:
+	case len(f.solvers) > 0, usual && !f.proves():
 	case f.listen != "":
 		d.Solvers = []setup.Solver{{Name: w.name + "-listen", HTTP01: &setup.HTTP01{Listen: f.listen}}}
 	case f.alone:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/acmed/acmed/internal/control"
 	"github.com/acmed/acmed/internal/daemon"
+	"github.com/acmed/acmed/internal/installd"
 	"github.com/acmed/acmed/internal/setup"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
@@ -30,12 +31,13 @@ type enabling struct {
 	flags   *enableFlags
 	wishes  []wish
 
+	helper *setup.Helper // changes the web server, because the daemon may not; nil: the daemon or this process does
 	change *setup.Change
 	config *config.Config // with the change
 }
 
 func (e *enabling) run(ctx context.Context) error {
-	if err := e.mayInstall(); err != nil {
+	if err := e.chooseHelper(ctx); err != nil {
 		return err
 	}
 	if err := e.app.askMain(ctx, e.asker, e.machine, &e.flags.main, e.flags.caFile != ""); err != nil {
@@ -55,11 +57,11 @@ func (e *enabling) run(ctx context.Context) error {
 	if err == nil {
 		return e.obtain(ctx)
 	}
-	return errors.Join(err, e.change.Revert())
+	return errors.Join(err, e.revert(ctx))
 }
 
-// mayInstall refuses what the daemon of this machine could not do: one that runs as another user changes no web server.
-func (e *enabling) mayInstall() error {
+// chooseHelper finds out who changes the web server: a daemon that runs as another user leaves it to acmed-installd.
+func (e *enabling) chooseHelper(ctx context.Context) (err error) {
 	state := config.DefaultStateDir
 	if c := e.machine.Config; c != nil {
 		state = c.StateDir
@@ -68,11 +70,30 @@ func (e *enabling) mayInstall() error {
 	if err != nil || e.wishes[0].site == nil {
 		return nil
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
-		return &exitError{exitPermission, fmt.Errorf("%s belongs to user %d, who may not change %s; run acmed as root (acmed-single.service) "+
-			"and 'chown -R root %s', or configure a target of acmed-installd", state, owner.Uid, e.wishes[0].site.Server.Kind, state)}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Geteuid() {
+		return nil
 	}
-	return nil
+	if os.Geteuid() != 0 {
+		return &exitError{exitPermission, fmt.Errorf("%s belongs to user %d, and only root may change %s; run this as root", state, owner.Uid, e.wishes[0].site.Server.Kind)}
+	}
+	if _, err := control.Dial(ctx, config.Socket(e.app.config)); err != nil {
+		return fmt.Errorf("%s belongs to user %d, whose daemon must run: systemctl enable --now acmed, or run all as root with acmed-single "+
+			"after 'chown -R root %[1]s' (%[3]w)", state, owner.Uid, err)
+	}
+	if e.helper, err = e.machine.Helper(); err != nil {
+		return err
+	}
+	return installd.Restart(ctx, "")
+}
+
+// revert takes the files back, also for a helper that runs.
+func (e *enabling) revert(ctx context.Context) error {
+	err := e.change.Revert()
+	if e.helper != nil {
+		err = errors.Join(err, installd.Restart(context.WithoutCancel(ctx), ""))
+	}
+	return err
 }
 
 // draft makes the files.
@@ -90,7 +111,7 @@ func (e *enabling) draft() (err error) {
 		}
 	}
 	for _, w := range e.wishes {
-		d, err := w.dropin(e.flags, issuer)
+		d, err := e.dropin(&w, issuer)
 		if err != nil {
 			return err
 		}
@@ -99,6 +120,23 @@ func (e *enabling) draft() (err error) {
 		}
 	}
 	return e.change.Check()
+}
+
+// dropin is the file for a wish. With a helper, the change also gets the helper's file.
+func (e *enabling) dropin(w *wish, issuer string) (*setup.Dropin, error) {
+	defaults := e.machine.Config != nil && len(e.machine.Config.Defaults.Solvers) > 0
+	if e.helper != nil && !e.flags.proves() && !defaults {
+		return nil, &exitError{exitUsage, fmt.Errorf("the daemon does not run as root, so it cannot put challenges into the directories of %s; "+
+			"let challenges through ('acmed snippet %[1]s') and add --listen 127.0.0.1:5080, or name a configured solver with --solver", w.site.Server.Kind)}
+	}
+	d, err := w.dropin(e.flags, issuer, e.helper != nil)
+	if err != nil || e.helper == nil {
+		return d, err
+	}
+	cert := &d.Certificates[0]
+	t := setup.HelperTarget{Name: w.name, Names: w.names, Install: cert.Install[0]}
+	cert.Install = []setup.Install{{"helper": {"target": w.name}}}
+	return d, e.helper.Add(e.change, w.name, t)
 }
 
 // show prints what will happen.
@@ -127,6 +165,11 @@ func (e *enabling) prepare(ctx context.Context) error {
 		return err
 	}
 	e.config = c
+	if e.helper != nil {
+		if _, _, err := daemon.CheckHelper(e.helper.Path); err != nil {
+			return err
+		}
+	}
 	var names []string
 	for _, w := range e.wishes {
 		cert := e.certificate(w.name)
@@ -183,12 +226,16 @@ func (e *enabling) certificate(name string) *config.Certificate {
 func (e *enabling) obtain(ctx context.Context) error {
 	b, done, err := e.app.backend(ctx)
 	if err != nil {
-		return errors.Join(err, e.change.Revert())
+		return errors.Join(err, e.revert(ctx))
 	}
 	client, viaDaemon := b.(*control.Client)
 	if viaDaemon {
-		if err := e.reload(ctx, client); err != nil {
-			return errors.Join(err, e.change.Revert())
+		err = e.reload(ctx, client)
+		if err == nil && e.helper != nil {
+			err = installd.Restart(ctx, "")
+		}
+		if err != nil {
+			return errors.Join(err, e.revert(ctx))
 		}
 	}
 	bad, err := e.work(ctx, b)
@@ -199,7 +246,7 @@ func (e *enabling) obtain(ctx context.Context) error {
 	case ctx.Err() != nil:
 		done() // ends what is running
 		if b, done, err = e.app.backend(context.WithoutCancel(ctx)); err != nil {
-			return errors.Join(err, e.change.Revert())
+			return errors.Join(err, e.revert(ctx))
 		}
 		bad, err = e.wishes, errors.New("interrupted; everything is as it was before")
 	}
@@ -318,6 +365,9 @@ func (e *enabling) takeBack(ctx context.Context, b control.Backend, bad []wish) 
 		for _, w := range bad {
 			errs = append(errs, e.change.RevertCertificate(w.name))
 		}
+	}
+	if e.helper != nil {
+		errs = append(errs, installd.Restart(ctx, ""))
 	}
 	if client, ok := b.(*control.Client); ok {
 		errs = append(errs, e.reload(ctx, client))

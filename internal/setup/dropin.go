@@ -79,16 +79,18 @@ func (m Main) Text() ([]byte, error) {
 }
 
 // Text is the file, with the hash by which [Sealed] knows it.
-func (d *Dropin) Text() ([]byte, error) {
+func (d *Dropin) Text() ([]byte, error) { return sealed(d.Notes, d) }
+
+func sealed(notes []string, content any) ([]byte, error) {
 	var body bytes.Buffer
-	for _, note := range d.Notes {
+	for _, note := range notes {
 		for line := range strings.Lines(note) {
 			fmt.Fprintf(&body, "# %s\n", strings.TrimRight(line, "\n"))
 		}
 	}
 	enc := yaml.NewEncoder(&body)
 	enc.SetIndent(2)
-	if err := enc.Encode(d); err != nil {
+	if err := enc.Encode(content); err != nil {
 		return nil, fmt.Errorf("write YAML: %w", err)
 	}
 	return append([]byte(seal(body.Bytes())), body.Bytes()...), nil

@@ -34,17 +34,25 @@ func Open(path string) (*Machine, error) {
 	if m.Config, m.Warnings, err = config.Load(path); err != nil {
 		return nil, err
 	}
-	for _, pattern := range m.Config.Include {
+	m.dropins, err = dropins(path, m.Config.Include, "conf.d/*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// dropins finds the directory of further files among the patterns in the main file.
+func dropins(main string, include []string, usual string) (string, error) {
+	for _, pattern := range include {
 		if dir, file := filepath.Split(pattern); file == "*.yaml" {
 			if !filepath.IsAbs(dir) {
-				dir = filepath.Join(filepath.Dir(path), dir)
+				dir = filepath.Join(filepath.Dir(main), dir)
 			}
-			m.dropins = filepath.Clean(dir)
-			return m, nil
+			return filepath.Clean(dir), nil
 		}
 	}
-	return nil, &config.Error{Problems: []config.Problem{{
-		File: path, Path: "include", Message: "no further files are read, so there is no place for new ones; add the line: include: conf.d/*.yaml",
+	return "", &config.Error{Problems: []config.Problem{{
+		File: main, Path: "include", Message: "no further files are read, so there is no place for new ones; add the line: include: " + usual,
 	}}}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acmed/acmed/internal/certbot"
+	"github.com/acmed/acmed/pkg/config"
 )
 
 func write(t *testing.T, path, text string) {
@@ -243,5 +244,55 @@ func TestRenewBefore(t *testing.T) {
 		if got := renewBefore(text); got != want {
 			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
+	}
+}
+
+// TestHelper: the helper's file comes and goes with the certificate's, and its main file is made once.
+func TestHelper(t *testing.T) {
+	dir := t.TempDir()
+	m, err := Open(filepath.Join(dir, "acmed.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := HelperTarget{Name: "www", Names: []string{"a.example"}, Install: Install{"nginx": {"redirect": true}}}
+	enable := func() (*Helper, *Change) {
+		t.Helper()
+		h, err := m.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &Change{}
+		if err := errors.Join(h.Add(c, "www", target), c.Apply()); err != nil {
+			t.Fatal(err)
+		}
+		return h, c
+	}
+	h, c := enable()
+	got, _, err := config.LoadHelper(h.Path)
+	if err != nil || len(got.Targets) != 1 || got.Targets[0].Name != "www" || !got.Targets[0].Install.Nginx.Redirect || !h.Mine("www") {
+		t.Fatalf("the helper reads %+v, %v", got, err)
+	}
+	if err := c.Revert(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+	_, _ = enable()
+	target.Names = []string{"b.example"}
+	if _, c := enable(); len(c.Files) != 1 {
+		t.Errorf("a second certificate writes %d files", len(c.Files))
+	}
+	if err := os.WriteFile(h.Dropin("www"), []byte("targets: []\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if h.Mine("www") {
+		t.Error("an edited file is taken for acmed's own")
+	}
+	if err := os.WriteFile(h.Path, []byte("user: acmed\ntargets: [{name: x, names: [x.example], install: {nginx: {}}}]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Helper(); err == nil || !strings.Contains(err.Error(), "include: installd.d/*.yaml") {
+		t.Errorf("no place for further files: %v", err)
 	}
 }
