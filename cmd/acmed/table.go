@@ -142,7 +142,7 @@ func (a *app) table(s control.Status, now time.Time, sel selection) {
 
 func (a *app) reloadError(s control.Status) {
 	if s.Daemon != nil && s.Daemon.ReloadError != "" {
-		a.printf("configuration: the one on disk is not in use: %s\n", s.Daemon.ReloadError)
+		a.printf("configuration on disk: %s\n", s.Daemon.ReloadError)
 	}
 }
 

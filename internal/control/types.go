@@ -26,7 +26,7 @@ type Operator interface {
 	// Renew brings certificates to where they should be, telling progress on the way. The error is about the request;
 	// what became of each certificate is in the report.
 	Renew(ctx context.Context, r RenewRequest, progress func(Progress)) (Report, error)
-	// Reload reads the configuration again. On an error, everything is as it was before.
+	// Reload reads the configuration again. On an error, everything is as it was before, except with [CodePartial].
 	Reload(ctx context.Context) error
 }
 
@@ -49,7 +49,7 @@ type Daemon struct {
 	PID         int       `json:"pid"`
 	Started     time.Time `json:"started"`
 	Config      string    `json:"config"`
-	ReloadError string    `json:"reload_error,omitempty"` // why the configuration on disk is not the one in use
+	ReloadError string    `json:"reload_error,omitempty"` // why the configuration on disk is not, or not wholly, the one in use
 }
 
 // RenewRequest asks for a run of some certificates, or of all.
@@ -108,7 +108,7 @@ const (
 	CodeUsage      Code = "usage"         // the request makes no sense
 	CodeUnknown    Code = "unknown"       // a certificate that is not in the configuration
 	CodeConfig     Code = "configuration" // the configuration cannot be used
-	CodePartial    Code = "partial"       // done, but some files of the configuration were left out
+	CodePartial    Code = "partial"       // done, but some files of the configuration are not in use as they are
 	CodePermission Code = "permission"    // the caller may not do this
 	CodeStopping   Code = "stopping"      // the daemon is on its way out
 	CodeInternal   Code = "internal"      // anything else

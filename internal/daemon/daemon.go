@@ -63,11 +63,12 @@ func Open(o Options) (*Daemon, error) {
 			return nil, logErr
 		}
 	}
-	if err := checkSockets(o.Sockets); err != nil {
+	if err := checkSockets(o.Sockets, c.SolverNames()); err != nil {
 		return nil, err
 	}
 	d := &Daemon{opts: o, log: log, config: c, started: time.Now(), reloaded: time.Now(), recorder: &web.Recorder{}}
 	d.logProblems(warnings, err)
+	d.reloadError = partly(c, err)
 	if d.store, err = store.Open(c.StateDir); err != nil {
 		return nil, err
 	}
@@ -105,23 +106,28 @@ func (d *Daemon) Close() {
 }
 
 // Reload reads the configuration again, builds everything new, and then swaps it in. With a broken main file nothing
-// changes. Broken drop-in files are left out; the answer names them.
+// changes. Of a broken drop-in file the earlier text stays in use if there is one, else the file is left out; the answer
+// names both, with [control.CodePartial].
 func (d *Daemon) Reload(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := d.reload(ctx)
 	d.reloadError = ""
-	if err != nil {
+	var answer *control.Error
+	switch {
+	case errors.As(err, &answer) && answer.Code == control.CodePartial:
 		d.reloadError = err.Error()
+	case err != nil:
+		d.reloadError = "not in use: " + err.Error()
 		d.log.Error("configuration not reloaded", zap.Error(err))
 		return err
 	}
-	d.log.Info("configuration reloaded", zap.Int("certificates", len(d.config.Certificates)))
-	return nil
+	d.log.Info("configuration reloaded", zap.Int("certificates", len(d.config.Certificates)), zap.Bool("complete", err == nil))
+	return err
 }
 
 func (d *Daemon) reload(ctx context.Context) error {
-	c, warnings, problems := config.Load(d.opts.Config, config.Lenient)
+	c, warnings, problems := config.Reload(d.opts.Config, d.config)
 	if c == nil {
 		return &control.Error{Code: control.CodeConfig, Message: problems.Error()}
 	}
@@ -141,16 +147,28 @@ func (d *Daemon) reload(ctx context.Context) error {
 			return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 		}
 	}
-	d.logProblems(warnings, nil)
+	d.logProblems(warnings, problems)
 	d.config, d.reloaded = c, time.Now()
 	d.engine.Swap(set)
 	if d.scheduler != nil {
 		d.scheduler.Sweep()
 	}
 	if problems != nil {
-		return &control.Error{Code: control.CodePartial, Message: "in use without these files:\n" + problems.Error()}
+		return &control.Error{Code: control.CodePartial, Message: partly(c, problems)}
 	}
 	return nil
+}
+
+// partly says what of a configuration with broken drop-in files is in use; "" if all is.
+func partly(c *config.Config, problems error) string {
+	if problems == nil {
+		return ""
+	}
+	text := "in use without what these files say:\n" + problems.Error()
+	if kept := c.Kept(); len(kept) > 0 {
+		text += "\nwhat these files said before stays in use: " + strings.Join(kept, ", ")
+	}
+	return text
 }
 
 func (d *Daemon) logProblems(warnings []config.Warning, err error) {
@@ -159,7 +177,7 @@ func (d *Daemon) logProblems(warnings []config.Warning, err error) {
 	}
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
-			d.log.Error("configuration file left out", zap.String("problem", line))
+			d.log.Error("configuration file not in use", zap.String("problem", line))
 		}
 	}
 }

@@ -59,6 +59,9 @@ type Config struct {
 	Defaults Defaults `mapstructure:"defaults"`
 	// Certificates lists the certificates to obtain, renew and install.
 	Certificates []Certificate `mapstructure:"certificates"`
+
+	kept  []string          // see Kept
+	texts map[string][]byte // of the included files in use
 }
 
 // Log configures the log, which goes to standard error.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,31 +31,79 @@ const (
 // The error for a bad configuration is an [*Error] with every problem that was found, and the Config is nil. With
 // [Lenient] there may be both a Config and an [*Error]: the Config is the good rest and the Error says what was left out.
 func Load(path string, opts ...Option) (*Config, []Warning, error) {
-	l := &loader{order: map[string]int{}, files: !slices.Contains(opts, WithoutFiles)}
+	l := &loader{schema: reflect.TypeFor[Config](), order: map[string]int{}, files: !slices.Contains(opts, WithoutFiles), lenient: slices.Contains(opts, Lenient)}
+	return l.load(path)
+}
+
+// Reload reads the file at path and what it includes in the place of the configuration that runs, like [Load] with
+// [Lenient]. An included file that has a problem is not left out if the running configuration has an earlier text of it
+// which still fits: that stays in use, and [Config.Kept] names the file. The [*Error] says what is wrong in any case.
+func Reload(path string, running *Config) (*Config, []Warning, error) {
+	l := &loader{schema: reflect.TypeFor[Config](), order: map[string]int{}, files: true, lenient: true, before: running.texts}
+	return l.load(path)
+}
+
+// Kept lists the included files that have a problem and of which an earlier text is in use; see [Reload].
+func (c *Config) Kept() []string { return c.kept }
+
+func (l *loader) load(path string) (*Config, []Warning, error) {
 	main := l.read(path)
 	sources := append([]*source{main}, l.included(main)...)
 	var dropped []Problem
+	var kept []string
 	for {
 		c, warnings, problems := l.assemble(sources)
 		if len(problems) == 0 {
+			c.keep(sources[1:], kept)
 			return c, warnings, asError(dropped, l.order)
 		}
-		dropped = append(dropped, problems...)
 		bad := map[string]bool{}
 		for _, p := range problems {
 			bad[p.File] = true
 		}
-		if bad[path] || !slices.Contains(opts, Lenient) {
-			return nil, nil, asError(dropped, l.order)
+		if bad[path] || !l.lenient {
+			return nil, nil, asError(append(dropped, problems...), l.order)
 		}
-		sources = slices.DeleteFunc(sources, func(s *source) bool { return bad[s.file] })
+		// Earlier texts come first: what they bring back may be all that the other files miss.
+		if back := l.bringBack(sources, bad); len(back) > 0 {
+			kept = append(kept, back...)
+			problems = slices.DeleteFunc(problems, func(p Problem) bool { return !slices.Contains(back, p.File) })
+		} else {
+			kept = slices.DeleteFunc(kept, func(file string) bool { return bad[file] })
+			sources = slices.DeleteFunc(sources, func(s *source) bool { return bad[s.file] })
+		}
+		dropped = append(dropped, problems...)
+	}
+}
+
+// bringBack puts the earlier texts of bad files in the place of the present ones, and says of which files.
+func (l *loader) bringBack(sources []*source, bad map[string]bool) (files []string) {
+	for i, s := range sources {
+		text, known := l.before[s.file]
+		if !bad[s.file] || !known || bytes.Equal(text, s.text) {
+			continue
+		}
+		sources[i] = l.parse(s.file, text)
+		files = append(files, s.file)
+	}
+	return files
+}
+
+// keep remembers the texts of the included files for the next [Reload].
+func (c *Config) keep(included []*source, kept []string) {
+	c.kept, c.texts = kept, make(map[string][]byte, len(included))
+	for _, s := range included {
+		c.texts[s.file] = s.text
 	}
 }
 
 // loader reads the files of one configuration.
 type loader struct {
-	order map[string]int // file → its place in the order of reading
-	files bool           // look at the files that the configuration names
+	order   map[string]int    // file → its place in the order of reading
+	files   bool              // look at the files that the configuration names
+	lenient bool              // leave out included files that have problems
+	before  map[string][]byte // included file → its text in the configuration that runs
+	schema  reflect.Type      // what a file holds
 }
 
 // read reads and parses one file. What is wrong with it is in the source's problems.
@@ -64,7 +113,13 @@ func (l *loader) read(path string) *source {
 	if err != nil {
 		return &source{file: path, lost: true, problems: []Problem{{File: path, Message: plain(path, err)}}}
 	}
-	return parse(path, text, reflect.TypeFor[Config]())
+	return l.parse(path, text)
+}
+
+func (l *loader) parse(path string, text []byte) *source {
+	s := parse(path, text, l.schema)
+	s.text = text
+	return s
 }
 
 // plain is an error's text without the path that Problem shows anyway.

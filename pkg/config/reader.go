@@ -37,6 +37,7 @@ func (p position) String() string {
 // source is one file, read and checked against the Go types, but neither merged nor validated.
 type source struct {
 	file     string
+	text     []byte
 	values   map[string]any      // for the decoder: maps, lists, strings, booleans, numbers, durations
 	where    map[string]position // key path → its line
 	problems []Problem

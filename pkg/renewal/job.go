@@ -102,7 +102,7 @@ func (j *job) run(ctx context.Context) {
 			j.fail(err)
 			break
 		}
-		opts = Options{}
+		opts = Options{Retry: opts.Retry && len(plan.Install)+len(plan.Verify) == 0} // until the targets had their try
 	}
 	j.describe(lineage)
 	if err := j.alert(lineage); err != nil {
