@@ -57,6 +57,7 @@ var soleImporters = map[string][]string{
 	"github.com/go-jose/go-jose":     {"pkg/issuer"},
 	"go.etcd.io/etcd":                {"pkg/fleet"},
 	"github.com/pires/go-proxyproto": {"pkg/challenges"},
+	"github.com/nicholas-fedor":      {"pkg/notify"},
 }
 
 // free are the packages made for tests; they may import anything, and nothing but tests may import them.

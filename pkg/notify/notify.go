@@ -1,8 +1,3 @@
-// Package notify tells people and programs what happened to a certificate.
-//
-// It owns the events and the contract of a [Notifier]. It promises that a notifier can neither stop nor delay a renewal:
-// its errors are logged by the caller and never acted on. It decides nothing: which events happen is the engine's matter,
-// who hears of them is the configuration's.
 package notify
 
 import (
@@ -27,15 +22,43 @@ const (
 	ChainChanged  Kind = "chain_changed"  // a new version comes from another intermediate or root, see Chain; live at ActiveAt
 	Activated     Kind = "activated"      // a version that waited is live
 	Expiring      Kind = "expiring"       // 14, 7, 3 or 1 days are left, or none
-	Recovered     Kind = "recovered"      // what was failing works again
+	Recovered     Kind = "recovered"      // what was failing works again; Recovers says what that was
+	Digest        Kind = "digest"         // the state of every certificate, see Summary; daily or weekly
+	Test          Kind = "test"           // an operator asked whether events arrive
 )
+
+// Kinds lists the kinds that a notifier can be told of, in the order of the documentation. Digests and tests go to those
+// who asked for them.
+func Kinds() []Kind {
+	return []Kind{Obtained, Failed, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, Recovered}
+}
+
+// DefaultKinds lists what a notifier is told of that does not say: everything but good news that nobody waits for.
+func DefaultKinds() []Kind {
+	return []Kind{Failed, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, Recovered}
+}
+
+// Bad reports whether somebody should look.
+func (k Kind) Bad() bool {
+	switch k {
+	case Failed, InstallFailed, HookFailed, RolledBack, Held, Expiring:
+		return true
+	}
+	return false
+}
+
+// Schema is the version of the JSON form of an [Event]. Fields are added within a version, never changed or removed.
+const Schema = 1
 
 // Event is one thing that happened to one certificate. Its JSON form is stable.
 type Event struct {
+	Schema      int       `json:"schema"` // 1; set by the Hub
+	ID          string    `json:"id"`     // the same for every notifier and every try; set by the Hub
 	Kind        Kind      `json:"kind"`
 	Time        time.Time `json:"time"`
-	Certificate string    `json:"certificate"`
-	Names       []string  `json:"names"`
+	Host        string    `json:"host,omitempty"` // name of this machine; set by the Hub
+	Certificate string    `json:"certificate,omitempty"`
+	Names       []string  `json:"names,omitempty"`
 	Version     string    `json:"version,omitempty"`
 	Target      string    `json:"target,omitempty"`
 	NotAfter    time.Time `json:"not_after,omitzero"`
@@ -44,7 +67,18 @@ type Event struct {
 	ActiveAt    time.Time `json:"active_at,omitzero"`   // when a version that waits goes live by itself
 	Chain       string    `json:"chain,omitempty"`      // PEM of the issuers, for those who must import them
 	ChainFile   string    `json:"chain_file,omitempty"` // where the same is on this machine
+	Recovers    Kind      `json:"recovers,omitempty"`   // of Recovered: failed, install_failed or hook_failed
+	Summary     []State   `json:"summary,omitempty"`    // of Digest: every certificate, those that need attention first
 	Message     string    `json:"message"`              // one line for people
+	Error       string    `json:"error,omitempty"`
+}
+
+// State is one certificate in a digest.
+type State struct {
+	Certificate string    `json:"certificate"`
+	State       string    `json:"state"` // as in "acmed status"
+	Attention   bool      `json:"attention"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
 	Error       string    `json:"error,omitempty"`
 }
 
@@ -94,10 +128,9 @@ func (l Log) Notify(_ context.Context, e Event) error {
 	if len(e.Clients) > 0 {
 		fields = append(fields, zap.Strings("clients", e.Clients))
 	}
-	switch e.Kind {
-	case Failed, InstallFailed, HookFailed, RolledBack, Held, Expiring:
+	if e.Kind.Bad() {
 		l.Logger.Error("certificate needs attention", fields...)
-	default:
+	} else {
 		l.Logger.Info("certificate updated", fields...)
 	}
 	return nil
