@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,18 +133,19 @@ func (b *builder) answerSockets(ctx context.Context) error {
 		case secure != nil:
 			errs = append(errs, secure.Hold(ctx))
 		default:
-			errs = append(errs, fmt.Errorf("no solver is called %q or listens on %s, where systemd gave acmed a socket", s.Name, s.Addr()))
+			errs = append(errs, fmt.Errorf("no solver is called %q or listens on %s, where systemd gave acmed a socket; name it in solvers: or disable the socket unit", s.Name, s.Addr()))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// checkSockets refuses sockets of which a solver could have only one.
-func checkSockets(sockets []systemd.Socket) error {
+// checkSockets refuses sockets of which a solver could have only one. Those of one unit share a name, which is why only
+// names of solvers count.
+func checkSockets(sockets []systemd.Socket, solvers []string) error {
 	seen := map[string]bool{}
 	for _, s := range sockets {
-		if seen[s.Name] {
-			return fmt.Errorf("systemd handed over two sockets called %q; give each socket unit one ListenStream= and a FileDescriptorName= of its own", s.Name)
+		if seen[s.Name] && slices.Contains(solvers, s.Name) {
+			return fmt.Errorf("systemd handed over two sockets called %q, which is the name of a solver; give each a socket unit with a FileDescriptorName= of its own", s.Name)
 		}
 		seen[s.Name] = true
 	}

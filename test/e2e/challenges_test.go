@@ -27,9 +27,9 @@ type box struct {
 	daemon *exec.Cmd
 }
 
-func newBox(t *testing.T) *box {
+func newBox(t *testing.T, opts ...acmetest.Option) *box {
 	t.Helper()
-	b := &box{front: newFront(t)}
+	b := &box{front: newFront(t, opts...)}
 	b.file("ca.pem", string(b.ca.RootPEM))
 	if err := os.Mkdir(filepath.Join(b.dir, "state"), 0o750); err != nil {
 		t.Fatal(err)
@@ -300,13 +300,22 @@ func TestFailureBudget(t *testing.T) {
 	}
 }
 
-// TestSocketActivation: systemd opened the ports; acmed answers on them from the start, and has no others.
+// TestSocketActivation: systemd opened the ports; acmed answers on them from the start, and has no others. Sockets find
+// their solvers by name, and those of one unit, which share a name, by address.
 func TestSocketActivation(t *testing.T) {
+	t.Run("by name", func(t *testing.T) { socketActivation(t, "http-01:tls-alpn-01", "http-01", "tls-alpn-01") })
+	t.Run("by address", func(t *testing.T) { socketActivation(t, "acmed.socket:acmed.socket", "http", "alpn") })
+}
+
+func socketActivation(t *testing.T, names, http01, alpn string) {
 	b := newBox(t)
 	b.need("systemd-socket-activate:systemd")
-	b.configure("enforce", "", "  - { name: a, names: [a.example.com], solvers: [http-01] }\n  - { name: b, names: [b.example.com], solvers: [tls-alpn-01] }\n")
 	plain, secure := fmt.Sprintf("127.0.0.1:%d", b.ca.HTTPPort), fmt.Sprintf("127.0.0.1:%d", b.ca.TLSPort)
-	b.begin("systemd-socket-activate", "-l", plain, "-l", secure, "--fdname=http-01:tls-alpn-01", acmed, "-c", filepath.Join(b.dir, "acmed.yaml"), "run")
+	if http01 == "http" {
+		b.innerHTTP, b.innerTLS = plain, secure
+	}
+	b.configure("enforce", "", fmt.Sprintf("  - { name: a, names: [a.example.com], solvers: [%s] }\n  - { name: b, names: [b.example.com], solvers: [%s] }\n", http01, alpn))
+	b.begin("systemd-socket-activate", "-l", plain, "-l", secure, "--fdname="+names, acmed, "-c", filepath.Join(b.dir, "acmed.yaml"), "run")
 	b.await("answered", func() bool { // the first connection starts acmed
 		resp, err := http.Get("http://" + plain + "/")
 		if err != nil {
@@ -319,7 +328,7 @@ func TestSocketActivation(t *testing.T) {
 	if n := b.validations(); n != 2 {
 		t.Errorf("%d validations", n)
 	}
-	for name, want := range map[string]string{"a": "http-01", "b": "tls-alpn-01"} {
+	for name, want := range map[string]string{"a": http01, "b": alpn} {
 		if solver, _ := b.proof(name); solver != want {
 			t.Errorf("%s through %s", name, solver)
 		}

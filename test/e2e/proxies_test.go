@@ -43,9 +43,9 @@ type front struct {
 	orders                   int
 }
 
-func newFront(t *testing.T) *front {
+func newFront(t *testing.T, opts ...acmetest.Option) *front {
 	t.Helper()
-	f := &front{T: t, dir: openDir(t), ca: acmetest.Start(t)}
+	f := &front{T: t, dir: openDir(t), ca: acmetest.Start(t, opts...)}
 	f.innerHTTP, f.innerTLS, f.web = f.free(), f.free(), f.free()
 	st, err := store.Open(t.TempDir())
 	if err != nil {

@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/internal/acmetest"
+)
+
+// zones are a machine with a BIND that has a zone for each of two customers, each with a key of its own. The CA asks it.
+type zones struct {
+	*box
+	bind string // host:port
+	key  map[string]string
+}
+
+func newZones(t *testing.T, opts ...acmetest.Option) *zones {
+	t.Helper()
+	z := &zones{box: newBox(t, opts...), key: map[string]string{}}
+	z.need("named:bind9")
+	z.bind = z.free()
+	_, port, _ := net.SplitHostPort(z.bind)
+	var conf strings.Builder
+	for i, name := range []string{"example.com", "example.org"} {
+		key := fmt.Sprintf("key \"key-%d\" {\n\talgorithm hmac-sha256;\n\tsecret \"%s\";\n};\n", i, strings.Repeat("c2VjcmV0LXNlY3Jl", i+2))
+		z.key[name] = filepath.Join(z.dir, name+".key")
+		if err := os.WriteFile(z.key[name], []byte(key), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		z.file(name+".zone", "$TTL 60\n@ SOA ns1 hostmaster 1 60 60 3600 1\n@ NS ns1\nns1 A 127.0.0.1\n@ A 127.0.0.1\n")
+		fmt.Fprintf(&conf, "%szone %q { type primary; file \"%s.zone\"; update-policy { grant key-%d zonesub TXT; }; };\n", key, name, name, i)
+	}
+	named := z.file("named.conf", conf.String()+fmt.Sprintf(`options {
+	directory %q; pid-file none; session-keyfile none; listen-on port %s { 127.0.0.1; }; listen-on-v6 { none; };
+	recursion yes; dnssec-validation no; notify no; allow-query { any; };
+};
+controls { };
+`, z.dir, port))
+	cmd := exec.Command("/usr/sbin/named", "-g", "-c", named)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("named: %s", &log)
+		}
+	})
+	z.await("BIND answered", func() bool {
+		return z.ask("example.com", dns.TypeSOA) != nil && z.ask("example.org", dns.TypeSOA) != nil
+	})
+	z.ca.DNS.Addr = z.bind
+	if err := z.ca.Forget(); err != nil { // the new CA asks there
+		t.Fatal(err)
+	}
+	return z
+}
+
+func (z *zones) ask(name string, qtype uint16) []dns.RR {
+	m, _, err := new(dns.Client).ExchangeContext(z.Context(), new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype), z.bind)
+	if err != nil {
+		return nil
+	}
+	return m.Answer
+}
+
+// records lists the values of the challenges of a domain.
+func (z *zones) records(domain string) []string {
+	var list []string
+	for _, rr := range z.ask("_acme-challenge."+domain, dns.TypeTXT) {
+		if txt, ok := rr.(*dns.TXT); ok {
+			list = append(list, strings.Join(txt.Txt, ""))
+		}
+	}
+	return list
+}
+
+// solver is a credential for one of the zones.
+func (z *zones) solver(name, zone string) string {
+	_, port, _ := net.SplitHostPort(z.bind)
+	return fmt.Sprintf("  - { name: %s, dns-01: { rfc2136: { nameserver: %q, tsig_key_file: %s }, resolvers: [%q], authoritative_port: %s } }\n",
+		name, z.bind, z.key[zone], z.bind, port)
+}
+
+// TestDNS: a wildcard and its apex in one order, and two credentials of one provider side by side: neither key may write
+// to the other's zone.
+func TestDNS(t *testing.T) {
+	z := newZones(t)
+	z.configure("advisory", z.solver("com", "example.com")+z.solver("org", "example.org"), `  - { name: com, names: ["*.example.com", example.com], solvers: [com] }
+  - { name: org, names: ["*.example.org", example.org, www.example.org], solvers: [org] }
+`)
+	z.run()
+	z.await("both obtained", z.healthy)
+	for name, want := range map[string]string{"com": "*.example.com example.com", "org": "*.example.org example.org www.example.org"} {
+		if out := z.must("status", "-o", "wide", name); !strings.Contains(out, want) {
+			t.Errorf("status of %s: %s, want the names %s", name, out, want)
+		}
+		if solver, _ := z.proof(name); solver != name {
+			t.Errorf("%s was proved through %s", name, solver)
+		}
+	}
+	for _, domain := range []string{"example.com", "example.org", "www.example.org"} {
+		if left := z.records(domain); len(left) != 0 {
+			t.Errorf("records %q are left at %s", left, domain)
+		}
+	}
+	z.configure("advisory", z.solver("com", "example.com")+z.solver("org", "example.org"), "  - { name: wrong, names: [www.example.com], solvers: [org] }\n")
+	z.must("reload")
+	if out, code := z.acmed("renew", "wrong"); code != 1 || !strings.Contains(out, "REFUSED") {
+		t.Errorf("with the key of the other zone: exit %d: %s", code, out)
+	}
+}
+
+// TestDNSKilled: after kill -9 between the record and the validation, the next start removes the record.
+func TestDNSKilled(t *testing.T) {
+	var hold atomic.Bool
+	hold.Store(true)
+	gate := func(e acmetest.Endpoint, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if hold.Load() && e == acmetest.Challenge {
+				<-r.Context().Done()
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	z := newZones(t, acmetest.WithMiddleware(gate))
+	z.configure("off", z.solver("com", "example.com"), "  - { name: com, names: [\"*.example.com\"], solvers: [com] }\n")
+	z.run()
+	var stale []string
+	z.await("the record is there", func() bool { stale = z.records("example.com"); return len(stale) == 1 })
+	z.kill(syscall.SIGKILL)
+	if now := z.records("example.com"); !slices.Equal(now, stale) {
+		t.Fatalf("the record went away by itself: %q", now)
+	}
+	hold.Store(false)
+	z.run()
+	z.await("obtained", z.healthy)
+	z.await("the records are removed", func() bool { return len(z.records("example.com")) == 0 })
+}
