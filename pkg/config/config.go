@@ -55,6 +55,9 @@ type Config struct {
 	Solvers []Solver `mapstructure:"solvers"`
 	// Trust lists what clients trust, so that a new certificate never breaks them. Optional.
 	Trust []TrustStore `mapstructure:"trust"`
+	// Notify lists who is told what happens: chat services, webhooks, mail addresses, programs. The log has it in any case.
+	// Optional.
+	Notify []Notifier `mapstructure:"notify"`
 	// Defaults holds what certificates use when they do not say otherwise. Optional.
 	Defaults Defaults `mapstructure:"defaults"`
 	// Certificates lists the certificates to obtain, renew and install.

@@ -68,6 +68,7 @@ func (v *validator) files() {
 		}
 	}
 	v.trustFiles()
+	v.notifierFiles()
 	for i := range v.c.Certificates {
 		cert := &v.c.Certificates[i]
 		path := entryPath("certificates", cert.Name)

@@ -99,6 +99,9 @@ func (v *validator) all() {
 	for i := range v.c.Trust {
 		v.trustStore(entryPath("trust", v.c.Trust[i].Name), &v.c.Trust[i])
 	}
+	for i := range v.c.Notify {
+		v.notifier(entryPath("notify", v.c.Notify[i].Name), &v.c.Notify[i])
+	}
 	v.references("defaults.issuers", "issuer", v.c.Defaults.Issuers, keys(v.issuers))
 	v.references("defaults.solvers", "solver", v.c.Defaults.Solvers, keys(v.solvers))
 	v.keyTypes("defaults.key_type", v.c.Defaults.KeyType)
@@ -390,6 +393,9 @@ func (v *validator) unique() {
 	}
 	for _, s := range v.c.Trust {
 		once("trust", s.Name)
+	}
+	for _, n := range v.c.Notify {
+		once("notify", n.Name)
 	}
 	for _, c := range v.c.Certificates {
 		once("certificates", c.Name)
