@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -137,7 +138,7 @@ func (c *Client) send(ctx context.Context, verb string, q request) (answer, erro
 func (c *Client) explain(err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no helper listens on %s; start it with: systemctl enable --now acmed-installd.socket (%w)", c.socket, err)
+		return advice.Tag(advice.HelperUnreachable, fmt.Errorf("no helper listens on %s; start it with: systemctl enable --now acmed-installd.socket (%w)", c.socket, err))
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("user %d may not speak to the helper at %s (%w)", os.Getuid(), c.socket, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -60,6 +61,8 @@ type failure struct {
 	Message string `json:"message"`
 	Server  string `json:"server,omitempty"`
 	After   int    `json:"after,omitempty"` // seconds, for later
+
+	Advice advice.Code `json:"advice,omitempty"`
 }
 
 // refusal is an error that is the client's fault.
@@ -84,7 +87,7 @@ func failureOf(err error) *failure {
 	case errors.As(err, &broken):
 		return &failure{Kind: kindBrokenConf, Message: broken.Err.Error()}
 	}
-	return &failure{Kind: kindFailed, Message: err.Error()}
+	return &failure{Kind: kindFailed, Message: err.Error(), Advice: advice.Of(err)}
 }
 
 // err is the error that the failure was made of, as far as its type matters to callers.
@@ -98,7 +101,7 @@ func (f *failure) err() error {
 	case kindBrokenConf:
 		return &installers.BrokenServerError{Err: text}
 	}
-	return text
+	return advice.Tag(f.Advice, text)
 }
 
 // pack takes the key along only if the verb needs it.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/acmed/acmed/pkg/advice"
 )
 
 // RateLimitError says that the CA takes no further request from this account before At. The caller stores At and does
@@ -22,6 +24,9 @@ func (e *RateLimitError) Error() string {
 // Unwrap returns the CA's own words.
 func (e *RateLimitError) Unwrap() error { return e.Err }
 
+// Advice is the code of the failure.
+func (e *RateLimitError) Advice() advice.Code { return advice.RateLimited }
+
 // UnavailableError says that the CA could not be asked or gave no usable answer: network, TLS, HTTP 5xx, a deadline.
 // It is never the fault of a name, so it counts towards failover and not towards a name's failure budget.
 type UnavailableError struct {
@@ -36,6 +41,9 @@ func (e *UnavailableError) Error() string {
 
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// Advice is the code of the failure.
+func (e *UnavailableError) Advice() advice.Code { return advice.CAUnreachable }
 
 // ValidationError says that the CA could not validate one identifier through one solver. Several of them are joined
 // with errors.Join; [Validations] takes them apart again.
@@ -55,6 +63,14 @@ func (e *ValidationError) Error() string {
 // Unwrap returns the CA's own words.
 func (e *ValidationError) Unwrap() error { return e.Err }
 
+// Advice is the code that the CA's answer stands for; without one it is left to the cause.
+func (e *ValidationError) Advice() advice.Code {
+	if e.Local || e.Err == nil {
+		return ""
+	}
+	return advice.OfProblem(e.Problem, e.Err.Error())
+}
+
 // BudgetError says that a name failed too often within an hour to be ordered again before At. It is acmed's own limit,
 // below those of the CAs, and holds for forced orders too.
 type BudgetError struct {
@@ -73,12 +89,19 @@ func (e *BudgetError) Error() string {
 type PreflightError struct {
 	Identifier Identifier
 	Problems   []string // for people, the most important first
+	Code       advice.Code
 }
 
 // Error names the identifier and what was found.
 func (e *PreflightError) Error() string {
 	return fmt.Sprintf("%s was not ordered because the preflight found: %s", e.Identifier.Value, strings.Join(e.Problems, "; "))
 }
+
+// Advice is the code of the failure.
+func (e *BudgetError) Advice() advice.Code { return advice.FailedTooOften }
+
+// Advice is what stands in the way of the name.
+func (e *PreflightError) Advice() advice.Code { return e.Code }
 
 // PermanentError says that asking again for the same thing gives the same answer until an operator changes something:
 // a rejected identifier, an unknown profile, a wrong external account binding.
@@ -101,6 +124,9 @@ func (e *VetError) Error() string {
 
 // Unwrap returns the cause.
 func (e *VetError) Unwrap() error { return e.Err }
+
+// Advice is the code of the failure.
+func (e *VetError) Advice() advice.Code { return advice.CertificateRefused }
 
 // Validations lists every [ValidationError] in err, through wrapping and joining.
 func Validations(err error) []*ValidationError {

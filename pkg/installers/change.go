@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/pkg/advice"
 )
 
 // Keep as a UID or GID in [Owner] leaves that one as it is.
@@ -147,7 +148,7 @@ func (c *Change) perform(ctx context.Context, j *journal, edits []edit) (stopped
 		}
 	}
 	if err := call(ctx, c.Test); err != nil {
-		return nil, fmt.Errorf("the server's configuration test after the edit: %w", err)
+		return nil, advice.Tag(advice.ServerTestFailed, fmt.Errorf("the server's configuration test after the edit: %w", err))
 	}
 	if c.Reload != nil {
 		if err := j.reloading(); err != nil {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/acmed/acmed/pkg/advice"
 )
 
 // ConflictError says that a file is not what the plan was made from, or not what acmed last wrote: somebody else edited
@@ -17,6 +19,9 @@ type ConflictError struct {
 
 // Error names the file.
 func (e *ConflictError) Error() string { return e.Path + ": " + e.Reason }
+
+// Advice is the code of the failure.
+func (e *ConflictError) Advice() advice.Code { return advice.FileEdited }
 
 // BrokenServerError says that the server's own test failed before anything was touched. There was no edit and no
 // reload; Install works again when the operator has repaired the configuration.
@@ -30,6 +35,9 @@ func (e *BrokenServerError) Error() string {
 // Unwrap returns the failure of the test.
 func (e *BrokenServerError) Unwrap() error { return e.Err }
 
+// Advice is the code of the failure.
+func (e *BrokenServerError) Advice() advice.Code { return advice.ServerTestFailed }
+
 // NotRunningError says that the server is stopped: everything is in place, and it is neither reloaded nor started. The
 // state is "pending reload": installed, not verified.
 type NotRunningError struct{ Server string }
@@ -38,6 +46,9 @@ type NotRunningError struct{ Server string }
 func (e *NotRunningError) Error() string {
 	return fmt.Sprintf("%s is not running: the certificate is in place and will be served when it is started", e.Server)
 }
+
+// Advice is the code of the failure.
+func (e *NotRunningError) Advice() advice.Code { return advice.ServerNotRunning }
 
 // LaterError says that a target neither took the certificate nor refused it: it wants to be asked again. The target
 // serves what it served before, or is on its way to the new certificate.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -151,7 +152,7 @@ func VerifyEndpoints(ctx context.Context, endpoints []Endpoint, b *certs.Bundle,
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
 	for delay := firstPoll; ; delay = min(delay*3/2, lastPoll) {
-		err := verifyOnce(ctx, endpoints, b)
+		err := advice.Tag(advice.NotServed, verifyOnce(ctx, endpoints, b))
 		if err == nil || wait <= 0 {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-acme/lego/v4/acme"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -111,13 +112,14 @@ func (d *directory) checkProfile(profile string) error {
 		return nil
 	}
 	if len(d.Meta.Profiles) == 0 {
-		return &certs.PermanentError{Err: fmt.Errorf("the CA offers no profiles, so not %q either; remove profile from the certificate", profile)}
+		return &certs.PermanentError{Err: advice.Tag(advice.ProfileNotOffered,
+			fmt.Errorf("the CA offers no profiles, so not %q either; remove profile from the certificate", profile))}
 	}
 	offered := make([]string, 0, len(d.Meta.Profiles))
 	for name := range d.Meta.Profiles {
 		offered = append(offered, clean(name, 60))
 	}
 	slices.Sort(offered)
-	return &certs.PermanentError{Err: fmt.Errorf("the CA does not offer the profile %q, but %s",
-		profile, clean(strings.Join(offered, ", "), 500))}
+	return &certs.PermanentError{Err: advice.Tag(advice.ProfileNotOffered, fmt.Errorf("the CA does not offer the profile %q, but %s",
+		profile, clean(strings.Join(offered, ", "), 500)))}
 }

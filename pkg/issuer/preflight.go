@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/preflight"
@@ -34,6 +35,7 @@ type foreseen struct {
 	ladder   challenges.Ladder // what should fail at the end
 	summary  string            // why another solver comes first; "" if none does
 	hopeless []string          // why no solver is expected to work, for people; empty if one is
+	code     advice.Code       // the same for programs
 }
 
 // preflight looks at the names that were never validated before, all at the same time. The error is about the names, when
@@ -70,8 +72,8 @@ func (j *job) preflight() error {
 	}
 	var errs []error
 	for _, id := range j.req.Spec.Identifiers {
-		if problems := j.foreseen[id.Value].hopeless; len(problems) > 0 {
-			errs = append(errs, &certs.PreflightError{Identifier: id, Problems: problems})
+		if f := j.foreseen[id.Value]; len(f.hopeless) > 0 {
+			errs = append(errs, &certs.PreflightError{Identifier: id, Problems: f.hopeless, Code: f.code})
 		}
 	}
 	return errors.Join(errs...)
@@ -92,7 +94,7 @@ func (j *job) foresee(ctx context.Context, id certs.Identifier) foreseen {
 	probe.Thumbprint, probe.CAAIdentities = j.thumb, j.dir.caaIdentities()
 	probe.Timeout = orDefault(probe.Timeout, preflightProbe)
 	o := preflight.Look(ctx, probe, id, upToDNS(j.ladder.For(id)))
-	f := foreseen{ladder: j.ladder.Demote(o.Fails)}
+	f := foreseen{ladder: j.ladder.Demote(o.Fails), code: o.Report.Advice()}
 	if before, after := j.ladder.For(id), f.ladder.For(id); before[0].Name != after[0].Name {
 		f.summary = o.Report.Summary()
 	}

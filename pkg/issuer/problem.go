@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-acme/lego/v4/acme"
+
+	"github.com/acmed/acmed/pkg/advice"
 )
 
 // The problem types of RFC 8555 section 6.7 and RFC 9773 section 7.4 that change what acmed does.
@@ -49,6 +51,14 @@ func (p *problem) Error() string {
 		return fmt.Sprintf("HTTP status %d: %s", p.status, p.detail)
 	}
 	return fmt.Sprintf("%s (%s, HTTP status %d)", p.detail, kind, p.status)
+}
+
+// Advice is the code that the problem stands for. A validation says its own, so here only the account is unauthorized.
+func (p *problem) Advice() advice.Code {
+	if p.kind == typeUnauthorized {
+		return advice.AccountRefused
+	}
+	return advice.OfProblem(p.kind, p.detail)
 }
 
 // permanent reports whether only an operator can solve the problem.

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -78,6 +79,9 @@ func (e *LockedError) Error() string {
 	}
 	return fmt.Sprintf("state directory %s is in use by %s; stop that acmed, or ask the running daemon instead", e.Dir, holder)
 }
+
+// Advice is the code of the failure.
+func (e *LockedError) Advice() advice.Code { return advice.StateLocked }
 
 // Open checks and locks a state directory, and removes temporaries that a killed process left at its top. The directory
 // must exist, belong to the running user and be writable by nobody else: otherwise the error says what to do, and nothing

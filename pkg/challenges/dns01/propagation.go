@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/pkg/advice"
 )
 
 // Propagation names what is polled before the CA is told to validate.
@@ -61,8 +63,8 @@ func (p propagation) wait(ctx context.Context, r Record) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return fmt.Errorf("the TXT record at %s was not visible everywhere after %s, so the CA was not told to validate: %w",
-				r.FQDN, p.timeout, last)
+			return advice.Tag(advice.DNSPropagation, fmt.Errorf("the TXT record at %s was not visible everywhere after %s, so the CA was not told to validate: %w",
+				r.FQDN, p.timeout, last))
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 )
@@ -82,6 +83,27 @@ func (o *Outlook) Hopeless() bool {
 		}
 	}
 	return true
+}
+
+// Advice is the code of what stands in the way, "" if nothing does.
+func (r *Report) Advice() advice.Code {
+	switch {
+	case r.DNS.Bogus:
+		return advice.DNSSECBroken
+	case r.Blocked:
+		return advice.CAAForbids
+	case len(r.Addresses) == 0 && r.DNS.Error != "":
+		return advice.NameNotResolved
+	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Holder != nil }):
+		return advice.PortTaken
+	case r.Proxy != "":
+		return advice.ProxyInFront
+	case r.Class == HTTPPasses || r.Class == Terminated || r.Class == Elsewhere:
+		return advice.WrongAnswer
+	case r.Class == Unreachable:
+		return advice.PortClosed
+	}
+	return ""
 }
 
 // Summary says in a few words why not every type of challenge works, "" if all that were probed do.
