@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/notify"
@@ -90,13 +91,14 @@ func (j *job) recordTarget(lineage *store.Lineage, target string, err error) {
 	st, now := &lineage.State, j.engine.clock()
 	t := installed(st, target)
 	if err == nil {
+		j.targetRecovered(lineage, target, &t)
 		t = store.Installed{Fingerprint: lineage.Current.Fingerprint(), At: now, VerifiedAt: now}
 		st.Installed[target] = t
 		j.result.Changed = true
 		return
 	}
 	patient := postpone(&t, err, left(lineage.Current, now), now)
-	t.LastError = shorten(err)
+	t.LastError, t.LastCode = shorten(err), advice.Of(err)
 	st.Installed[target] = t
 	err = fmt.Errorf("target %s: %w", target, err)
 	if patient {
@@ -106,7 +108,18 @@ func (j *job) recordTarget(lineage *store.Lineage, target string, err error) {
 	j.result.Err = errors.Join(j.result.Err, err)
 	j.event(notify.Event{
 		Kind: notify.InstallFailed, Version: lineage.Version, Target: target, NotAfter: lineage.Current.Leaf.NotAfter,
-		RetryAt: t.RetryAt, Message: "the certificate is stored but not served", Error: t.LastError,
+		RetryAt: t.RetryAt, Message: "the certificate is stored but not served", Error: t.LastError, Code: t.LastCode,
+	})
+}
+
+// targetRecovered tells that a target works again whose record says that it failed.
+func (j *job) targetRecovered(lineage *store.Lineage, target string, before *store.Installed) {
+	if before.Failures == 0 {
+		return
+	}
+	j.event(notify.Event{
+		Kind: notify.Recovered, Recovers: notify.InstallFailed, Version: lineage.Version, Target: target,
+		NotAfter: lineage.Current.Leaf.NotAfter, Message: "the target serves the certificate again",
 	})
 }
 
@@ -135,9 +148,10 @@ func (j *job) recordLook(lineage *store.Lineage, target string, err error) {
 	st := &lineage.State
 	t := installed(st, target)
 	if err == nil {
-		t.VerifiedAt, t.Failures, t.LastError, t.RetryAt = j.engine.clock(), 0, "", time.Time{}
+		j.targetRecovered(lineage, target, &t)
+		t.VerifiedAt, t.Failures, t.LastError, t.LastCode, t.RetryAt = j.engine.clock(), 0, "", "", time.Time{}
 	} else {
-		t.Fingerprint, t.LastError, t.RetryAt = "", shorten(err), time.Time{}
+		t.Fingerprint, t.LastError, t.LastCode, t.RetryAt = "", shorten(err), advice.Of(err), time.Time{}
 	}
 	st.Installed[target] = t
 }
@@ -154,7 +168,7 @@ func (j *job) finish(lineage *store.Lineage) {
 		zap.Bool("obtained", j.result.Obtained), zap.Duration("took", j.engine.clock().Sub(j.begun)),
 	}
 	if j.result.Err != nil {
-		j.engine.log.Debug("job ended", append(fields, zap.Error(j.result.Err))...)
+		j.engine.log.Debug("job ended", append(fields, zap.String("code", string(advice.Of(j.result.Err))), zap.Error(j.result.Err))...)
 		return
 	}
 	j.engine.log.Debug("job ended", fields...)

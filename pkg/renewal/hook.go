@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/store"
@@ -47,17 +48,23 @@ func (j *job) callPost(ctx context.Context, b *certs.Bundle) (err error) {
 func (j *job) recordHook(lineage *store.Lineage, err error) {
 	st, now := &lineage.State, j.engine.clock()
 	if err == nil {
+		if st.Hook.Failures > 0 {
+			j.event(notify.Event{
+				Kind: notify.Recovered, Recovers: notify.HookFailed, Version: lineage.Version, NotAfter: lineage.Current.Leaf.NotAfter,
+				Message: "the hook after the new certificate succeeded",
+			})
+		}
 		st.Hook = nil
 		return
 	}
 	h := *st.Hook
 	h.Failures = min(h.Failures+1, maxFailures)
-	h.LastError = shorten(err)
+	h.LastError, h.LastCode = shorten(err), advice.Of(err)
 	h.RetryAt = now.Add(Backoff(h.Failures, left(lineage.Current, now), spread()))
 	st.Hook = &h
 	j.result.Err = errors.Join(j.result.Err, fmt.Errorf("post hook: %w", err))
 	j.event(notify.Event{
 		Kind: notify.HookFailed, Version: lineage.Version, NotAfter: lineage.Current.Leaf.NotAfter, RetryAt: h.RetryAt,
-		Message: "the certificate is in use, the hook after it failed", Error: h.LastError,
+		Message: "the certificate is in use, the hook after it failed", Error: h.LastError, Code: h.LastCode,
 	})
 }

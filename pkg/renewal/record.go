@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/store"
@@ -50,12 +51,12 @@ func (j *job) recordOrderFailure(lineage *store.Lineage, err error) error {
 		st.RetryAt = later(st.RetryAt, budget.At)
 		return j.engine.store.SaveState(j.want.Name, st)
 	}
-	st.LastError, st.LastErrorAt = shorten(err), now
+	st.LastError, st.LastCode, st.LastErrorAt = shorten(err), advice.Of(err), now
 	if st.FailingSince.IsZero() {
 		st.FailingSince = now
 	}
 	st.RetryAt = j.retryAt(st, lineage.Current, err)
-	j.event(notify.Event{Kind: notify.Failed, RetryAt: st.RetryAt, Message: "no new certificate could be obtained", Error: st.LastError})
+	j.event(notify.Event{Kind: notify.Failed, RetryAt: st.RetryAt, Message: "no new certificate could be obtained", Error: st.LastError, Code: st.LastCode})
 	return j.engine.store.SaveState(j.want.Name, st)
 }
 
@@ -88,11 +89,12 @@ func left(current *certs.Bundle, now time.Time) time.Duration {
 // recordIssued notes a new version. Its first question for a renewal window comes later, spread over half a day.
 func (j *job) recordIssued(lineage *store.Lineage, b *certs.Bundle, version string, now time.Time) error {
 	st := &lineage.State
-	kind, message := notify.Obtained, "a new certificate was issued by "+b.Issuer
-	if st.Failures > 0 {
-		kind, message = notify.Recovered, message+" after failures"
+	told := notify.Event{Kind: notify.Obtained, Version: version, NotAfter: b.Leaf.NotAfter, Message: "a new certificate was issued by " + b.Issuer}
+	if !st.FailingSince.IsZero() {
+		told.Kind, told.Recovers = notify.Recovered, notify.Failed
+		told.Message += " after failures"
 	}
-	st.Attempts, st.Failures, st.LastError = 0, 0, ""
+	st.Attempts, st.Failures, st.LastError, st.LastCode = 0, 0, "", ""
 	st.LastErrorAt, st.FailingSince, st.RetryAt = time.Time{}, time.Time{}, time.Time{}
 	st.RenewAt, st.RenewFor, st.Requested = time.Time{}, "", time.Time{}
 	if j.opts.NewKey {
@@ -106,7 +108,7 @@ func (j *job) recordIssued(lineage *store.Lineage, b *certs.Bundle, version stri
 	}
 	forgetInvalid(st, now)
 	remember(st, b.Validations)
-	j.event(notify.Event{Kind: kind, Version: version, NotAfter: b.Leaf.NotAfter, Message: message})
+	j.event(told)
 	return j.engine.store.SaveState(j.want.Name, st)
 }
 
