@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/net/netutil"
+
+	"github.com/acmed/acmed/pkg/advice"
 )
 
 const (
@@ -207,7 +209,7 @@ func asError(err error) *Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	return &Error{Code: CodeInternal, Message: err.Error()}
+	return &Error{Code: CodeInternal, Message: err.Error(), Explain: advice.Of(err)}
 }
 
 func httpStatus(c Code) int {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
 )
@@ -92,6 +93,7 @@ type Result struct {
 	Held        string         `json:"held,omitempty"` // why a newer version than this one waits
 	Next        time.Time      `json:"next,omitzero"`
 	Error       string         `json:"error,omitempty"`
+	Code        advice.Code    `json:"code,omitempty"` // what kind of failure Error is
 }
 
 // Report is the end of a renew request.
@@ -116,9 +118,18 @@ const (
 
 // Error is an error that keeps its meaning over the socket.
 type Error struct {
-	Code    Code   `json:"code"`
-	Message string `json:"message"`
+	Code    Code        `json:"code"`
+	Message string      `json:"message"`
+	Explain advice.Code `json:"explain,omitempty"` // what kind of failure it is, for acmed explain
 }
 
 // Error returns the message.
 func (e *Error) Error() string { return e.Message }
+
+// Advice is the code of the failure.
+func (e *Error) Advice() advice.Code {
+	if e.Explain == "" && e.Code == CodePermission {
+		return advice.NoPermission
+	}
+	return e.Explain
+}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
 )
@@ -123,7 +124,7 @@ func resultOf(r renewal.Result) control.Result {
 		out.Outcome = control.OutcomeUnchanged
 	}
 	if err := errors.Join(r.Err, r.Waiting); err != nil {
-		out.Error = err.Error()
+		out.Error, out.Code = err.Error(), advice.Of(err)
 	}
 	return out
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/advice"
 )
 
 // Kind says what happened. The values are stable.
@@ -52,25 +54,26 @@ const Schema = 1
 
 // Event is one thing that happened to one certificate. Its JSON form is stable.
 type Event struct {
-	Schema      int       `json:"schema"` // 1; set by the Hub
-	ID          string    `json:"id"`     // the same for every notifier and every try; set by the Hub
-	Kind        Kind      `json:"kind"`
-	Time        time.Time `json:"time"`
-	Host        string    `json:"host,omitempty"` // name of this machine; set by the Hub
-	Certificate string    `json:"certificate,omitempty"`
-	Names       []string  `json:"names,omitempty"`
-	Version     string    `json:"version,omitempty"`
-	Target      string    `json:"target,omitempty"`
-	NotAfter    time.Time `json:"not_after,omitzero"`
-	RetryAt     time.Time `json:"retry_at,omitzero"`
-	Clients     []string  `json:"clients,omitempty"`    // trust stores that would not verify the version
-	ActiveAt    time.Time `json:"active_at,omitzero"`   // when a version that waits goes live by itself
-	Chain       string    `json:"chain,omitempty"`      // PEM of the issuers, for those who must import them
-	ChainFile   string    `json:"chain_file,omitempty"` // where the same is on this machine
-	Recovers    Kind      `json:"recovers,omitempty"`   // of Recovered: failed, install_failed or hook_failed
-	Summary     []State   `json:"summary,omitempty"`    // of Digest: every certificate, those that need attention first
-	Message     string    `json:"message"`              // one line for people
-	Error       string    `json:"error,omitempty"`
+	Schema      int         `json:"schema"` // 1; set by the Hub
+	ID          string      `json:"id"`     // the same for every notifier and every try; set by the Hub
+	Kind        Kind        `json:"kind"`
+	Time        time.Time   `json:"time"`
+	Host        string      `json:"host,omitempty"` // name of this machine; set by the Hub
+	Certificate string      `json:"certificate,omitempty"`
+	Names       []string    `json:"names,omitempty"`
+	Version     string      `json:"version,omitempty"`
+	Target      string      `json:"target,omitempty"`
+	NotAfter    time.Time   `json:"not_after,omitzero"`
+	RetryAt     time.Time   `json:"retry_at,omitzero"`
+	Clients     []string    `json:"clients,omitempty"`    // trust stores that would not verify the version
+	ActiveAt    time.Time   `json:"active_at,omitzero"`   // when a version that waits goes live by itself
+	Chain       string      `json:"chain,omitempty"`      // PEM of the issuers, for those who must import them
+	ChainFile   string      `json:"chain_file,omitempty"` // where the same is on this machine
+	Recovers    Kind        `json:"recovers,omitempty"`   // of Recovered: failed, install_failed or hook_failed
+	Summary     []State     `json:"summary,omitempty"`    // of Digest: every certificate, those that need attention first
+	Message     string      `json:"message"`              // one line for people
+	Error       string      `json:"error,omitempty"`
+	Code        advice.Code `json:"code,omitempty"` // what kind of failure Error is; acmed explain tells about it
 }
 
 // State is one certificate in a digest.
@@ -110,7 +113,7 @@ var _ Notifier = Log{}
 func (l Log) Notify(_ context.Context, e Event) error {
 	fields := []zap.Field{zap.String("certificate", e.Certificate), zap.String("event", string(e.Kind))}
 	for _, f := range []struct{ key, value string }{
-		{"version", e.Version}, {"target", e.Target}, {"chain_file", e.ChainFile}, {"detail", e.Message}, {"error", e.Error},
+		{"version", e.Version}, {"target", e.Target}, {"chain_file", e.ChainFile}, {"detail", e.Message}, {"error", e.Error}, {"code", string(e.Code)},
 	} {
 		if f.value != "" {
 			fields = append(fields, zap.String(f.key, f.value))

@@ -37,7 +37,7 @@ func (j *job) alert(have *store.Lineage) error {
 	}
 	have.State.Alerted = days
 	j.event(notify.Event{
-		Kind: notify.Expiring, Version: have.Version, NotAfter: leaf.NotAfter, RetryAt: have.State.RetryAt, Error: have.State.LastError,
+		Kind: notify.Expiring, Version: have.Version, NotAfter: leaf.NotAfter, RetryAt: have.State.RetryAt, Error: have.State.LastError, Code: have.State.LastCode,
 		Message: fmt.Sprintf("%s and it is not renewed", remaining(now, leaf.NotAfter)),
 	})
 	return j.engine.store.SaveState(j.want.Name, &have.State)

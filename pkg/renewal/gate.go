@@ -168,7 +168,7 @@ func (j *job) heldEvent(lineage *store.Lineage, h *store.Held) notify.Event {
 	now, end := j.engine.clock(), lineage.Current.Leaf.NotAfter
 	at := releaseTime(&input{now: now, want: &j.want, have: lineage}, h)
 	return notify.Event{
-		Kind: notify.Held, Version: h.Version, NotAfter: end, Clients: h.Clients, ActiveAt: at, Error: h.Reason,
+		Kind: notify.Held, Version: h.Version, NotAfter: end, Clients: h.Clients, ActiveAt: at, Error: h.Reason, Code: heldCode(h),
 		Message: fmt.Sprintf("a new version waits, the active one serves on: %s", remaining(now, end)),
 	}
 }

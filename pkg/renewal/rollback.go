@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/notify"
@@ -19,11 +20,23 @@ import (
 type HeldError struct {
 	Version string
 	Reason  string
+	Clients []string // trust stores that would refuse it
 }
 
 // Error says how to do it nevertheless.
 func (e *HeldError) Error() string {
 	return fmt.Sprintf("version %s waits: %s; --anyway makes it live nevertheless", e.Version, e.Reason)
+}
+
+// Advice is the code of the failure.
+func (e *HeldError) Advice() advice.Code { return heldCode(&store.Held{Clients: e.Clients}) }
+
+// heldCode says why a version waits; "" when it is only announced.
+func heldCode(h *store.Held) advice.Code {
+	if len(h.Clients) > 0 {
+		return advice.ClientsWouldBreak
+	}
+	return ""
 }
 
 // obey does what an operator asked for about versions or targets, before the first decision.
@@ -85,7 +98,7 @@ func (j *job) activateNewest(lineage *store.Lineage) error {
 		return j.engine.store.SaveState(j.want.Name, st)
 	}
 	if h := st.Held; h != nil && h.Version == v.ID && !j.opts.Anyway && (len(h.Clients) > 0 || announced(h)) {
-		return &HeldError{Version: v.ID, Reason: h.Reason}
+		return &HeldError{Version: v.ID, Reason: h.Reason, Clients: h.Clients}
 	}
 	return j.goLive(lineage, v.ID)
 }

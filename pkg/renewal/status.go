@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -42,6 +43,7 @@ type Status struct {
 	Next     time.Time         `json:"next,omitzero"`   // when that is
 	Failures int               `json:"failures,omitempty"`
 	Error    string            `json:"error,omitempty"`
+	Code     advice.Code       `json:"code,omitempty"` // of Error, or of why a version waits; see acmed explain
 	RetryAt  time.Time         `json:"retry_at,omitzero"`
 	Targets  []TargetStatus    `json:"targets,omitempty"`
 	Hook     *HookStatus       `json:"hook,omitempty"`   // nil unless the hook after the last version has yet to succeed
@@ -72,12 +74,13 @@ type VersionStatus struct {
 
 // TargetStatus is one install target.
 type TargetStatus struct {
-	ID         string    `json:"id"`
-	Installed  bool      `json:"installed"`     // serves the active version, as last seen
-	Off        bool      `json:"off,omitempty"` // an operator took it away
-	VerifiedAt time.Time `json:"verified_at,omitzero"`
-	Error      string    `json:"error,omitempty"`
-	RetryAt    time.Time `json:"retry_at,omitzero"`
+	ID         string      `json:"id"`
+	Installed  bool        `json:"installed"`     // serves the active version, as last seen
+	Off        bool        `json:"off,omitempty"` // an operator took it away
+	VerifiedAt time.Time   `json:"verified_at,omitzero"`
+	Error      string      `json:"error,omitempty"`
+	Code       advice.Code `json:"code,omitempty"`
+	RetryAt    time.Time   `json:"retry_at,omitzero"`
 }
 
 // HeldStatus is a stored version that is not live yet.
@@ -91,9 +94,10 @@ type HeldStatus struct {
 
 // HookStatus is the hook after a new version that has not succeeded yet.
 type HookStatus struct {
-	Failures int       `json:"failures,omitempty"`
-	Error    string    `json:"error,omitempty"`
-	RetryAt  time.Time `json:"retry_at,omitzero"`
+	Failures int         `json:"failures,omitempty"`
+	Error    string      `json:"error,omitempty"`
+	Code     advice.Code `json:"code,omitempty"`
+	RetryAt  time.Time   `json:"retry_at,omitzero"`
 }
 
 // Status looks one certificate up. It reads the state and changes nothing.
@@ -110,7 +114,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	plan := Decide(now, c.Spec, have, Options{})
 	s := Status{
 		Name: name, Names: c.Spec.Names(), Reason: plan.Reason, Message: plan.Message, Order: plan.Obtain, Next: plan.Next,
-		Failures: have.State.Failures, Error: have.State.LastError, RetryAt: have.State.RetryAt,
+		Failures: have.State.Failures, Error: have.State.LastError, Code: have.State.LastCode, RetryAt: have.State.RetryAt,
 		Solved: have.State.Solved, Warnings: have.State.Warnings, Notes: have.Notes, Running: e.running(name),
 	}
 	describe(&s, have)
@@ -118,7 +122,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	standing(&s, &input{now: now, want: &c.Spec, have: have})
 	s.Renewal = renewalOf(now, &c.Spec, have)
 	if h := have.State.Hook; h != nil && c.Hooks.Post != nil {
-		s.Hook = &HookStatus{Failures: h.Failures, Error: h.LastError, RetryAt: h.RetryAt}
+		s.Hook = &HookStatus{Failures: h.Failures, Error: h.LastError, Code: h.LastCode, RetryAt: h.RetryAt}
 	}
 	s.Health = health(now, &s, have)
 	return s, nil
@@ -153,7 +157,7 @@ func targets(s *Status, want *certs.Spec, have *store.Lineage) {
 	for _, id := range want.Targets {
 		t := have.State.Installed[id]
 		s.Targets = append(s.Targets, TargetStatus{
-			ID: id, Off: t.Off, VerifiedAt: t.VerifiedAt, Error: t.LastError, RetryAt: t.RetryAt,
+			ID: id, Off: t.Off, VerifiedAt: t.VerifiedAt, Error: t.LastError, Code: t.LastCode, RetryAt: t.RetryAt,
 			Installed: have.Current != nil && t.Fingerprint == have.Current.Fingerprint(),
 		})
 	}
@@ -166,6 +170,9 @@ func standing(s *Status, in *input) {
 	}
 	if h := st.Held; h != nil && in.have.Current != nil && h.Version != in.have.Version {
 		s.Held = &HeldStatus{Version: h.Version, Clients: h.Clients, Reason: h.Reason, Since: h.Since, Until: releaseTime(in, h)}
+		if s.Code == "" {
+			s.Code = heldCode(h)
+		}
 	}
 }
 

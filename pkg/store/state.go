@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/pkg/advice"
 )
 
 const (
@@ -23,12 +24,13 @@ const StateVersion = 1
 type State struct {
 	Version int `json:"version"`
 
-	Attempts     int       `json:"attempts,omitzero"`      // orders begun whose end was not recorded; above 1 acmed was killed in them
-	Failures     int       `json:"failures,omitzero"`      // failed orders in a row
-	LastError    string    `json:"last_error,omitzero"`    // of the last failed order
-	LastErrorAt  time.Time `json:"last_error_at,omitzero"` // when that was
-	FailingSince time.Time `json:"failing_since,omitzero"` // first failure in a row
-	RetryAt      time.Time `json:"retry_at,omitzero"`      // no order before
+	Attempts     int         `json:"attempts,omitzero"`      // orders begun whose end was not recorded; above 1 acmed was killed in them
+	Failures     int         `json:"failures,omitzero"`      // failed orders in a row
+	LastError    string      `json:"last_error,omitzero"`    // of the last failed order
+	LastErrorAt  time.Time   `json:"last_error_at,omitzero"` // when that was
+	LastCode     advice.Code `json:"last_code,omitzero"`     // what kind of failure LastError is
+	FailingSince time.Time   `json:"failing_since,omitzero"` // first failure in a row
+	RetryAt      time.Time   `json:"retry_at,omitzero"`      // no order before
 
 	Requested time.Time `json:"requested,omitzero"` // an operator asked for a renewal at this time
 	RenewAt   time.Time `json:"renew_at,omitzero"`  // drawn once per leaf, so that restarts do not draw again
@@ -60,21 +62,23 @@ type ARI struct {
 
 // Installed is what is known about one target.
 type Installed struct {
-	Fingerprint string    `json:"fingerprint,omitzero"` // of the bundle that was installed; "" when nothing ever was
-	At          time.Time `json:"at,omitzero"`          // when it was installed
-	VerifiedAt  time.Time `json:"verified_at,omitzero"` // when the endpoint was last seen serving it
-	Failures    int       `json:"failures,omitzero"`    // failed installs or verifications in a row
-	LastError   string    `json:"last_error,omitzero"`
-	RetryAt     time.Time `json:"retry_at,omitzero"`
-	Off         bool      `json:"off,omitempty"` // an operator took it away; it is left alone until it is put back
+	Fingerprint string      `json:"fingerprint,omitzero"` // of the bundle that was installed; "" when nothing ever was
+	At          time.Time   `json:"at,omitzero"`          // when it was installed
+	VerifiedAt  time.Time   `json:"verified_at,omitzero"` // when the endpoint was last seen serving it
+	Failures    int         `json:"failures,omitzero"`    // failed installs or verifications in a row
+	LastError   string      `json:"last_error,omitzero"`
+	LastCode    advice.Code `json:"last_code,omitzero"`
+	RetryAt     time.Time   `json:"retry_at,omitzero"`
+	Off         bool        `json:"off,omitempty"` // an operator took it away; it is left alone until it is put back
 }
 
 // Hook says that the operator's hook after a new version has not succeeded yet.
 type Hook struct {
-	For       string    `json:"for"`               // fingerprint of the bundle that it is to run for
-	Failures  int       `json:"failures,omitzero"` // failed tries in a row; 0: not tried yet
-	LastError string    `json:"last_error,omitzero"`
-	RetryAt   time.Time `json:"retry_at,omitzero"`
+	For       string      `json:"for"`               // fingerprint of the bundle that it is to run for
+	Failures  int         `json:"failures,omitzero"` // failed tries in a row; 0: not tried yet
+	LastError string      `json:"last_error,omitzero"`
+	LastCode  advice.Code `json:"last_code,omitzero"`
+	RetryAt   time.Time   `json:"retry_at,omitzero"`
 }
 
 // Held is a stored version that must not go live yet.
