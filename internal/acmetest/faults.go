@@ -334,3 +334,17 @@ func reset(w http.ResponseWriter) {
 	}
 	_ = conn.Close()
 }
+
+// Raw sends these bytes as the whole answer, whatever they are, and closes the connection.
+func Raw(answer string) Fault {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				panic(http.ErrAbortHandler)
+			}
+			_, _ = io.WriteString(conn, answer)
+			_ = conn.Close()
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -154,8 +155,11 @@ func (i *Issuer) newAccountRequest(c *client, a *store.Account) (acme.Account, e
 	request := acme.Account{Contact: a.Contacts, TermsOfServiceAgreed: i.config.AgreeTOS}
 	switch {
 	case meta.TermsOfService != "" && !i.config.AgreeTOS:
-		return request, &certs.PermanentError{Err: fmt.Errorf("the CA wants its terms of service accepted; read %q and set agree_tos: true",
-			clean(meta.TermsOfService, 300))}
+		where := "on its web site"
+		if terms := forPeople(meta.TermsOfService); terms != "" {
+			where = strconv.Quote(terms)
+		}
+		return request, &certs.PermanentError{Err: fmt.Errorf("the CA wants its terms of service accepted; read them %s and set agree_tos: true", where)}
 	case meta.ExternalAccountRequired && i.config.EAB == nil:
 		return request, &certs.PermanentError{Err: errors.New("the CA wants an external account binding; set eab with the key ID and HMAC key it gave you")}
 	case i.config.EAB == nil:

@@ -77,11 +77,11 @@ func readWindow(a *answer, leaf *x509.Certificate, now time.Time) (certs.Window,
 	if !ok {
 		wait = defaultARI
 	}
-	return certs.Window{Start: start, End: end, ExplanationURL: explanation(info.ExplanationURL), RetryAfter: clamp(wait, minARI, maxARI)}, nil
+	return certs.Window{Start: start, End: end, ExplanationURL: forPeople(info.ExplanationURL), RetryAfter: clamp(wait, minARI, maxARI)}, nil
 }
 
-// explanation keeps a URL for people to follow only if it is a plain https one.
-func explanation(text string) string {
+// forPeople keeps a URL for people to follow only if it is a plain https one.
+func forPeople(text string) string {
 	u, err := url.Parse(text)
 	if err != nil || len(text) > maxURL || u.Scheme != "https" || u.Host == "" || u.User != nil || clean(text, maxURL) != text {
 		return ""

