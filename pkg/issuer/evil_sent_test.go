@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,12 @@ func hostileBodies(t *testing.T) {
 	}{
 		{"endless body", acmetest.EndlessBody()},
 		{"endless headers", acmetest.EndlessHeaders()},
+		{"endless error", func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(http.StatusInternalServerError)
+				acmetest.EndlessBody()(next).ServeHTTP(w, r)
+			})
+		}},
 		{"gzip bomb", acmetest.GzipBomb(32 << 20)},
 		{"huge problem", acmetest.Answer(400, nil, `{"type":"urn:ietf:params:acme:error:malformed","detail":"`+strings.Repeat("\\u001b[31m", 1<<17)+`"}`)},
 		{"huge html", acmetest.Answer(500, nil, strings.Repeat("<b>\x1b", 1<<18))},
@@ -106,6 +113,10 @@ func foreignAuthorizations(t *testing.T) {
 				list[i] = fmt.Sprintf("https://127.0.0.1/authz/%d", i)
 			}
 			doc["authorizations"] = list
+		}),
+		"one too many": order(func(doc map[string]any) {
+			list, _ := doc["authorizations"].([]any)
+			doc["authorizations"] = append(list, list...)
 		}),
 		"none":      order(func(doc map[string]any) { doc["authorizations"] = []any{} }),
 		"elsewhere": order(func(doc map[string]any) { doc["authorizations"] = []any{"https://127.0.0.2/authz"} }),

@@ -40,7 +40,7 @@ func TestEvilCA(t *testing.T) {
 
 		// hostile: what it sends is bounded, and refused when an honest CA would not send it
 		{"tokens that are paths, have a NUL, are padded, empty, short or huge", malformedTokens},
-		{"bodies and headers without end, gzip bombs, huge errors, deep JSON", hostileBodies},
+		{"bodies and headers without end, gzip bombs, errors without end, deep JSON", hostileBodies},
 		{"redirects of every status to strangers, plain HTTP, the cloud's metadata, files", redirects},
 		{"redirects of the directory within the CA", directoryRedirects},
 		{"directory URLs on another host, scheme, port, with user, zone, 10 kB long", directoryURLs},
@@ -54,7 +54,7 @@ func TestEvilCA(t *testing.T) {
 		{"a sound chain with its root", chainWithRoot},
 		{"a certificate with a weak key or signature, of a CA, not for servers, with unknown extensions", forged(wrongKinds)},
 		{"12 and 10,000 alternate chains", manyAlternates},
-		{"error texts with escapes, newlines, bidirectional marks, of 200 kB", problems},
+		{"error texts with escapes, newlines, bidirectional marks", problems},
 		{"URLs for people that are scripts, plain HTTP, or have escapes", urlsForPeople},
 		{"nonces with CR, LF, NUL, of other alphabets, empty, of a megabyte", malformedNonces},
 		{"authorizations for other names, too many, none, elsewhere", foreignAuthorizations},
