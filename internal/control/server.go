@@ -57,6 +57,7 @@ func NewServer(b Backend, log *zap.Logger) *Server {
 	mux.HandleFunc("POST /v1/account", answering(s, b.Account))
 	mux.HandleFunc("POST /v1/revoke", answering(s, b.Revoke))
 	mux.HandleFunc("POST /v1/doctor", answering(s, b.Doctor))
+	mux.HandleFunc("POST /v1/notify-test", answering(s, b.TestNotify))
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 8 << 10,
 		ErrorLog: zap.NewStdLog(zap.NewNop()),

@@ -16,6 +16,7 @@ import (
 	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/internal/web"
 	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -37,6 +38,7 @@ type Daemon struct {
 	store   *store.Store
 	engine  *renewal.Engine
 	builder *builder
+	hub     *notify.Hub
 	started time.Time
 
 	recorder *web.Recorder
@@ -74,13 +76,29 @@ func Open(o Options) (*Daemon, error) {
 	}
 	d.builder = newBuilder(d.store, log, o.Version)
 	d.builder.sockets, d.builder.observe = o.Sockets, d.recorder.Request
-	set, err := d.builder.build(c)
+	d.hub = d.newHub(c.StateDir)
+	set, listeners, err := d.outfit(c)
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
+	d.hub.Swap(listeners)
 	d.engine = renewal.NewEngine(renewal.Config{Store: d.store, Log: log, Ended: d.recorder.Job})
 	d.engine.Swap(set)
 	return d, nil
+}
+
+// outfit builds everything that c asks for: the set of the engine, and those who are told what happens.
+func (d *Daemon) outfit(c *config.Config) (*renewal.Set, []notify.Channel, error) {
+	listeners, err := channels(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	set, err := d.builder.build(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	set.Notifier = notify.All{set.Notifier, d.hub}
+	return set, listeners, nil
 }
 
 // Check builds what c asks for as far as that is possible without the state directory, and throws it away.
@@ -100,6 +118,7 @@ func (d *Daemon) Close() {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	d.engine.Close(now)
+	d.closeHub()
 	if err := errors.Join(d.builder.close(), d.store.Close()); err != nil {
 		d.log.Warn("not closed cleanly", zap.Error(err))
 	}
@@ -138,7 +157,7 @@ func (d *Daemon) reload(ctx context.Context) error {
 			return &control.Error{Code: control.CodeConfig, Message: fixed.key + " cannot change while acmed runs; restart it"}
 		}
 	}
-	set, err := d.builder.build(c)
+	set, listeners, err := d.outfit(c)
 	if err != nil {
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 	}
@@ -149,6 +168,7 @@ func (d *Daemon) reload(ctx context.Context) error {
 	}
 	d.logProblems(warnings, problems)
 	d.config, d.reloaded = c, time.Now()
+	d.hub.Swap(listeners)
 	d.engine.Swap(set)
 	if d.scheduler != nil {
 		d.scheduler.Sweep()

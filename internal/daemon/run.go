@@ -46,6 +46,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return errors.Join(err, listener.Close())
 	}
 
+	d.hub.Start()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(listener) })
 	group.Go(func() error { scheduler.Run(ctx); return nil })

@@ -128,6 +128,13 @@ func (e *exposition) counts(c counts) {
 	for _, k := range kinds {
 		e.sample(float64(c.requests[k].failed), "issuer", k.issuer, "endpoint", k.endpoint)
 	}
+	told := slices.SortedFunc(maps.Keys(c.notified), func(a, b notified) int {
+		return cmp.Or(cmp.Compare(a.notifier, b.notifier), cmp.Compare(a.outcome, b.outcome))
+	})
+	e.family("acmed_notifications_total", "counter", "Notifications by outcome: sent, failed tries, and dropped for good.")
+	for _, k := range told {
+		e.sample(float64(c.notified[k]), "notifier", k.notifier, "outcome", string(k.outcome))
+	}
 }
 
 func (e *exposition) latency(k request, l *latency) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -22,13 +23,20 @@ type counts struct {
 	renewals map[renewal.Reason]int
 	failures map[string]int
 	requests map[request]*latency
+	notified map[notified]int
+}
+
+// notified is a kind of outcome of notifications.
+type notified struct {
+	notifier string
+	outcome  notify.Outcome
 }
 
 // read returns a copy, so that nobody who counts ever waits for somebody who reads.
 func (r *Recorder) read() counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := counts{maps.Clone(r.renewals), maps.Clone(r.failures), map[request]*latency{}}
+	c := counts{maps.Clone(r.renewals), maps.Clone(r.failures), map[request]*latency{}, maps.Clone(r.notified)}
 	for k, l := range r.requests {
 		twin := *l
 		twin.within = slices.Clone(l.within)
@@ -112,6 +120,16 @@ func failure(r *renewal.Result) string {
 		return "install"
 	}
 	return "other"
+}
+
+// Notification counts what became of a notification.
+func (r *Recorder) Notification(notifier string, outcome notify.Outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.notified == nil {
+		r.notified = map[notified]int{}
+	}
+	r.notified[notified{notifier, outcome}]++
 }
 
 // Request counts a request to a CA.

@@ -82,6 +82,9 @@ func story(e *Event, limit int) string {
 		}
 	}
 	line("why", plain(e.Error, errorText))
+	if e.Code != "" {
+		line("what to do", "acmed explain "+string(e.Code))
+	}
 	line("names", plain(strings.Join(e.Names, ", "), errorText))
 	line("target", plain(e.Target, briefText))
 	line("clients that would refuse it", plain(strings.Join(e.Clients, ", "), errorText))

@@ -104,8 +104,11 @@ func (c *channel) remember(e *Event, now time.Time) {
 // changing matches what differs between two errors of one cause: times, addresses of orders, ports, identifiers.
 var changing = regexp.MustCompile(`[\w+/=.:-]*\d[\w+/=.:-]*`)
 
-// cause is equal for two errors that say the same.
+// cause is equal for two errors that say the same. Their code says it best; without one, it is the text.
 func cause(e *Event) string {
+	if e.Code != "" {
+		return string(e.Code)
+	}
 	text := changing.ReplaceAllString(strings.ToLower(e.Error), "#")
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:8])
