@@ -10,6 +10,7 @@ import (
 
 	"github.com/acmed/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -81,7 +82,7 @@ func codeExit(c control.Code) int {
 
 // reportExit turns the outcomes of a renewal into an error that carries the exit code, or nil.
 func reportExit(r control.Report) error {
-	var failed, limited, waiting int
+	var failed, limited, waiting, ails int
 	var until time.Time
 	for _, res := range r.Results {
 		switch res.Outcome {
@@ -96,11 +97,17 @@ func reportExit(r control.Report) error {
 			if until.IsZero() || res.Next.Before(until) {
 				until = res.Next
 			}
+		default:
+			if res.Health != "" && res.Health != renewal.HealthOK {
+				ails++
+			}
 		}
 	}
 	switch {
-	case failed+limited+waiting == 0:
+	case failed+limited+waiting+ails == 0:
 		return nil
+	case failed == 0 && ails > 0: // nothing failed now, but status has something to tell
+		return &exitError{code: exitAttention}
 	case failed+limited == 0:
 		return &exitError{exitTemporary, fmt.Errorf("a target asked to be called again at %s", until.Local().Format(time.DateTime))}
 	case failed == 0:

@@ -16,7 +16,7 @@ const Version = 1
 type Backend interface {
 	Operator
 	Accounts
-	Examiner
+	Doctor
 	Serving
 }
 
@@ -93,6 +93,7 @@ type Result struct {
 	Held        string         `json:"held,omitempty"` // why a newer version than this one waits
 	Next        time.Time      `json:"next,omitzero"`
 	Error       string         `json:"error,omitempty"`
+	Health      renewal.Health `json:"health,omitempty"` // the state at the end, as in Status; empty when it is not known
 	Code        advice.Code    `json:"code,omitempty"` // what kind of failure Error is
 }
 

@@ -59,6 +59,9 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 			}
 			tell := func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) }
 			result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: r.Force, Retry: true}, tell))
+			if s, err := d.engine.Status(name); err == nil {
+				result.Health = s.Health
+			}
 			results[i] = result
 			progress(control.Progress{Certificate: name, Result: &result})
 			return nil
