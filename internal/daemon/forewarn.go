@@ -21,7 +21,7 @@ const caaTimeout = 5 * time.Second
 // that it does not turn out to be forbidden on the day it is needed. Private CAs have no CAA records.
 func (b *builder) forewarn(issuers map[string]madeIssuer) func(context.Context, *certs.Spec) []string {
 	return func(ctx context.Context, want *certs.Spec) []string {
-		cas := map[string][]string{}
+		cas, resolver := map[string][]string{}, ""
 		for _, name := range want.Issuers {
 			made, ok := issuers[name]
 			if !ok || made.conf.Private {
@@ -33,11 +33,14 @@ func (b *builder) forewarn(issuers map[string]madeIssuer) func(context.Context, 
 				continue
 			}
 			cas[name] = identities
+			if server, err := made.probe.Server(); err == nil { // the configuration was checked when it was read
+				resolver = server
+			}
 		}
 		if len(cas) == 0 {
 			return nil
 		}
-		return preflight.CheckCAA(ctx, "", caaTimeout, want.Identifiers, cas)
+		return preflight.CheckCAA(ctx, resolver, caaTimeout, want.Identifiers, cas)
 	}
 }
 

@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/letsencrypt/challtestsrv"
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/issuer"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// TestForewarn: the CAA records are looked up for every issuer of a certificate, the backup's included, at the configured
+// resolver, and only where they count.
+func TestForewarn(t *testing.T) {
+	main, backup := acmetest.Start(t, acmetest.WithCAAIdentities("main.example")), acmetest.Start(t, acmetest.WithCAAIdentities("backup.example"))
+	dir, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
+	made := func(ca *acmetest.CA, private bool) madeIssuer {
+		i, err := issuer.New(issuer.Config{Name: "ca", Directory: ca.Directory, Private: true, Roots: ca.Roots, Store: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = i.Close() })
+		return madeIssuer{Issuer: i, conf: config.Issuer{Private: private}, probe: config.Probe{Resolver: main.DNS.Addr}}
+	}
+	issuers := map[string]madeIssuer{"main": made(main, false), "backup": made(backup, false), "own": made(backup, true)}
+	main.DNS.AddDNSCAARecord("example.com.", []challtestsrv.CAAPolicy{{Tag: "issue", Value: "main.example"}})
+	www := certs.Identifier{Type: certs.DNS, Value: "www.example.com"}
+	for _, tc := range []struct {
+		name    string
+		issuers []string
+		ids     []certs.Identifier
+		want    []string // parts of one warning each
+	}{
+		{"allowed", []string{"main"}, []certs.Identifier{www}, nil},
+		{"the backup is forbidden", []string{"main", "backup"}, []certs.Identifier{www}, []string{`forbid backup to issue for www.example.com; add: example.com. CAA 0 issue "backup.example"`}},
+		{"one's own CA is not asked", []string{"main", "own"}, []certs.Identifier{www}, nil},
+		{"another zone", []string{"backup"}, []certs.Identifier{{Type: certs.DNS, Value: "www.example.net"}}, nil},
+		{"an address", []string{"backup"}, []certs.Identifier{{Type: certs.IP, Value: "192.0.2.1"}}, nil},
+		{"an issuer that is not there", []string{"nobody"}, []certs.Identifier{www}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := &builder{log: zap.NewNop()}
+			got := b.forewarn(issuers)(t.Context(), &certs.Spec{Issuers: tc.issuers, Identifiers: tc.ids})
+			if !slices.EqualFunc(got, tc.want, strings.Contains) {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
