@@ -168,10 +168,10 @@ func (m *Email) connect(ctx context.Context) (client *smtp.Client, end func(), e
 		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) }) // ends what waits
-	end = func() { stop(); _ = raw.Close() }
+	hangUp := func() { stop(); _ = raw.Close() }
 	defer func() {
 		if err != nil {
-			end()
+			hangUp()
 		}
 	}()
 	conn := raw
@@ -191,7 +191,7 @@ func (m *Email) connect(ctx context.Context) (client *smtp.Client, end func(), e
 			return nil, nil, fmt.Errorf("STARTTLS: %w", err)
 		}
 	}
-	return client, end, nil
+	return client, hangUp, nil
 }
 
 // message writes headers and body. Nothing from an event gets into a header but through the encoder of the subject.
