@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 
-	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/challenges"
 )
 
@@ -47,9 +46,6 @@ type permanentError struct {
 }
 
 func (e permanentError) Unwrap() error { return e.error }
-
-// Advice is the code of the failure.
-func (e permanentError) Advice() advice.Code { return advice.DNSRefused }
 
 // refused marks an error before which nothing was changed.
 func refused(err error) error { return permanentError{error: err} }

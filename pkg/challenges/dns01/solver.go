@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/challenges"
 )
 
@@ -92,7 +93,7 @@ func (s *Solver) set(ctx context.Context, r Record) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		err = fmt.Errorf("set the TXT record at %s: %w", r.FQDN, err)
+		err = advice.Tag(advice.DNSRefused, fmt.Errorf("set the TXT record at %s: %w", r.FQDN, err))
 		permanent, _ := permanence(err)
 		switch {
 		case permanent && attempt > 0: // an earlier attempt may have worked unnoticed
