@@ -278,6 +278,9 @@ func (e *enabling) work(ctx context.Context, b control.Backend) (bad []wish, err
 	}
 	display := newDisplay(e.app.out)
 	defer display.close()
+	if err := tryAgain(ctx, b, names, display); err != nil {
+		return e.wishes, err
+	}
 	report, err := b.Renew(ctx, control.RenewRequest{Names: names}, display.update)
 	if err != nil {
 		return e.wishes, err
@@ -309,6 +312,25 @@ func (e *enabling) work(ctx context.Context, b control.Backend) (bad []wish, err
 		e.tellNext(status.Daemon != nil)
 	}
 	return bad, nil
+}
+
+// tryAgain orders at once what an earlier try could not obtain: somebody has mended since what was wrong.
+func tryAgain(ctx context.Context, b control.Backend, names []string, display *display) error {
+	status, err := b.Status(ctx, control.StatusRequest{Names: names})
+	if err != nil {
+		return err
+	}
+	var failed []string
+	for _, c := range status.Certificates {
+		if c.Failures > 0 && len(c.Versions) == 0 {
+			failed = append(failed, c.Name)
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	_, err = b.Renew(ctx, control.RenewRequest{Names: failed, Force: true}, display.update)
+	return err
 }
 
 func anyOff(c renewal.Status) bool {
