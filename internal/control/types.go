@@ -16,7 +16,7 @@ const Version = 1
 type Backend interface {
 	Operator
 	Accounts
-	Doctor
+	Examiner
 	Serving
 }
 
