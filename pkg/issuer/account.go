@@ -17,6 +17,7 @@ import (
 	"github.com/go-acme/lego/v4/acme/api"
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -159,9 +160,11 @@ func (i *Issuer) newAccountRequest(c *client, a *store.Account) (acme.Account, e
 		if terms := forPeople(meta.TermsOfService); terms != "" {
 			where = strconv.Quote(terms)
 		}
-		return request, &certs.PermanentError{Err: fmt.Errorf("the CA wants its terms of service accepted; read them %s and set agree_tos: true", where)}
+		return request, &certs.PermanentError{Err: advice.Tag(advice.AccountRefused,
+			fmt.Errorf("the CA wants its terms of service accepted; read them %s and set agree_tos: true", where))}
 	case meta.ExternalAccountRequired && i.config.EAB == nil:
-		return request, &certs.PermanentError{Err: errors.New("the CA wants an external account binding; set eab with the key ID and HMAC key it gave you")}
+		return request, &certs.PermanentError{Err: advice.Tag(advice.AccountRefused,
+			errors.New("the CA wants an external account binding; set eab with the key ID and HMAC key it gave you"))}
 	case i.config.EAB == nil:
 		return request, nil
 	}
