@@ -211,25 +211,25 @@ func BenchmarkIssuance(b *testing.B) {
 	const rounds = 15
 	for _, count := range []int{1, 10, 100} {
 		b.Run(fmt.Sprintf("names=%d", count), func(b *testing.B) {
-			ca, f := newCA(b), &fresh{}
-			measure := func(rounds int, c client, stop func()) (costs []cost) {
-				defer stop()
-				for range rounds {
-					costs = append(costs, once(b, c, f, func() error { return c(b.Context(), f.names(count)) }))
-				}
-				return costs
+			f := &fresh{}
+			measure := func(c client) cost {
+				return once(b, c, f, func() error { return c(b.Context(), f.names(count)) })
 			}
+			acmed, stopAcmed := newAcmed(b, newCA(b).Server, f)
+			defer stopAcmed()
+			bare, stopBare := newBare(b, newCA(b).Server)
+			defer stopBare()
 			var ours, least []cost
 			for b.Loop() {
-				c, stop := newAcmed(b, ca.Server, f)
-				ours = append(ours, measure(rounds, c, stop)...)
-				c, stop = newBare(b, ca.Server)
-				least = append(least, measure(rounds, c, stop)...)
+				for range rounds { // in turns, because the machine may have other work for a while
+					ours, least = append(ours, measure(acmed)), append(least, measure(bare))
+				}
 			}
 			r := report{acmed: median(ours), bare: median(least)}
 			if !testing.Short() {
-				c, stop := newLego(b, ca.Server)
-				r.lego = measure(1, c, stop)[0]
+				lego, stop := newLego(b, newCA(b).Server)
+				defer stop()
+				r.lego = measure(lego)
 			}
 			r.print(b)
 		})
