@@ -56,8 +56,9 @@ fuzz: ## every fuzz target for FUZZTIME
 	@sh test/fuzz.sh $(FUZZTIME)
 
 man: build ## manual pages into dist/man
-	@mkdir -p dist/man
-	bin/acmed man dist/man
+	@rm -rf dist/man && mkdir -p dist/man
+	bin/acmed man dist/man configs/acmed.yaml configs/installd.yaml
+	cd cmd/acmed-dns && go run ./internal/manual/write '$(VERSION)' >../../dist/man/acmed-dns.1
 
 install: man ## everything, into DESTDIR; acmed-dns too if it was built
 	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/acmed $(wildcard bin/acmed-dns)
@@ -65,8 +66,12 @@ install: man ## everything, into DESTDIR; acmed-dns too if it was built
 	install -D -m 0644 deploy/systemd/acmed.sysusers $(DESTDIR)/usr/lib/sysusers.d/acmed.conf
 	install -D -m 0644 deploy/systemd/acmed.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/acmed.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 dist/man/*.1
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 dist/man/*.5
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed LICENSE CHANGELOG.md configs/acmed.yaml configs/installd.yaml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/examples configs/examples/*.yaml
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs docs/*.md
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs/guides docs/guides/*.md
+	for dir in prometheus grafana proxies; do install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/$$dir deploy/$$dir/* || exit; done
 	install -d $(DESTDIR)/usr/share/bash-completion/completions $(DESTDIR)/usr/share/zsh/vendor-completions $(DESTDIR)/usr/share/fish/vendor_completions.d
 	bin/acmed completion bash >$(DESTDIR)/usr/share/bash-completion/completions/acmed
 	bin/acmed completion zsh >$(DESTDIR)/usr/share/zsh/vendor-completions/_acmed
@@ -77,7 +82,7 @@ DEB_VERSION ?= $(or $(patsubst v%,%,$(filter v%,$(VERSION))),0~$(VERSION))
 deb: $(TOOLS)/nfpm ## a Debian package into dist
 	rm -rf dist/root
 	$(MAKE) install DESTDIR=dist/root
-	gzip -9n dist/root/usr/share/man/man1/*.1 && mv dist/root/usr/share/doc/acmed/LICENSE dist/root/usr/share/doc/acmed/copyright
+	gzip -9n dist/root/usr/share/man/man[15]/* && mv dist/root/usr/share/doc/acmed/LICENSE dist/root/usr/share/doc/acmed/copyright
 	GOARCH=$$(go env GOARCH) DEB_VERSION='$(DEB_VERSION)' $(TOOLS)/nfpm package -f deploy/debian/nfpm.yaml -p deb -t dist/
 
 $(TOOLS)/nfpm:

@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/acmed/acmed/cmd/acmed-dns/internal/manual"
 	"github.com/acmed/acmed/cmd/acmed-dns/internal/serve"
 	"github.com/acmed/acmed/cmd/acmed-dns/internal/show"
 	"github.com/go-acme/lego/v4/providers/dns"
@@ -21,13 +22,6 @@ import (
 
 // version is set by the linker for releases.
 var version = "devel"
-
-const usage = `acmed-dns is run by acmed, which talks to it on standard input and output.
-
-  acmed-dns list             the DNS providers
-  acmed-dns describe NAME    the variables of a provider
-  acmed-dns version
-`
 
 func main() {
 	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
@@ -48,7 +42,7 @@ func run(args []string, in, out *os.File) error {
 		_, err := fmt.Fprintf(out, "acmed-dns %s (lego %s)\n", version, legoVersion())
 		return err
 	}
-	_, err := io.WriteString(out, usage)
+	_, err := io.WriteString(out, manual.Usage)
 	return err
 }
 

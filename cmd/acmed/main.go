@@ -20,6 +20,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -72,6 +73,9 @@ func newRoot(a *app) *cobra.Command {
 		newEnable(a), newDisable(a), newImport(a), newRun(a), newRenew(a), newInstall(a), newUninstall(a), newStatus(a), newCheck(a), newReload(a), newAccount(a), newRevoke(a), newActivate(a), newHistory(a), newRollback(a), newChain(a), newTrust(a), newProbe(a), newDoctor(a), newNotify(a), newSnippet(a), newInstalld(a), newMan(a), newVersion(a),
 	} {
 		cmd.Args = usageArgs(cmd.Args)
+		if strings.Contains(cmd.Use, "NAME") {
+			cmd.ValidArgsFunction = a.completeNames
+		}
 		root.AddCommand(cmd)
 	}
 	return root

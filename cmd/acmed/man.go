@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,11 +15,21 @@ import (
 // newMan is for packaging: "make man" runs it.
 func newMan(*app) *cobra.Command {
 	return &cobra.Command{
-		Use:    "man DIRECTORY",
-		Short:  "Write the manual pages",
+		Use:    "man DIRECTORY [REFERENCE...]",
+		Short:  "Write the manual pages of the commands, and of commented configuration files",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, file := range args[1:] {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					return err
+				}
+				name := filepath.Base(file)
+				if err := atomicfile.Write(filepath.Join(args[0], name+".5"), reference(name, string(text)), 0o644); err != nil {
+					return err
+				}
+			}
 			return writePages(cmd.Root(), args[0])
 		},
 	}
@@ -72,7 +83,7 @@ func page(cmd *cobra.Command) []byte {
 	flags(out, "OPTIONS", cmd.NonInheritedFlags())
 	flags(out, "GLOBAL OPTIONS", cmd.InheritedFlags())
 	if cmd.HasParent() {
-		out(".SH SEE ALSO\n.BR acmed (1)")
+		out(".SH SEE ALSO\n.BR acmed (1),\n.BR acmed.yaml (5)")
 		return []byte(b.String())
 	}
 	terms(out, "EXIT STATUS", [][2]string{
@@ -84,11 +95,12 @@ func page(cmd *cobra.Command) []byte {
 		{"75", "the CA takes no more requests for now; the time is on standard error"},
 	})
 	terms(out, "FILES", [][2]string{
-		{defaultConfig, "the configuration; every setting is explained in /usr/share/doc/acmed/acmed.yaml"},
-		{defaultHelperConfig, "the configuration of acmed-installd"},
+		{defaultConfig, "the configuration, see acmed.yaml(5)"},
+		{defaultHelperConfig, "the configuration of acmed-installd, see installd.yaml(5)"},
 		{"/var/lib/acmed", "accounts, keys and certificates"},
 		{"/run/acmed/acmed.sock", "the socket of the daemon"},
 	})
+	out(".SH SEE ALSO\n.BR acmed.yaml (5),\n.BR installd.yaml (5),\n.BR acmed\\-dns (1)")
 	return []byte(b.String())
 }
 
