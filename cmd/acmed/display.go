@@ -84,7 +84,11 @@ func (r *running) step(text string, now time.Time) {
 func (d *display) finish(res *control.Result, now time.Time) {
 	text := resultLine(res)
 	if r := d.running[res.Certificate]; r != nil {
-		text += fmt.Sprintf(" (%s)", now.Sub(r.begun).Round(time.Millisecond))
+		first, rest, more := strings.Cut(text, "\n")
+		text = fmt.Sprintf("%s (%s)", first, now.Sub(r.begun).Round(time.Millisecond))
+		if more {
+			text += "\n" + rest
+		}
 		delete(d.running, res.Certificate)
 		d.order = remove(d.order, res.Certificate)
 	}
@@ -109,9 +113,9 @@ func resultLine(r *control.Result) string {
 	case control.OutcomeUnchanged:
 		return fmt.Sprintf("%s: %s", r.Certificate, r.Message)
 	case control.OutcomeLimited, control.OutcomeWaiting:
-		return fmt.Sprintf("%s: %s", r.Certificate, r.Error)
+		return outcome(r.Certificate, "", r.Error, r.Code)
 	}
-	text := fmt.Sprintf("%s: failed: %s", r.Certificate, r.Error)
+	text := outcome(r.Certificate, "failed: ", r.Error, r.Code)
 	if !r.Next.IsZero() {
 		text += fmt.Sprintf("\n%s: next try %s", r.Certificate, r.Next.Local().Format(time.DateTime))
 	}

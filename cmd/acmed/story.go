@@ -26,6 +26,8 @@ func (a *app) story(s control.Status, now time.Time) {
 		}
 	}
 	section("problem", attention(c, now))
+	section("why", reasons(&c))
+	section("do", remedies(&c))
 	section("next", []string{next(c, now) + ": " + c.Message})
 	section("names", proofs(c))
 	section("active", activeLines(c, now))

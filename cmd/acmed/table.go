@@ -269,20 +269,20 @@ func namesCell(names []string) string {
 func attention(c renewal.Status, now time.Time) []string {
 	var lines []string
 	if c.Error != "" {
-		lines = append(lines, c.Error+again(now, c.RetryAt))
+		lines = append(lines, coded(c.Code, c.Error)+again(now, c.RetryAt))
 	} else if c.Health == renewal.HealthMissing || c.Health == renewal.HealthHeld || c.Reason == renewal.ReasonClock {
-		lines = append(lines, c.Message)
+		lines = append(lines, coded(c.Code, c.Message))
 	}
 	for _, t := range c.Targets {
 		if t.Error != "" {
-			lines = append(lines, t.ID+": "+t.Error+again(now, t.RetryAt))
+			lines = append(lines, t.ID+": "+coded(t.Code, t.Error)+again(now, t.RetryAt))
 		}
 	}
 	for _, w := range c.Warnings {
 		lines = append(lines, "warning: "+w)
 	}
 	if c.Hook != nil && c.Hook.Error != "" {
-		lines = append(lines, "post hook: "+c.Hook.Error+again(now, c.Hook.RetryAt))
+		lines = append(lines, "post hook: "+coded(c.Hook.Code, c.Hook.Error)+again(now, c.Hook.RetryAt))
 	}
 	return append(lines, c.Notes...)
 }
