@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -260,6 +261,30 @@ IncludeOptional sites-enabled/*.conf
 	m.set("binary="+binary, "root="+m.dir, "config="+m.dir+"/apache2.conf", "pid_file="+m.dir+"/apache2.pid", "layout=debian")
 }
 
+// installed runs "make install" and returns the program, which the rest of the test uses.
+func installed(t *testing.T) {
+	t.Helper()
+	root := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "make", "-C", "../..", "install", "DESTDIR="+root)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make install: %v\n%s", err, out)
+	}
+	for _, file := range []string{
+		"bin/acmed", "lib/systemd/system/acmed.service", "lib/systemd/system/acmed-installd.socket", "lib/sysusers.d/acmed.conf", "lib/tmpfiles.d/acmed.conf",
+		"share/man/man1/acmed.1", "share/man/man1/acmed-enable.1", "share/man/man1/acmed-dns.1", "share/man/man5/acmed.yaml.5",
+		"share/bash-completion/completions/acmed", "share/zsh/vendor-completions/_acmed", "share/fish/vendor_completions.d/acmed.fish",
+		"share/doc/acmed/acmed.yaml", "share/doc/acmed/prometheus/alerts.yaml", "share/doc/acmed/grafana/acmed.json", "share/doc/acmed/proxies/README.md",
+	} {
+		if info, err := os.Stat(filepath.Join(root, "usr", file)); err != nil || info.Size() == 0 {
+			t.Errorf("make install leaves no /usr/%s: %v", file, err)
+		}
+	}
+	built := acmed
+	t.Cleanup(func() { acmed = built })
+	acmed = filepath.Join(root, "usr/bin/acmed")
+}
+
 // enable starts "acmed enable" at a terminal.
 func (m *minute) enable(args ...string) *terminal {
 	m.t.Helper()
@@ -295,8 +320,9 @@ func (m *minute) untouched(when string, before []string) {
 	}
 }
 
-// TestFirstMinute: from nothing to HTTPS and back at a terminal, with a typo and Ctrl-C on the way.
+// TestFirstMinute: from "make install" to a page in a browser and back at a terminal, with a typo and Ctrl-C on the way.
 func TestFirstMinute(t *testing.T) {
+	installed(t)
 	for _, kind := range []string{"nginx", "apache"} {
 		t.Run(kind, func(t *testing.T) {
 			m := newMinute(t, kind)
@@ -347,9 +373,7 @@ func TestFirstMinute(t *testing.T) {
 				t.Fatalf("exit %d", code)
 			}
 			m.served()
-			if err := m.page("example.com"); err != nil {
-				t.Error(err)
-			}
+			m.visit("example.com")
 
 			// The rest through a daemon, chosen by a mistyped name first.
 			m.start()
@@ -396,6 +420,44 @@ func TestFirstMinute(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// visit opens a page in a browser. One that does not know the CA shows nothing of it, and one that does shows it.
+func (m *minute) visit(name string) {
+	m.t.Helper()
+	if out, err := exec.CommandContext(m.t.Context(), "../needs.sh", "chromium:chromium", "certutil:libnss3-tools").CombinedOutput(); err != nil {
+		m.t.Logf("no browser here: %v: %s", err, out)
+		return
+	}
+	home := m.t.TempDir()
+	page := func() string {
+		m.t.Helper()
+		cmd := exec.CommandContext(m.t.Context(), "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * 127.0.0.1",
+			"--user-data-dir="+m.t.TempDir(), "--dump-dom", fmt.Sprintf("https://%s:%d/", name, m.tls))
+		cmd.Env = append(os.Environ(), "HOME="+home)
+		out, err := cmd.Output()
+		if err != nil {
+			m.t.Fatalf("chromium: %v", err)
+		}
+		return string(out)
+	}
+	if text := page(); strings.Contains(text, "hello") {
+		m.t.Errorf("a browser that does not know the CA shows %s", text)
+	}
+	m.write("issuing.pem", string(m.ca.IssuingRootPEM(0)))
+	trusted := "sql:" + home + "/.pki/nssdb"
+	if err := os.MkdirAll(home+"/.pki/nssdb", 0o700); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-N", "--empty-password"}, {"-A", "-t", "C,,", "-n", "test", "-i", m.dir + "/issuing.pem"}} {
+		if out, err := exec.Command("certutil", append([]string{"-d", trusted}, args...)...).CombinedOutput(); err != nil {
+			m.t.Fatalf("certutil: %v\n%s", err, out)
+		}
+	}
+	if text := page(); !strings.Contains(text, "hello") {
+		m.t.Errorf("the browser shows %s", text)
 	}
 }
 
