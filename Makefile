@@ -26,9 +26,9 @@ demo: build ## the main job end to end, on loopback
 	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
 	@bash test/demo/demo.sh bin/acmed bin/testca
 
-test: ## all tests, with the race detector
+test: ## all tests, with the race detector; then a look for secrets in all that came out of them
 	@sh test/needs.sh $(TEST_NEEDS)
-	go test -race -timeout 20m ./...
+	go run ./test/canary .cache/test-output go test -json -race -timeout 20m ./...
 	go test -run TestTenYears ./pkg/renewal
 	cd cmd/acmed-dns && go test ./...
 	$(MAKE) test-systemd ACMED_SYSTEMD=try
@@ -44,7 +44,7 @@ bench: ## side by side, as ratios
 
 STRIDE ?= 1
 sweep: build ## break the real binary at every state-changing system call of a renewal
-	@sh test/needs.sh strace:strace
+	@sh test/needs.sh strace:strace nginx:nginx-light
 	go run ./test/sweep -stride $(STRIDE) bin/acmed
 
 N ?= 5000

@@ -80,39 +80,48 @@ func codeExit(c control.Code) int {
 	return exitFailed
 }
 
-// reportExit turns the outcomes of a renewal into an error that carries the exit code, or nil.
-func reportExit(r control.Report) error {
-	var failed, limited, waiting, ails int
-	var until time.Time
+// outcomes counts the results of a renewal.
+type outcomes struct {
+	failed, limited, waiting int
+	ail                      int       // nothing failed now, but status has something to tell
+	until                    time.Time // the earliest time at which a limited or waiting one goes on
+}
+
+func count(r control.Report) (o outcomes) {
 	for _, res := range r.Results {
 		switch res.Outcome {
 		case control.OutcomeFailed:
-			failed++
-		case control.OutcomeLimited, control.OutcomeWaiting:
-			if res.Outcome == control.OutcomeLimited {
-				limited++
-			} else {
-				waiting++
-			}
-			if until.IsZero() || res.Next.Before(until) {
-				until = res.Next
-			}
+			o.failed++
+			continue
+		case control.OutcomeLimited:
+			o.limited++
+		case control.OutcomeWaiting:
+			o.waiting++
 		default:
 			if res.Health != "" && res.Health != renewal.HealthOK {
-				ails++
+				o.ail++
 			}
+			continue
+		}
+		if o.until.IsZero() || res.Next.Before(o.until) {
+			o.until = res.Next
 		}
 	}
-	switch {
-	case failed+limited+waiting+ails == 0:
+	return o
+}
+
+// reportExit turns the outcomes of a renewal into an error that carries the exit code, or nil.
+func reportExit(r control.Report) error {
+	switch o := count(r); {
+	case o == (outcomes{}):
 		return nil
-	case failed == 0 && ails > 0: // nothing failed now, but status has something to tell
+	case o.failed == 0 && o.ail > 0:
 		return &exitError{code: exitAttention}
-	case failed+limited == 0:
-		return &exitError{exitTemporary, fmt.Errorf("a target asked to be called again at %s", until.Local().Format(time.DateTime))}
-	case failed == 0:
-		return &exitError{exitTemporary, fmt.Errorf("nothing more may be ordered before %s", until.Local().Format(time.DateTime))}
-	case failed == len(r.Results):
+	case o.failed+o.limited == 0:
+		return &exitError{exitTemporary, fmt.Errorf("a target asked to be called again at %s", o.until.Local().Format(time.DateTime))}
+	case o.failed == 0:
+		return &exitError{exitTemporary, fmt.Errorf("nothing more may be ordered before %s", o.until.Local().Format(time.DateTime))}
+	case o.failed == len(r.Results):
 		return &exitError{code: exitFailed}
 	}
 	return &exitError{code: exitAttention}

@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/canary"
 )
 
 func TestMain(m *testing.M) {
@@ -41,7 +42,12 @@ func newScript(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	env.Defer(func() { _ = ca.Close() })
+	env.Defer(func() {
+		_ = ca.Close()
+		if err := canary.Keys(env.WorkDir); err != nil {
+			env.T().Log(err)
+		}
+	})
 	env.Values["ca"] = ca
 	at := func(name string) string { return filepath.Join(env.WorkDir, name) }
 	for _, v := range [][2]string{

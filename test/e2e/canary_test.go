@@ -6,15 +6,19 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/canary"
 )
 
 // TestCanary plants secrets, lets things go well and wrong with the log at debug, and looks for the secrets in all that
@@ -37,7 +41,8 @@ func TestCanary(t *testing.T) {
 	if err := os.WriteFile(program, []byte("#!/bin/sh\necho \"token $DNS_TOKEN refused\" >&2\necho \"$DNS_TOKEN\"\nexit 1\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	config := s.read("acmed.yaml")
+	page := fmt.Sprintf("127.0.0.1:%d", acmetest.FreePort(t))
+	config := s.read("acmed.yaml") + "web: { listen: \"" + page + "\" }\n"
 	config = strings.Replace(config, "private: true }", fmt.Sprintf("private: true, eab: { kid: kid-1, hmac_file: %s } }", secret("eab", hmacText)), 1)
 	config = strings.Replace(config, "solvers:\n", fmt.Sprintf("log: { level: debug }\nsolvers:\n  - { name: dns, dns-01: { exec: { command: [%s], env_file: %s }, resolvers: [\"%s\"] } }\n",
 		program, secret("dns.env", "DNS_TOKEN="+token+"\n"), s.ca.DNS.Addr), 1)
@@ -63,6 +68,16 @@ func TestCanary(t *testing.T) {
 	arguments()
 	s.patience = 90 * time.Second // the DNS service is asked three times before the ladder goes on
 	s.waitFor("installed", isOK)
+	for _, path := range []string{"/", "/metrics", "/certificate/www"} {
+		outputs.WriteString(fetch(t, "http://"+page+path))
+	}
+	if !strings.Contains(outputs.String(), "acmed_certificate_not_after_seconds") {
+		t.Error("there were no metrics")
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", s.daemon.Process.Pid))
+	if err != nil || !regexp.MustCompile(`Max core file size +0 +0 `).Match(limits) {
+		t.Errorf("a crash of the daemon would write its memory, with all keys, to disk: %v\n%s", err, limits)
+	}
 	run("renew", "--force", "--yes")
 	run("status", "-o", "json")
 	run("renew", "--dry-run")
@@ -84,19 +99,39 @@ func TestCanary(t *testing.T) {
 	for name, key := range privateKeys(t, filepath.Join(s.dir, "state")) {
 		canaries["the key in "+name] = key
 	}
+	if err := canary.Heard(outputs.String()); err != nil {
+		t.Error(err)
+	}
 	if len(canaries) < 5 {
 		t.Fatalf("only %d canaries", len(canaries))
 	}
-	for what, canary := range canaries {
-		if strings.Contains(outputs.String(), canary) {
+	for what, secret := range canaries {
+		if err := canary.Secret(secret); err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(outputs.String(), secret) {
 			t.Errorf("%s came out", what)
 		}
 		for file, text := range stateFiles(t, filepath.Join(s.dir, "state")) {
-			if strings.Contains(text, canary) {
+			if strings.Contains(text, secret) {
 				t.Errorf("%s is in %s", what, file)
 			}
 		}
 	}
+}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s %v", url, resp.Status, err)
+	}
+	return string(body)
 }
 
 func randomBytes(t *testing.T, n int) []byte {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/canary"
 )
 
 // acmed is the path of the binary under test.
@@ -97,6 +98,9 @@ certificates:
 `, s.dir, s.ca.Directory, s.ca.HTTPPort, strings.Join(names, ", "), s.tls))
 	t.Cleanup(func() {
 		s.kill(syscall.SIGKILL)
+		if err := errors.Join(canary.Heard(s.log.String()), canary.Keys(filepath.Join(s.dir, "state"))); err != nil {
+			t.Error(err)
+		}
 		if t.Failed() {
 			t.Logf("the daemon's log:\n%s", s.log.String())
 		}
@@ -154,6 +158,9 @@ func (s *site) run(args ...string) (string, int) {
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
+		s.t.Fatal(err)
+	}
+	if err := canary.Heard(string(out)); err != nil {
 		s.t.Fatal(err)
 	}
 	return string(out), cmd.ProcessState.ExitCode()
