@@ -1,0 +1,311 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/letsencrypt/challtestsrv"
+
+	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/pkg/advice"
+)
+
+// failure is one way for acmed to fail, with the code that must come out of it.
+type failure struct {
+	code    advice.Code
+	options []acmetest.Option
+	prepare func(*sick)
+	exit    int         // of renew; 0 stands for 1
+	stored  advice.Code // what status shows afterwards; "" stands for code, "none" for nothing
+}
+
+// sick is a machine on which something is wrong: a CA, acmed's files, and what differs from a sound one.
+type sick struct {
+	*testing.T
+	ca        *acmetest.CA
+	dir       string
+	directory string
+	issuer    string // more settings of the issuer
+	probe     string // more settings of the probe
+	solver    string
+	cert      string   // more settings of the certificate
+	more      string   // more sections
+	command   []string // instead of renew
+	prefix    []string // runs acmed
+	before    func()   // runs just before the command
+}
+
+func newSick(t *testing.T, opts ...acmetest.Option) *sick {
+	t.Helper()
+	s := &sick{T: t, dir: openDir(t), ca: acmetest.Start(t, opts...), command: []string{"renew"}}
+	s.directory = s.ca.Directory
+	s.issuer = "ca_file: " + s.dir + "/ca.pem"
+	s.solver = fmt.Sprintf("http-01: { listen: \"127.0.0.1:%d\" }", s.ca.HTTPPort)
+	s.file("ca.pem", string(s.ca.RootPEM))
+	if err := os.Mkdir(filepath.Join(s.dir, "state"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *sick) file(name, text string) {
+	s.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o644); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *sick) configure() {
+	s.Helper()
+	s.file("acmed.yaml", fmt.Sprintf(`state_dir: %[1]s/state
+socket: %[1]s/acmed.sock
+issuers:
+  - { name: test-ca, directory: %[2]q, private: true, %[3]s }
+solvers:
+  - { name: solver, %[4]s }
+probe: { resolver: %[5]q, http_port: %[6]d, tls_port: %[7]d, timeout: 3s }
+defaults: { issuers: [test-ca], solvers: [solver] }
+%[8]scertificates:
+  - name: www
+    names: [example.com]
+%[9]s`, s.dir, s.directory, s.issuer, s.solver, s.ca.DNS.Addr, s.ca.HTTPPort, s.ca.TLSPort, s.more, s.cert))
+}
+
+func (s *sick) run(args ...string) (out string, exit int) {
+	s.Helper()
+	argv := append(append(append([]string{}, s.prefix...), acmed, "-c", filepath.Join(s.dir, "acmed.yaml")), args...)
+	cmd := exec.CommandContext(s.Context(), argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), "TZ=UTC")
+	text, err := cmd.CombinedOutput()
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		s.Fatal(err)
+	}
+	return string(text), cmd.ProcessState.ExitCode()
+}
+
+// answer serves HTTP where the CA validates.
+func (s *sick) answer(h http.HandlerFunc) {
+	s.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", s.ca.HTTPPort))
+	if err != nil {
+		s.Fatal(err)
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(l) }()
+	s.Cleanup(func() { _ = server.Close() })
+}
+
+// webroot leaves the answer to whoever listens.
+func (s *sick) webroot() {
+	s.Helper()
+	if err := os.MkdirAll(filepath.Join(s.dir, "web"), 0o755); err != nil {
+		s.Fatal(err)
+	}
+	s.solver = fmt.Sprintf("http-01: { webroot: %s/web }", s.dir)
+}
+
+// dns answers dns-01 with a program.
+func (s *sick) dns(program string) {
+	s.solver = fmt.Sprintf("dns-01: { exec: { command: [%s] }, resolvers: [%q], propagation: resolvers, propagation_timeout: 1s, poll_interval: 100ms }", program, s.ca.DNS.Addr)
+}
+
+// nginx is a server for the certificate, which runs unless it is stopped or broken.
+func (s *sick) nginx(conf string, run bool) {
+	s.Helper()
+	plain, secure := acmetest.FreePort(s), acmetest.FreePort(s)
+	s.file("nginx.conf", fmt.Sprintf(`pid %[1]s/nginx.pid;
+error_log %[1]s/error.log;
+events {}
+http {
+	access_log off;
+	server {
+		listen 127.0.0.1:%[2]d;
+		server_name example.com;
+	}
+}
+`, s.dir, plain))
+	args := []string{"-p", s.dir, "-c", s.dir + "/nginx.conf", "-e", s.dir + "/error.log"}
+	if run {
+		if out, err := exec.Command("nginx", args...).CombinedOutput(); err != nil {
+			s.Fatalf("nginx: %v\n%s", err, out)
+		}
+		s.Cleanup(func() { _ = exec.Command("kill", strings.TrimSpace(s.text("nginx.pid"))).Run() })
+	}
+	if conf != "" {
+		s.file("nginx.conf", conf)
+	}
+	s.cert += fmt.Sprintf("    install:\n      - nginx: { config: %[1]s/nginx.conf, prefix: %[1]s, pid_file: %[1]s/nginx.pid, listen: %[2]d, verify_timeout: 2s }\n", s.dir, secure)
+}
+
+func (s *sick) text(name string) string {
+	s.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil {
+		s.Fatal(err)
+	}
+	return string(text)
+}
+
+func proxied(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Server", "cloudflare")
+	w.Header().Set("CF-RAY", "8f0a1b2c3d4e5f60-FRA")
+	http.Error(w, "not here", http.StatusForbidden)
+}
+
+// failures are real ones: nothing in acmed is replaced.
+func failures() []failure {
+	return append(proofFailures(), append(caFailures(), machineFailures()...)...)
+}
+
+func proofFailures() []failure {
+	return []failure{
+		{code: advice.NameNotResolved, prepare: func(s *sick) { s.ca.DNS.SetDefaultDNSIPv4(""); s.ca.DNS.SetDefaultDNSIPv6("") }},
+		{code: advice.PortClosed, prepare: func(s *sick) { s.webroot() }},
+		{code: advice.WrongAnswer, prepare: func(s *sick) { s.webroot(); s.answer(http.NotFound) }},
+		{code: advice.PortTaken, prepare: func(s *sick) { s.answer(http.NotFound) }},
+		{code: advice.ProxyInFront, prepare: func(s *sick) { s.issuer += ", preflight: enforce"; s.webroot(); s.answer(proxied) }},
+		{code: advice.CAAForbids, options: []acmetest.Option{acmetest.WithCAAIdentities("ca.example.net")}, prepare: func(s *sick) {
+			s.issuer += ", preflight: enforce"
+			s.ca.DNS.AddDNSCAARecord("example.com.", []challtestsrv.CAAPolicy{{Tag: "issue", Value: "letsencrypt.org"}})
+		}},
+		{code: advice.DNSRefused, prepare: func(s *sick) { s.dns("/bin/false") }},
+		{code: advice.DNSPropagation, prepare: func(s *sick) { s.dns("/bin/true") }},
+		{code: advice.FailedTooOften, exit: 75, stored: advice.PortClosed, prepare: func(s *sick) {
+			s.webroot()
+			s.command = []string{"renew", "--force", "--yes"}
+			s.before = func() {
+				for range 3 {
+					s.run(s.command...)
+				}
+			}
+		}},
+	}
+}
+
+func caFailures() []failure {
+	limit := acmetest.Problem(http.StatusTooManyRequests, "rateLimited", "too many certificates already issued for: example.com", "3600")
+	return []failure{
+		{code: advice.RateLimited, exit: 75, prepare: func(s *sick) { s.ca.Use(acmetest.At(limit, acmetest.NewOrder)) }},
+		{code: advice.NameRefused, options: []acmetest.Option{acmetest.WithBlocklist("example.com")}, prepare: func(*sick) {}},
+		{code: advice.ProfileNotOffered, prepare: func(s *sick) { s.cert = "    profile: sixdays\n" }},
+		{code: advice.AccountRefused, options: []acmetest.Option{acmetest.WithEAB(map[string]string{"kid": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"})}, prepare: func(*sick) {}},
+		{code: advice.CAUnreachable, prepare: func(s *sick) { s.directory = fmt.Sprintf("https://127.0.0.1:%d/dir", acmetest.FreePort(s)) }},
+		{code: advice.CAUntrusted, prepare: func(s *sick) { s.issuer = "email: ops@example.com" }},
+		{code: advice.ClockWrong, options: []acmetest.Option{acmetest.WithServerFault(acmetest.ServerExpired)}, prepare: func(*sick) {}},
+		{code: advice.CertificateRefused, prepare: func(s *sick) {
+			f, err := acmetest.NewForger()
+			if err != nil {
+				s.Fatal(err)
+			}
+			s.ca.Use(acmetest.At(f.Forge(acmetest.Names("example.org")), acmetest.Certificate))
+		}},
+	}
+}
+
+func machineFailures() []failure {
+	return []failure{
+		{code: advice.ServerTestFailed, prepare: func(s *sick) {
+			s.nginx("events {}\nhttp {\n\tserver {\n\t\tserver_name example.com;\n\t\troot /var/www\n\t}\n}\n", true)
+		}},
+		{code: advice.ServerNotRunning, prepare: func(s *sick) { s.nginx("", false) }},
+		{code: advice.NotServed, prepare: func(s *sick) {
+			if err := os.Mkdir(filepath.Join(s.dir, "tls"), 0o755); err != nil {
+				s.Fatal(err)
+			}
+			s.cert = fmt.Sprintf("    install:\n      - file: { dir: %s/tls, verify: [\"127.0.0.1:%d/example.com\"], verify_wait: 1s }\n", s.dir, acmetest.FreePort(s))
+		}},
+		{code: advice.HelperUnreachable, prepare: func(s *sick) {
+			s.cert = fmt.Sprintf("    install:\n      - helper: { target: www, socket: %s/installd.sock }\n", s.dir)
+		}},
+		{code: advice.NoPermission, exit: 4, stored: "none", prepare: func(s *sick) {
+			s.before = func() {
+				if err := os.Chmod(filepath.Join(s.dir, "state"), 0o700); err != nil {
+					s.Fatal(err)
+				}
+			}
+			s.prefix = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+		}},
+		{code: advice.StateLocked, exit: 4, stored: "none", prepare: func(s *sick) {
+			lock, err := os.OpenFile(filepath.Join(s.dir, "state", "lock"), os.O_CREATE|os.O_RDWR, 0o640)
+			if err != nil {
+				s.Fatal(err)
+			}
+			s.Cleanup(func() { _ = lock.Close() })
+			if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+				s.Fatal(err)
+			}
+		}},
+		{code: advice.DiskFull, stored: "none", prepare: func(s *sick) {
+			mount := fmt.Sprintf("mount -t tmpfs -o size=64k,mode=0750 none %[1]s/state && { head -c 100000 /dev/zero > %[1]s/state/ballast; exec \"$@\"; }", s.dir)
+			s.prefix = []string{"unshare", "-m", "sh", "-c", mount, "sh"}
+		}},
+	}
+}
+
+// TestFailures provokes the failures that operators meet most, for real, and reads what acmed says: what, why, what to
+// do, and the code, on the terminal, in status and in JSON.
+func TestFailures(t *testing.T) {
+	for _, f := range failures() {
+		t.Run(string(f.code), func(t *testing.T) {
+			t.Parallel()
+			s := newSick(t, f.options...)
+			f.prepare(s)
+			s.configure()
+			if s.before != nil {
+				s.before()
+			}
+			out, exit := s.run(s.command...)
+			t.Logf("acmed %s:\n%s", strings.Join(s.command, " "), out)
+			want := f.exit
+			if want == 0 {
+				want = 1
+			}
+			e, _ := advice.Lookup(f.code)
+			lines := []string{e.What + ": ", "why: " + e.Why + "\n", "do: " + e.Do + " (acmed explain " + string(f.code) + ")\n"}
+			for _, line := range lines {
+				if !strings.Contains(out, line) {
+					t.Errorf("%q is not said", line)
+				}
+			}
+			if exit != want {
+				t.Errorf("exit %d, want %d", exit, want)
+			}
+			s.checkStatus(f)
+		})
+	}
+}
+
+// checkStatus reads the code from what was stored.
+func (s *sick) checkStatus(f failure) {
+	s.Helper()
+	code := f.stored
+	switch code {
+	case "none":
+		return
+	case "":
+		code = f.code
+	}
+	e, _ := advice.Lookup(code)
+	story, _ := s.run("status", "www")
+	for _, part := range []string{" " + string(code) + ": ", " why ", e.Why, " do ", e.Do + " (acmed explain " + string(code) + ")"} {
+		if !strings.Contains(story, part) {
+			s.Errorf("status does not say %q:\n%s", part, story)
+		}
+	}
+	if out, _ := s.run("status", "-o", "json"); !strings.Contains(out, fmt.Sprintf(`"code": %q`, code)) {
+		s.Errorf("no code in %s", out)
+	}
+	if state := s.text("state/certs/www/state.json"); !strings.Contains(state, fmt.Sprintf(`"last_code": %q`, code)) {
+		s.Errorf("no code in %s", state)
+	}
+}
