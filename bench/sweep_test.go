@@ -5,11 +5,14 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +20,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
@@ -32,7 +36,7 @@ type many struct {
 // newMany makes it. All certificates share a key, because making keys is not what is measured.
 func newMany(b *testing.B, count int) *many {
 	b.Helper()
-	m := &many{dir: b.TempDir()}
+	m := &many{dir: b.TempDir(), specs: make([]certs.Spec, count)}
 	m.state = filepath.Join(m.dir, "state")
 	if err := os.Mkdir(m.state, 0o750); err != nil {
 		b.Fatal(err)
@@ -49,9 +53,17 @@ func newMany(b *testing.B, count int) *many {
 	var config strings.Builder
 	fmt.Fprintf(&config, "state_dir: %s\nsocket: %s/acmed.sock\nissuers:\n  - { name: ca, directory: \"https://127.0.0.1:1/dir\", private: true }\n"+
 		"defaults: { issuers: [ca] }\ncertificates:\n", m.state, m.dir)
+	var group errgroup.Group
+	group.SetLimit(32) // most of the time goes into waiting for the disk
 	for i := range count {
-		m.add(b, s, key, i)
+		m.specs[i] = certs.Spec{
+			Name: fmt.Sprintf("c%d", i), KeyTypes: []certs.KeyType{certs.EC256}, Issuers: []string{"ca"},
+		}
+		group.Go(func() error { return m.add(s, key, i) })
 		fmt.Fprintf(&config, "  - { name: c%d, names: [c%d.example.com] }\n", i, i)
+	}
+	if err := group.Wait(); err != nil {
+		b.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(m.dir, "acmed.yaml"), []byte(config.String()), 0o600); err != nil {
 		b.Fatal(err)
@@ -59,46 +71,37 @@ func newMany(b *testing.B, count int) *many {
 	return m
 }
 
-func (m *many) add(b *testing.B, s *store.Store, key *ecdsa.PrivateKey, i int) {
-	b.Helper()
-	now, name := time.Now(), fmt.Sprintf("c%d", i)
+// add makes the i-th certificate.
+func (m *many) add(s *store.Store, key *ecdsa.PrivateKey, i int) error {
+	now, name := time.Now(), m.specs[i].Name
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(int64(i + 1)), DNSNames: []string{name + ".example.com"}, NotBefore: now, NotAfter: now.AddDate(0, 0, 90),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		b.Fatal(err)
+		return err
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		b.Fatal(err)
+		return err
 	}
 	pem, err := certs.EncodeKey(key)
 	if err != nil {
-		b.Fatal(err)
+		return err
 	}
 	bundle, err := certs.NewBundle(certs.EncodeCert(leaf), pem)
 	if err != nil {
-		b.Fatal(err)
+		return err
 	}
 	bundle.Issuer = "ca"
 	version, err := s.AddVersion(name, bundle, now)
-	if err == nil {
-		err = s.Activate(name, version)
-	}
-	if err == nil {
-		err = s.SaveState(name, &store.State{ARI: store.ARI{For: certs.Fingerprint(leaf), CheckAt: now.Add(24 * time.Hour)}})
-	}
 	if err != nil {
-		b.Fatal(err)
+		return err
 	}
 	id, _, err := certs.ParseIdentifier(name + ".example.com")
-	if err != nil {
-		b.Fatal(err)
-	}
-	m.specs = append(m.specs, certs.Spec{
-		Name: name, Identifiers: []certs.Identifier{id}, KeyTypes: []certs.KeyType{certs.EC256}, Issuers: []string{"ca"},
-	})
+	m.specs[i].Identifiers = []certs.Identifier{id}
+	return errors.Join(err, s.Activate(name, version),
+		s.SaveState(name, &store.State{ARI: store.ARI{For: certs.Fingerprint(leaf), CheckAt: now.Add(24 * time.Hour)}}))
 }
 
 // BenchmarkSweep is 10,000 certificates of which none is due: the sweep of a daemon that has seen them before, and a whole
@@ -124,13 +127,13 @@ func BenchmarkSweep(b *testing.B) {
 		}
 		engine.Close(b.Context())
 	})
+	acmed := filepath.Join(m.dir, "acmed")
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", acmed, "../cmd/acmed")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
 	b.Run("process", func(b *testing.B) {
-		acmed := filepath.Join(m.dir, "acmed")
-		build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", acmed, "../cmd/acmed")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			b.Fatalf("%v\n%s", err, out)
-		}
 		for b.Loop() {
 			cmd := exec.Command(acmed, "-c", filepath.Join(m.dir, "acmed.yaml"), "run", "--once")
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -139,9 +142,73 @@ func BenchmarkSweep(b *testing.B) {
 			usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 			if ok {
 				b.ReportMetric(float64(usage.Maxrss)/1024, "peak-MiB")
+				b.ReportMetric(float64((cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Milliseconds()), "cpu-ms")
 			}
 		}
 	})
+	b.Run("daemon", m.daemon(acmed))
+}
+
+// daemon starts the daemon and waits until it is at rest: from then on, it must do nothing for a certificate that is not
+// due. An operation is the way from the start to the socket's first answer.
+func (m *many) daemon(acmed string) func(*testing.B) {
+	return func(b *testing.B) {
+		for b.Loop() {
+			cmd := exec.Command(acmed, "-c", filepath.Join(m.dir, "acmed.yaml"), "run")
+			if err := cmd.Start(); err != nil {
+				b.Fatal(err)
+			}
+			for {
+				conn, err := net.Dial("unix", filepath.Join(m.dir, "acmed.sock"))
+				if err == nil {
+					_ = conn.Close()
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			b.StopTimer()
+			m.rest(b, cmd)
+			b.StartTimer()
+		}
+	}
+}
+
+// rest waits for the end of the first sweep, looks at what the daemon does for a while after it, and ends it.
+func (m *many) rest(b *testing.B, cmd *exec.Cmd) {
+	b.Helper()
+	const look = 2 * time.Second
+	begun, before := time.Now(), time.Duration(-1)
+	spent := cpu(b, cmd.Process.Pid)
+	for spent != before {
+		time.Sleep(200 * time.Millisecond)
+		before, spent = spent, cpu(b, cmd.Process.Pid)
+	}
+	b.ReportMetric(float64(time.Since(begun).Milliseconds())-200, "sweep-ms")
+	time.Sleep(look)
+	b.ReportMetric(float64((cpu(b, cmd.Process.Pid) - spent).Milliseconds()), "cpu-ms-in-2s-at-rest")
+	b.ReportMetric(resident(b, cmd.Process.Pid), "MiB-at-rest")
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// cpu is the processor time that a process used, in ticks of 10 ms (proc(5)).
+func cpu(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	fields := strings.Fields(string(text))
+	user, err1 := strconv.Atoi(fields[13])
+	system, err2 := strconv.Atoi(fields[14])
+	if err := errors.Join(err1, err2); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // sweep runs every certificate through the engine, as the scheduler does.
@@ -159,4 +226,19 @@ func sweep(b *testing.B, engine *renewal.Engine) {
 		})
 	}
 	wg.Wait()
+}
+
+// resident is the memory that a process has now, in MiB.
+func resident(b *testing.B, pid int) float64 {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	var kib float64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		b.Fatal(err)
+	}
+	return kib / 1024
 }
