@@ -1,213 +1,216 @@
-// Command sweep breaks the real acmed at every state-changing system call of a renewal, by killing it, by a full disk and
-// by an I/O error, and looks at what a server would read afterwards. It prints how many runs there were and how many left
-// something broken behind, and fails unless that is none.
+// Command sweep breaks the real acmed at every state-changing system call of a first issuance, which edits a running
+// nginx, and of a renewal: by killing it, by a full disk and by an I/O error. After each it looks at what a server would
+// read, lets acmed go on, and looks again. It prints how many runs there were and how many left something broken behind,
+// and fails unless that is none, or if more than a tenth of the places where an unharmed run changes a file were never
+// harmed: threads share the work another way in every run, so a place may be out of reach.
 //
-//	sweep [-stride N] ACMED
+//	sweep [-stride N] [-parallel N] ACMED
 //
-// It needs strace, and runs a CA of its own on loopback.
+// It needs strace and nginx, and runs CAs of its own on loopback.
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"time"
+	"sync"
 
-	"github.com/acmed/acmed/internal/acmetest"
+	"golang.org/x/sync/errgroup"
 )
 
-// calls are the system calls by which a Go program changes files. open is not among them: what it makes is empty until a
-// write, and the write is.
+// calls are the system calls by which a Go program changes files, and openat, which makes them.
 func calls() []string {
-	return []string{"write", "fsync", "renameat", "renameat2", "mkdirat", "symlinkat", "unlinkat", "fchmod", "fchmodat", "fchown", "ftruncate"}
+	return []string{
+		"openat", "write", "pwrite64", "fsync", "fdatasync", "renameat", "renameat2", "linkat", "mkdirat", "symlinkat", "unlinkat",
+		"fchmod", "fchmodat", "fchown", "fchownat", "ftruncate", "utimensat",
+	}
 }
 
 // harms are what is done at a call. The program cannot tell the errors from real ones.
 func harms() []string { return []string{"signal=KILL", "error=ENOSPC", "error=EIO"} }
 
-// mostOfOneCall ends the counting of one call that never stops being hit.
-const mostOfOneCall = 400
-
 func main() {
 	stride := flag.Int("stride", 1, "break at every N-th call only")
+	parallel := flag.Int("parallel", 2, "runs at a time")
 	flag.Parse()
-	if flag.NArg() != 1 || *stride < 1 {
+	if flag.NArg() != 1 || *stride < 1 || *parallel < 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(flag.Arg(0), *stride); err != nil {
+	if err := run(flag.Arg(0), *stride, *parallel); err != nil {
 		fmt.Fprintln(os.Stderr, "sweep:", err)
 		os.Exit(1)
 	}
 }
 
-// sweep is one machine with a certificate that is renewed again and again.
-type sweep struct {
-	acmed, dir, base string
-	runs, broken     int
+// task is one call of one scenario, harmed in one way the first, second, third ... time that it happens; or, with a point,
+// until it was harmed there.
+type task struct{ scenario, harm, call, point string }
+
+// tally is what all runs came to.
+type tally struct {
+	mu     sync.Mutex
+	runs   map[[2]string]int // by scenario and harm
+	broken int
+	usual  map[string]map[string][]int // by scenario: the points of unharmed runs, with their numbers in their threads
+	most   map[string]map[string]int   // by scenario and call: how often one thread makes it
+	harmed map[string]map[string]bool  // by scenario and harm
 }
 
-func run(acmed string, stride int) (err error) {
+func run(acmed string, stride, parallel int) (err error) {
 	dir, err := os.MkdirTemp("", "acmed-sweep")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	ca, err := acmetest.New()
-	if err != nil {
+	if acmed, err = filepath.Abs(acmed); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ca.Close()) }()
-	s := &sweep{dir: filepath.Join(dir, "site"), base: filepath.Join(dir, "base")}
-	if s.acmed, err = filepath.Abs(acmed); err != nil {
-		return err
+	sum := &tally{
+		runs: map[[2]string]int{}, usual: map[string]map[string][]int{}, most: map[string]map[string]int{}, harmed: map[string]map[string]bool{},
 	}
-	if err := s.prepare(ca); err != nil {
-		return err
-	}
-	for _, harm := range harms() {
-		before := s.runs
-		for _, call := range calls() {
-			if err := s.call(call, harm, stride); err != nil {
-				return err
-			}
+	var workers []*worker
+	defer func() {
+		for _, w := range workers {
+			err = errors.Join(err, w.close())
 		}
-		fmt.Printf("%-13s %d runs\n", harm, s.runs-before)
-	}
-	fmt.Printf("%d broken of %d\n", s.broken, s.runs)
-	if s.broken > 0 || s.runs == 0 {
-		return fmt.Errorf("%d of %d runs left something broken", s.broken, s.runs)
-	}
-	return nil
-}
-
-// prepare obtains the first certificate and keeps everything as the state from which each run begins.
-func (s *sweep) prepare(ca *acmetest.CA) error {
-	config := fmt.Sprintf(`state_dir: %[1]s/state
-socket: %[1]s/acmed.sock
-issuers:
-  - { name: test-ca, directory: "%[2]s", ca_file: %[1]s/ca.pem, private: true }
-solvers:
-  - { name: standalone, http-01: { listen: "127.0.0.1:%[3]d" } }
-defaults: { issuers: [test-ca], solvers: [standalone] }
-certificates:
-  - name: www
-    names: [www.example.com]
-    install:
-      - file: { dir: %[1]s/out, combined: server.pem }
-`, s.dir, ca.Directory, ca.HTTPPort)
-	err := errors.Join(
-		os.MkdirAll(filepath.Join(s.dir, "state"), 0o750),
-		os.Mkdir(filepath.Join(s.dir, "out"), 0o755),
-		os.WriteFile(filepath.Join(s.dir, "ca.pem"), ca.RootPEM, 0o600),
-		os.WriteFile(filepath.Join(s.dir, "acmed.yaml"), []byte(config), 0o600),
-	)
-	if err != nil {
-		return err
-	}
-	if out, err := s.command(s.acmed, "renew").CombinedOutput(); err != nil {
-		return fmt.Errorf("first certificate: %w\n%s", err, out)
-	}
-	if err := s.intact(); err != nil {
-		return fmt.Errorf("first certificate: %w", err)
-	}
-	return exec.Command("cp", "-a", s.dir, s.base).Run()
-}
-
-func (s *sweep) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
-	// One thread at a time, so that the calls of two runs come in nearly the same order.
-	cmd.Env = append(os.Environ(), "ACMED_CONFIG="+filepath.Join(s.dir, "acmed.yaml"), "GOMAXPROCS=1")
-	return cmd
-}
-
-// call harms the first, second, third ... time that one call happens, until it does not happen that often any more.
-func (s *sweep) call(call, harm string, stride int) error {
-	missed := 0
-	for n := 1; n <= mostOfOneCall && missed < 3; n += stride { // threads count for themselves, so a miss is not the end yet
-		if err := errors.Join(os.RemoveAll(s.dir), exec.Command("cp", "-a", s.base, s.dir).Run()); err != nil {
-			return err
+	}()
+	for i := range parallel {
+		w, err := newWorker(acmed, filepath.Join(dir, fmt.Sprintf("w%d", i)), stride, sum)
+		if w != nil {
+			workers = append(workers, w)
 		}
-		hit, err := s.harm(call, harm, n)
 		if err != nil {
 			return err
 		}
-		if !hit {
-			missed++
-			continue
-		}
-		missed = 0
-		s.runs++
-		if err := s.verdict(); err != nil {
-			s.broken++
-			fmt.Printf("BROKEN: %s at call %d of %s: %v\n", harm, n, call, err)
+	}
+	var all []task
+	for _, s := range scenarios() {
+		for _, harm := range harms() {
+			for _, call := range calls() {
+				all = append(all, task{s, harm, call, ""})
+			}
 		}
 	}
-	return nil
+	if err := work(workers, all); err != nil {
+		return err
+	}
+	if stride == 1 {
+		if err := work(workers, sum.missed()); err != nil {
+			return err
+		}
+	}
+	return sum.report(stride)
 }
 
-// harm renews once under strace and reports whether the harm was done.
-func (s *sweep) harm(call, harm string, n int) (hit bool, err error) {
-	trace := filepath.Join(filepath.Dir(s.dir), "trace")
-	cmd := s.command("strace", "-f", "-qq", "-o", trace, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:%s:when=%d", call, harm, n),
-		s.acmed, "renew", "--force", "--yes", "www")
-	out, runErr := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if runErr != nil && !errors.As(runErr, &exit) {
-		return false, runErr
+// work shares tasks among workers.
+func work(workers []*worker, all []task) error {
+	tasks := make(chan task)
+	group := errgroup.Group{}
+	for _, w := range workers {
+		group.Go(func() error { return w.work(tasks) })
 	}
-	if runErr != nil && strings.Contains(string(out), "strace:") {
-		return false, fmt.Errorf("strace: %s", out)
+	for _, t := range all {
+		tasks <- t
 	}
-	text, err := os.ReadFile(trace)
-	return strings.Contains(string(text), "(INJECTED)") || strings.Contains(string(text), "killed by SIGKILL"), err
+	close(tasks)
+	return group.Wait()
 }
 
-// verdict looks at what a server reads, then lets acmed go on, and looks again.
-func (s *sweep) verdict() error {
-	if err := s.intact(); err != nil {
-		return fmt.Errorf("right after: %w", err)
+// missed lists the points that were not harmed yet.
+func (t *tally) missed() (tasks []task) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range scenarios() {
+		for _, harm := range harms() {
+			for _, p := range slices.Sorted(maps.Keys(t.usual[s])) {
+				if call, _, _ := strings.Cut(p, " "); !t.harmed[s+harm][p] {
+					tasks = append(tasks, task{s, harm, call, p})
+				}
+			}
+		}
 	}
-	if out, err := s.command(s.acmed, "renew").CombinedOutput(); err != nil {
-		return fmt.Errorf("the next run: %w: %s", err, out)
-	}
-	if out, err := s.command(s.acmed, "renew", "--force", "--yes").CombinedOutput(); err != nil {
-		return fmt.Errorf("the next renewal: %w: %s", err, out)
-	}
-	if out, err := s.command(s.acmed, "status").CombinedOutput(); err != nil {
-		return fmt.Errorf("status: %w: %s", err, out)
-	}
-	return s.intact()
+	return tasks
 }
 
-// intact reports whether the active files and the installed file each hold a complete, matching and valid pair.
-func (s *sweep) intact() error {
-	live := filepath.Join(s.dir, "state/certs/www/current")
-	return errors.Join(
-		pair(filepath.Join(live, "fullchain.pem"), filepath.Join(live, "privkey.pem")),
-		pair(filepath.Join(s.dir, "out/server.pem"), filepath.Join(s.dir, "out/server.pem")),
-	)
+// numbers are those that a point had in its thread.
+func (t *tally) numbers(k task) []int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.usual[k.scenario][k.point]
 }
 
-func pair(cert, key string) error {
-	p, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return fmt.Errorf("%s: %w", cert, err)
+// report prints the figures and says whether they are as they should be.
+func (t *tally) report(stride int) error {
+	left := map[string][]string{}
+	missed := t.missed()
+	for _, k := range missed {
+		left[k.scenario+k.harm] = append(left[k.scenario+k.harm], k.point)
 	}
-	leaf, err := x509.ParseCertificate(p.Certificate[0])
+	runs, places := 0, 0
+	for _, s := range scenarios() {
+		for _, harm := range harms() {
+			runs += t.runs[[2]string{s, harm}]
+			fmt.Printf("%-8s %-13s %4d runs, harmed at %d of the %d places where an unharmed run changes a file\n",
+				s, harm, t.runs[[2]string{s, harm}], len(t.usual[s])-len(left[s+harm]), len(t.usual[s]))
+			for _, p := range left[s+harm] {
+				fmt.Println("         never at", p)
+			}
+			places += len(t.usual[s])
+		}
+	}
+	fmt.Printf("%d broken of %d\n", t.broken, runs)
 	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", cert, err)
-	case len(p.Certificate) < 2:
-		return fmt.Errorf("%s: the chain is cut off", cert)
-	case time.Now().After(leaf.NotAfter):
-		return fmt.Errorf("%s: expired", cert)
+	case t.broken > 0 || runs == 0:
+		return fmt.Errorf("%d of %d runs left something broken", t.broken, runs)
+	case stride == 1 && len(missed)*10 > places:
+		return fmt.Errorf("%d of %d places were never harmed", len(missed), places)
 	}
 	return nil
+}
+
+func (t *tally) ran(k task, points []string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.runs[[2]string{k.scenario, k.harm}]++
+	if t.harmed[k.scenario+k.harm] == nil {
+		t.harmed[k.scenario+k.harm] = map[string]bool{}
+	}
+	for _, p := range points {
+		t.harmed[k.scenario+k.harm][p] = true
+	}
+	if err != nil {
+		t.broken++
+		fmt.Printf("BROKEN: %s, %s at %v: %v\n", k.scenario, k.harm, points, err)
+	}
+}
+
+// unharmed notes the places of an unharmed run.
+func (t *tally) unharmed(scenario string, seen trace) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.usual[scenario] == nil {
+		t.usual[scenario], t.most[scenario] = map[string][]int{}, map[string]int{}
+	}
+	for p, numbers := range seen.changes {
+		t.usual[scenario][p] = append(t.usual[scenario][p], numbers...)
+	}
+	for call, n := range seen.most {
+		t.most[scenario][call] = max(t.most[scenario][call], n)
+	}
+}
+
+// times is how often a call has to be harmed, with a margin for threads that share the work another way.
+func (t *tally) times(k task) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if most := t.most[k.scenario][k.call]; most > 0 {
+		return most + most/4 + 2
+	}
+	return 0
 }

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/acmed/acmed/internal/acmetest"
+)
+
+// worker is one machine: a CA, an nginx, and acmed's files, which it puts back to where they were before each run.
+type worker struct {
+	acmed, root, dir string
+	stride           int
+	sum              *tally
+	ca               *acmetest.CA
+	plain, tls       int
+}
+
+// scenarios are what is broken: the first certificate, which edits nginx's configuration; and its renewal.
+func scenarios() []string { return []string{"first", "renewal"} }
+
+// newWorker makes the machine, and in root/first and root/renewal the files from which the runs begin. A worker that is
+// returned with an error has to be closed as well.
+func newWorker(acmed, root string, stride int, sum *tally) (*worker, error) {
+	ca, err := acmetest.New()
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{acmed: acmed, root: root, dir: filepath.Join(root, "site"), stride: stride, sum: sum, ca: ca}
+	if w.plain, err = freePort(); err != nil {
+		return w, err
+	}
+	if w.tls, err = freePort(); err != nil {
+		return w, err
+	}
+	if err := errors.Join(w.files(), w.nginx(), w.keep("first")); err != nil {
+		return w, err
+	}
+	if out, err := w.command(w.acmed, "renew").CombinedOutput(); err != nil {
+		return w, fmt.Errorf("first certificate: %w\n%s", err, out)
+	}
+	if err := w.intact(); err != nil {
+		return w, fmt.Errorf("first certificate: %w", err)
+	}
+	if err := w.keep("renewal"); err != nil {
+		return w, err
+	}
+	for range 3 { // threads differ a little from run to run
+		for _, s := range scenarios() {
+			if err := w.unharmed(s); err != nil {
+				return w, err
+			}
+		}
+	}
+	return w, nil
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+func (w *worker) files() error {
+	config := fmt.Sprintf(`state_dir: %[1]s/state
+socket: %[1]s/acmed.sock
+issuers:
+  - { name: test-ca, directory: "%[2]s", ca_file: %[1]s/ca.pem, private: true }
+solvers:
+  - { name: standalone, http-01: { listen: "127.0.0.1:%[3]d" } }
+defaults: { issuers: [test-ca], solvers: [standalone] }
+certificates:
+  - name: www
+    names: [www.example.com]
+    install:
+      - file: { dir: %[1]s/out, combined: server.pem }
+      - nginx: { config: %[1]s/nginx.conf, prefix: %[1]s, pid_file: %[4]s/nginx.pid, listen: %[5]d, verify_timeout: 5s }
+`, w.dir, w.ca.Directory, w.ca.HTTPPort, w.root, w.tls)
+	nginx := fmt.Sprintf(`pid %s/nginx.pid;
+error_log /dev/null;
+events {}
+http {
+	access_log off;
+	server {
+		listen 127.0.0.1:%d;
+		server_name www.example.com;
+		location / { return 200 "hello\n"; }
+	}
+}
+`, w.root, w.plain)
+	return errors.Join(
+		os.MkdirAll(filepath.Join(w.dir, "state"), 0o750),
+		os.Mkdir(filepath.Join(w.dir, "out"), 0o755),
+		os.WriteFile(filepath.Join(w.dir, "ca.pem"), w.ca.RootPEM, 0o600),
+		os.WriteFile(filepath.Join(w.dir, "acmed.yaml"), []byte(config), 0o600),
+		os.WriteFile(filepath.Join(w.dir, "nginx.conf"), []byte(nginx), 0o644),
+	)
+}
+
+// nginx starts it, or signals the one that runs.
+func (w *worker) nginx(args ...string) error {
+	out, err := exec.Command("nginx", append([]string{"-p", w.dir, "-c", w.dir + "/nginx.conf", "-e", "/dev/null"}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("nginx %v: %w: %s", args, err, out)
+	}
+	return nil
+}
+
+func (w *worker) close() error { return errors.Join(w.nginx("-s", "stop"), w.ca.Close()) }
+
+// keep makes the present files those from which a scenario begins.
+func (w *worker) keep(scenario string) error {
+	return exec.Command("cp", "-a", w.dir, filepath.Join(w.root, scenario)).Run()
+}
+
+// restore puts the files of a scenario back.
+func (w *worker) restore(scenario string) error {
+	err := errors.Join(os.RemoveAll(w.dir), exec.Command("cp", "-a", filepath.Join(w.root, scenario), w.dir).Run())
+	return errors.Join(err, w.nginx("-s", "reload"))
+}
+
+func (w *worker) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	// One thread at a time, so that the calls of two runs come in nearly the same order.
+	cmd.Env = append(os.Environ(), "ACMED_CONFIG="+filepath.Join(w.dir, "acmed.yaml"), "GOMAXPROCS=1")
+	return cmd
+}
+
+// traced runs the scenario's command under strace with more arguments for it.
+func (w *worker) traced(scenario string, args ...string) (trace, error) {
+	file := filepath.Join(w.root, "trace")
+	args = append([]string{"-f", "-qq", "-y", "-o", file}, args...)
+	args = append(args, w.acmed, "renew")
+	if scenario == "renewal" {
+		args = append(args, "--force", "--yes", "www")
+	}
+	out, err := w.command("strace", args...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return trace{}, err
+	}
+	if err != nil && strings.Contains(string(out), "strace:") {
+		return trace{}, fmt.Errorf("strace: %s", out)
+	}
+	return readTrace(file, w.dir)
+}
+
+// unharmed notes where a run changes files if nothing happens to it.
+func (w *worker) unharmed(scenario string) error {
+	if err := w.restore(scenario); err != nil {
+		return err
+	}
+	t, err := w.traced(scenario, "-e", "trace="+strings.Join(calls(), ","))
+	if err == nil {
+		w.sum.unharmed(scenario, t)
+		err = w.intact()
+	}
+	return err
+}
+
+func (w *worker) work(tasks <-chan task) error {
+	var failed error
+	for t := range tasks {
+		if failed == nil {
+			failed = w.do(t)
+		}
+	}
+	return failed
+}
+
+// do harms the first, second, third ... time that a thread makes one call, until it does not happen that often any more.
+func (w *worker) do(k task) error {
+	if k.point != "" {
+		return w.aim(k)
+	}
+	missed := 0
+	for n := 1; n <= w.sum.times(k) && missed < 5; n += w.stride { // a miss is not the end: threads may share the work another way
+		harmed, err := w.harm(k, n)
+		if err != nil {
+			return err
+		}
+		if missed++; len(harmed) > 0 {
+			missed = 0
+		}
+	}
+	return nil
+}
+
+// tries is how often a place is aimed at.
+const tries = 12
+
+// aim harms a call with the numbers that it had in unharmed runs, until it is harmed at the point.
+func (w *worker) aim(k task) error {
+	numbers := w.sum.numbers(k)
+	for i := range tries {
+		harmed, err := w.harm(k, numbers[i%len(numbers)])
+		if err != nil || slices.Contains(harmed, k.point) {
+			return err
+		}
+	}
+	return nil
+}
+
+// harm runs the scenario with the n-th call of a thread harmed, and returns where that was.
+func (w *worker) harm(k task, n int) ([]string, error) {
+	if err := w.restore(k.scenario); err != nil {
+		return nil, err
+	}
+	args := []string{"-e", "trace=" + k.call, "-e", fmt.Sprintf("inject=%s:%s:when=%d", k.call, k.harm, n)}
+	if strings.HasPrefix(k.harm, "error=") {
+		args = append(args, "--seccomp-bpf") // faster, but then strace does not send signals
+	}
+	t, err := w.traced(k.scenario, args...)
+	if err == nil && len(t.harmed) > 0 {
+		w.sum.ran(k, t.harmed, w.verdict(k.scenario))
+	}
+	return t.harmed, err
+}
+
+// verdict looks at what a server reads, then lets acmed go on, and looks again.
+func (w *worker) verdict(scenario string) error {
+	first := scenario == "first"
+	if err := w.sound(first); err != nil {
+		return fmt.Errorf("right after: %w", err)
+	}
+	next := []string{"renew"}
+	if first {
+		next = append(next, "--force", "--yes") // do not wait after the failure
+	}
+	if out, err := w.command(w.acmed, next...).CombinedOutput(); err != nil {
+		return fmt.Errorf("the next run: %w: %s", err, out)
+	}
+	if out, err := w.command(w.acmed, "renew", "--force", "--yes").CombinedOutput(); err != nil {
+		return fmt.Errorf("the next renewal: %w: %s", err, out)
+	}
+	if out, err := w.command(w.acmed, "status").CombinedOutput(); err != nil {
+		return fmt.Errorf("status: %w: %s", err, out)
+	}
+	return w.intact()
+}
+
+// sound reports whether all that a server reads is well right after a harm. Before the first certificate there may be none.
+func (w *worker) sound(first bool) error {
+	if err := w.nginx("-t"); err != nil {
+		return err
+	}
+	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", w.plain), 5*time.Second)
+	if err != nil {
+		return fmt.Errorf("nginx: %w", err)
+	}
+	_ = conn.Close()
+	if !first {
+		return w.intact()
+	}
+	var errs []error
+	if live := filepath.Join(w.dir, "state/certs/www/current"); exists(live) {
+		errs = append(errs, pair(filepath.Join(live, "fullchain.pem"), filepath.Join(live, "privkey.pem")))
+	}
+	if out := filepath.Join(w.dir, "out/server.pem"); exists(out) {
+		errs = append(errs, pair(out, out))
+	}
+	return errors.Join(errs...)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// intact reports whether the active files and the installed file each hold a complete, matching and valid pair, and nginx
+// serves one.
+func (w *worker) intact() error {
+	live, out := filepath.Join(w.dir, "state/certs/www/current"), filepath.Join(w.dir, "out/server.pem")
+	return errors.Join(pair(filepath.Join(live, "fullchain.pem"), filepath.Join(live, "privkey.pem")), pair(out, out), w.served())
+}
+
+func (w *worker) served() error {
+	d := &net.Dialer{Timeout: 5 * time.Second}
+	conn, err := tls.DialWithDialer(d, "tcp", fmt.Sprintf("127.0.0.1:%d", w.tls), &tls.Config{ServerName: "www.example.com", RootCAs: w.ca.IssuingRoots()})
+	if err != nil {
+		return fmt.Errorf("nginx: %w", err)
+	}
+	return conn.Close()
+}
+
+func pair(cert, key string) error {
+	p, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return fmt.Errorf("%s: %w", cert, err)
+	}
+	leaf, err := x509.ParseCertificate(p.Certificate[0])
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", cert, err)
+	case len(p.Certificate) < 2:
+		return fmt.Errorf("%s: the chain is cut off", cert)
+	case time.Now().After(leaf.NotAfter):
+		return fmt.Errorf("%s: expired", cert)
+	}
+	return nil
+}
