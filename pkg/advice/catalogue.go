@@ -199,7 +199,7 @@ func deliveries() []Entry {
 			FileEdited,
 			"a file was changed by somebody else",
 			"It is not what acmed last wrote, and acmed overwrites nothing that it does not know.",
-			"Look at the file that the message names, then run acmed renew to plan again, or acmed renew --dry-run to see the plan.",
+			"Look at the file that the message names; then repeat the command, or take acmed's part out by hand.",
 		},
 		{
 			ClientsWouldBreak,

@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/letsencrypt/challtestsrv"
+	"github.com/miekg/dns"
 
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/advice"
@@ -34,8 +36,8 @@ type sick struct {
 	ca        *acmetest.CA
 	dir       string
 	directory string
+	resolver  string
 	issuer    string // more settings of the issuer
-	probe     string // more settings of the probe
 	solver    string
 	cert      string   // more settings of the certificate
 	more      string   // more sections
@@ -47,7 +49,7 @@ type sick struct {
 func newSick(t *testing.T, opts ...acmetest.Option) *sick {
 	t.Helper()
 	s := &sick{T: t, dir: openDir(t), ca: acmetest.Start(t, opts...), command: []string{"renew"}}
-	s.directory = s.ca.Directory
+	s.directory, s.resolver = s.ca.Directory, s.ca.DNS.Addr
 	s.issuer = "ca_file: " + s.dir + "/ca.pem"
 	s.solver = fmt.Sprintf("http-01: { listen: \"127.0.0.1:%d\" }", s.ca.HTTPPort)
 	s.file("ca.pem", string(s.ca.RootPEM))
@@ -77,7 +79,7 @@ defaults: { issuers: [test-ca], solvers: [solver] }
 %[8]scertificates:
   - name: www
     names: [example.com]
-%[9]s`, s.dir, s.directory, s.issuer, s.solver, s.ca.DNS.Addr, s.ca.HTTPPort, s.ca.TLSPort, s.more, s.cert))
+%[9]s`, s.dir, s.directory, s.issuer, s.solver, s.resolver, s.ca.HTTPPort, s.ca.TLSPort, s.more, s.cert))
 }
 
 func (s *sick) run(args ...string) (out string, exit int) {
@@ -114,8 +116,27 @@ func (s *sick) webroot() {
 	s.solver = fmt.Sprintf("http-01: { webroot: %s/web }", s.dir)
 }
 
-// dns answers dns-01 with a program.
-func (s *sick) dns(program string) {
+// validating is a resolver that finds every signature broken, and answers only those who do not ask for validation.
+func (s *sick) validating() string {
+	s.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		s.Fatal(err)
+	}
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		if q.CheckingDisabled {
+			s.ca.DNS.ServeDNS(w, q)
+			return
+		}
+		_ = w.WriteMsg(new(dns.Msg).SetRcode(q, dns.RcodeServerFailure))
+	})}
+	go func() { _ = server.ActivateAndServe() }()
+	s.Cleanup(func() { _ = server.Shutdown() })
+	return conn.LocalAddr().String()
+}
+
+// record answers dns-01 with a program.
+func (s *sick) record(program string) {
 	s.solver = fmt.Sprintf("dns-01: { exec: { command: [%s] }, resolvers: [%q], propagation: resolvers, propagation_timeout: 1s, poll_interval: 100ms }", program, s.ca.DNS.Addr)
 }
 
@@ -178,8 +199,9 @@ func proofFailures() []failure {
 			s.issuer += ", preflight: enforce"
 			s.ca.DNS.AddDNSCAARecord("example.com.", []challtestsrv.CAAPolicy{{Tag: "issue", Value: "letsencrypt.org"}})
 		}},
-		{code: advice.DNSRefused, prepare: func(s *sick) { s.dns("/bin/false") }},
-		{code: advice.DNSPropagation, prepare: func(s *sick) { s.dns("/bin/true") }},
+		{code: advice.DNSSECBroken, prepare: func(s *sick) { s.issuer += ", preflight: enforce"; s.resolver = s.validating() }},
+		{code: advice.DNSRefused, prepare: func(s *sick) { s.record("/bin/false") }},
+		{code: advice.DNSPropagation, prepare: func(s *sick) { s.record("/bin/true") }},
 		{code: advice.FailedTooOften, exit: 75, stored: advice.PortClosed, prepare: func(s *sick) {
 			s.webroot()
 			s.command = []string{"renew", "--force", "--yes"}
@@ -227,6 +249,30 @@ func machineFailures() []failure {
 		{code: advice.HelperUnreachable, prepare: func(s *sick) {
 			s.cert = fmt.Sprintf("    install:\n      - helper: { target: www, socket: %s/installd.sock }\n", s.dir)
 		}},
+		{code: advice.FileEdited, stored: "none", prepare: func(s *sick) {
+			if err := os.Mkdir(filepath.Join(s.dir, "tls"), 0o755); err != nil {
+				s.Fatal(err)
+			}
+			s.cert = fmt.Sprintf("    install:\n      - file: { dir: %s/tls }\n", s.dir)
+			s.command = []string{"uninstall", "www"}
+			s.before = func() { s.run("renew"); s.file("tls/cert.pem", "mine") }
+		}},
+		{code: advice.ClientsWouldBreak, stored: "none", prepare: func(s *sick) {
+			s.file("firmware.pem", string(s.ca.IntermediatePEM(0)))
+			s.more = fmt.Sprintf("trust:\n  - { name: firmware, anchors: %s/firmware.pem }\n", s.dir)
+			s.cert = "    trust: [firmware]\n"
+			s.command = []string{"activate", "www"}
+			s.before = func() {
+				s.run("renew")
+				if err := s.ca.Forget(); err != nil {
+					s.Fatal(err)
+				}
+				s.run("renew", "--force", "--yes")
+				if out, _ := s.run("status", "www"); !strings.Contains(out, "clients-would-break: firmware would not trust it") {
+					s.Errorf("status says %s", out)
+				}
+			}
+		}},
 		{code: advice.NoPermission, exit: 4, stored: "none", prepare: func(s *sick) {
 			s.before = func() {
 				if err := os.Chmod(filepath.Join(s.dir, "state"), 0o700); err != nil {
@@ -255,6 +301,11 @@ func machineFailures() []failure {
 // TestFailures provokes the failures that operators meet most, for real, and reads what acmed says: what, why, what to
 // do, and the code, on the terminal, in status and in JSON.
 func TestFailures(t *testing.T) {
+	for _, e := range advice.All() {
+		if !slices.ContainsFunc(failures(), func(f failure) bool { return f.code == e.Code }) {
+			t.Errorf("nothing provokes %s", e.Code)
+		}
+	}
 	for _, f := range failures() {
 		t.Run(string(f.code), func(t *testing.T) {
 			t.Parallel()
