@@ -280,7 +280,7 @@ func TestNeverWaits(t *testing.T) {
 		if took := time.Since(begun); took > 0 {
 			t.Errorf("it took %s", took)
 		}
-		if got := strings.Count(other.heard(), "held"); got != 1000 && got != 1100 {
+		if got := strings.Count(other.heard(), "held"); got < 1000 { // its own queue may fill up as well, while it is being emptied
 			t.Errorf("the other one heard %d", got)
 		}
 		if n := c.of(notify.GivenUp); n < 101 {

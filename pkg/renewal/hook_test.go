@@ -216,5 +216,8 @@ func TestLater(t *testing.T) {
 		if r := b.run(t, Options{Retry: true}); r.Err != nil || r.Waiting != nil {
 			t.Errorf("result %+v", r)
 		}
+		if e := b.events.list[len(b.events.list)-1]; e.Kind != notify.Recovered || e.Recovers != notify.InstallFailed || e.Target != "web" {
+			t.Errorf("the target works again, told was %+v", e)
+		}
 	})
 }
