@@ -64,6 +64,24 @@ func TestForceJoinsIdle(t *testing.T) {
 	}
 }
 
+// TestForcedTriesTargets: when a target failed a moment ago, an operator's renewal tries it at once with the new version,
+// and the scheduler's does not.
+func TestForcedTriesTargets(t *testing.T) {
+	b := newBench(t, 90*day)
+	b.server.set(errors.New("the disk is full"), "")
+	if r := b.engine.Run(t.Context(), "www", Options{}, nil); r.Err == nil {
+		t.Fatal("the target did not fail")
+	}
+	b.server.set(nil, "")
+	if r := b.engine.Run(t.Context(), "www", Options{}, nil); r.Err != nil || r.Changed {
+		t.Errorf("the scheduler did not wait: %+v", r)
+	}
+	r := b.engine.Run(t.Context(), "www", Options{Force: true, Retry: true}, nil)
+	if st := b.load(t).State; r.Err != nil || !r.Obtained || st.Installed["web"].LastError != "" || st.Installed["web"].Fingerprint == "" {
+		t.Errorf("%+v, target %+v", r, st.Installed)
+	}
+}
+
 func TestPanicFailsOneJob(t *testing.T) {
 	b := newBench(t, 90*day)
 	b.ca.panics = true
