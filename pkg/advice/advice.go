@@ -62,7 +62,9 @@ type tagged struct {
 }
 
 func (e *tagged) Unwrap() error { return e.error }
-func (e *tagged) Advice() Code  { return e.code }
+
+// Advice is the code given.
+func (e *tagged) Advice() Code { return e.code }
 
 // Tag gives err a code. Its text and what it wraps stay the same; nil stays nil.
 func Tag(code Code, err error) error {
