@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -116,6 +117,10 @@ func (e *exposition) counts(c counts) {
 	e.family("acmed_failures_total", "counter", "Failed jobs by the kind of failure, since the daemon began.")
 	for _, reason := range failures() {
 		e.sample(float64(c.failures[reason]), "reason", reason)
+	}
+	e.family("acmed_failure_codes_total", "counter", "Failed jobs by the code that acmed explain tells about, since the daemon began.")
+	for _, entry := range advice.All() {
+		e.sample(float64(c.codes[entry.Code]), "code", string(entry.Code))
 	}
 	kinds := slices.SortedFunc(maps.Keys(c.requests), func(a, b request) int {
 		return cmp.Or(cmp.Compare(a.issuer, b.issuer), cmp.Compare(a.endpoint, b.endpoint))

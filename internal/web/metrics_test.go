@@ -43,6 +43,7 @@ func TestMetrics(t *testing.T) {
 		"\nacmed_certificate_state{certificate=\"api\",state=\"not-installed\"} 1\n", "\nacmed_certificate_ari_start_timestamp_seconds{certificate=\"www\"} 1798459200\n",
 		"\nacmed_target_serving{certificate=\"api\",target=\"nginx\"} 0\n", `acmed_target_serving{certificate="new",target="odd \"id\"\\"} 0`,
 		"\nacmed_certificate_failures{certificate=\"mail\"} 4\n", "\nacmed_renewals_total{reason=\"ari\"} 1\n", "\nacmed_renewals_total{reason=\"renew-before\"} 0\n",
+		"\nacmed_failure_codes_total{code=\"ca-unreachable\"} 1\n", "\nacmed_failure_codes_total{code=\"disk-full\"} 0\n",
 		"\nacmed_failures_total{reason=\"ca-unavailable\"} 1\n", "\nacmed_failures_total{reason=\"validation\"} 0\n",
 		`acmed_ca_request_duration_seconds_bucket{issuer="letsencrypt",endpoint="new-order",le="0.25"} 0`,
 		`acmed_ca_request_duration_seconds_bucket{issuer="letsencrypt",endpoint="new-order",le="0.5"} 1`,

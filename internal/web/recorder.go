@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal"
@@ -22,6 +23,7 @@ type Recorder struct {
 type counts struct {
 	renewals map[renewal.Reason]int
 	failures map[string]int
+	codes    map[advice.Code]int
 	requests map[request]*latency
 	notified map[notified]int
 }
@@ -36,7 +38,7 @@ type notified struct {
 func (r *Recorder) read() counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := counts{maps.Clone(r.renewals), maps.Clone(r.failures), map[request]*latency{}, maps.Clone(r.notified)}
+	c := counts{maps.Clone(r.renewals), maps.Clone(r.failures), maps.Clone(r.codes), map[request]*latency{}, maps.Clone(r.notified)}
 	for k, l := range r.requests {
 		twin := *l
 		twin.within = slices.Clone(l.within)
@@ -72,9 +74,12 @@ func (r *Recorder) Job(result renewal.Result) {
 	}
 	if result.Err != nil && !errors.Is(result.Err, renewal.ErrClosed) {
 		if r.failures == nil {
-			r.failures = map[string]int{}
+			r.failures, r.codes = map[string]int{}, map[advice.Code]int{}
 		}
 		r.failures[failure(&result)]++
+		if code := advice.Of(result.Err); code != "" {
+			r.codes[code]++
+		}
 	}
 }
 
