@@ -125,7 +125,7 @@ func (c *CA) makeTLS() error {
 	if err != nil {
 		return err
 	}
-	cert, err := root.serverCertificate(c.options.serverFault)
+	cert, err := root.serverCertificate(c.options.host, c.options.serverFault)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package acmetest
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"strconv"
 	"sync"
@@ -28,6 +29,7 @@ type options struct {
 	tlsPort         int
 	listen          string
 	dnsListen       string
+	host            string
 	serverFault     ServerFault
 	middleware      []Middleware
 	rsaIntermediate bool
@@ -128,6 +130,22 @@ func WithPorts(http, tls int) Option {
 // WithListen sets the addresses of the directory and of the DNS server instead of free ports on 127.0.0.1.
 func WithListen(directory, dns string) Option {
 	return func(o *options) { o.listen, o.dnsListen = directory, dns }
+}
+
+// WithHost lets the directory's TLS certificate name a host too, and serves the directory at /directory as well: with a
+// name of a known CA that leads here, this CA stands in for it.
+func WithHost(name string) Option {
+	return func(o *options) {
+		o.host = name
+		o.middleware = append(o.middleware, func(_ Endpoint, next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/directory" {
+					r.URL.Path = "/dir"
+				}
+				next.ServeHTTP(w, r)
+			})
+		})
+	}
 }
 
 // WithMiddleware wraps every request to the CA; the first one sees a request first. The endpoint tells which ACME

@@ -111,7 +111,7 @@ func (p *Process) writeFiles(dir string, o *options, directory, management int) 
 	if err != nil {
 		return err
 	}
-	cert, err := root.serverCertificate(ServerSound)
+	cert, err := root.serverCertificate("", ServerSound)
 	if err != nil {
 		return err
 	}

@@ -50,8 +50,8 @@ func newAuthority(name string) (*authority, error) {
 	return &authority{cert: cert, key: key}, nil
 }
 
-// serverCertificate issues a TLS certificate for 127.0.0.1 and localhost, with fault f.
-func (a *authority) serverCertificate(f ServerFault) (tls.Certificate, error) {
+// serverCertificate issues a TLS certificate for 127.0.0.1, localhost and the host unless that is "", with fault f.
+func (a *authority) serverCertificate(host string, f ServerFault) (tls.Certificate, error) {
 	signer := a
 	if f == ServerUnknownRoot {
 		stranger, err := newAuthority("Unknown test root")
@@ -68,6 +68,9 @@ func (a *authority) serverCertificate(f ServerFault) (tls.Certificate, error) {
 		SerialNumber: serial(), NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	if host != "" {
+		template.DNSNames = append(template.DNSNames, host)
 	}
 	switch f {
 	case ServerWrongName:

@@ -123,7 +123,7 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 		}
 	}
 	b.issuers, b.rungs = issuers, solvers
-	set.Forewarn, set.ClockOffset = b.forewarn(issuers), clockOffset(issuers)
+	set.Forewarn, set.ClockOffset = b.forewarn(solvers, issuers), clockOffset(issuers)
 	for name, made := range issuers {
 		set.Issuers[name] = made
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/http01"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/issuer"
 	"github.com/acmed/acmed/pkg/store"
@@ -50,10 +53,24 @@ func TestForewarn(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := &builder{log: zap.NewNop()}
-			got := b.forewarn(issuers)(t.Context(), &certs.Spec{Issuers: tc.issuers, Identifiers: tc.ids})
+			got := b.forewarn(nil, issuers)(t.Context(), &certs.Spec{Issuers: tc.issuers, Identifiers: tc.ids})
 			if !slices.EqualFunc(got, tc.want, strings.Contains) {
 				t.Errorf("got %q", got)
 			}
 		})
+	}
+}
+
+// TestForewarnOfSolvers: a webroot that has gone, or that a sandbox closes, is told before a renewal needs it.
+func TestForewarnOfSolvers(t *testing.T) {
+	gone := filepath.Join(t.TempDir(), "gone")
+	rungs := map[string]challenges.Rung{
+		"good": {Name: "good", Solver: http01.NewWebroot(t.TempDir())}, "gone": {Name: "gone", Solver: http01.NewWebroot(gone)},
+		"cdn": {Name: "cdn", Solver: http01.Stateless{}},
+	}
+	b := &builder{log: zap.NewNop()}
+	got := b.forewarn(rungs, nil)(t.Context(), &certs.Spec{Solvers: []string{"good", "gone", "cdn"}})
+	if len(got) != 1 || !strings.Contains(got[0], "the solver gone could not prove a name now: write into "+gone+": no such file or directory") {
+		t.Errorf("got %q", got)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/acmed/acmed/pkg/challenges"
 )
 
@@ -36,6 +38,15 @@ func NewWebroot(dir string) *Webroot {
 
 // Type returns http-01.
 func (w *Webroot) Type() challenges.Type { return challenges.HTTP01 }
+
+// Ready reports whether answers could be written now, and changes nothing: the directory exists, and neither its mode nor
+// a sandbox around this process forbids it.
+func (w *Webroot) Ready() error {
+	if err := unix.Access(w.dir, unix.W_OK|unix.X_OK); err != nil {
+		return &fs.PathError{Op: "write into", Path: w.dir, Err: err}
+	}
+	return nil
+}
 
 // What the web server of another user must be able to read.
 const (

@@ -1,5 +1,5 @@
 // Command testca runs a certificate authority on this machine for demonstrations and experiments: Pebble with a name
-// server for which every name is 127.0.0.1. It prints the URL of the ACME directory and the address of the name
+// server for which every name is 127.0.0.1, or another address. It prints the URL of the ACME directory and the address of the name
 // server, one per line, writes the roots to the files it is asked for, and forgets everything when it ends: on SIGINT,
 // SIGTERM, the death of its parent, or, with -stdin, the end of its input.
 package main
@@ -33,9 +33,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	flags := flag.NewFlagSet("testca", flag.ContinueOnError)
 	listen := flags.String("listen", "127.0.0.1:14000", "address of the ACME directory")
 	dns := flags.String("dns", "127.0.0.1:0", "address of the name server; port 0 takes a free one")
+	address := flags.String("address", "127.0.0.1", "IPv4 address of every name")
 	httpPort := flags.Int("http-port", 0, "port where http-01 is validated; 0 takes a free one")
 	tlsPort := flags.Int("tls-port", 0, "port where tls-alpn-01 is validated; 0 takes a free one")
 	validity := flags.Duration("validity", 90*24*time.Hour, "lifetime of certificates of the profile default")
+	host := flags.String("host", "", "name of a CA to stand in for: its directory is then at https://HOST/directory")
 	root := flags.String("root", "", "write the root of the directory's own TLS certificate to this file")
 	issuing := flags.String("issuing-root", "", "write the root of issued certificates to this file")
 	watch := flags.Bool("stdin", false, "end when the standard input ends")
@@ -46,10 +48,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 		return err
 	}
 	ca, err := acmetest.New(acmetest.WithListen(*listen, *dns), acmetest.WithPorts(*httpPort, *tlsPort),
-		acmetest.WithOnlyProfile("default", *validity))
+		acmetest.WithOnlyProfile("default", *validity), acmetest.WithHost(*host))
 	if err != nil {
 		return err
 	}
+	ca.DNS.SetDefaultDNSIPv4(*address)
 	err = announce(ca, stdout, map[string][]byte{*root: ca.RootPEM, *issuing: ca.IssuingRootPEM(0)})
 	if err != nil {
 		return errors.Join(err, ca.Close())
