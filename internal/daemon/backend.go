@@ -59,7 +59,9 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 			}
 			tell := func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) }
 			result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: r.Force, Retry: true}, tell))
-			if s, err := d.engine.Status(name); err == nil {
+			if result.Outcome == control.OutcomeUnchanged && result.Reason == renewal.ReasonNothing && result.Held == "" {
+				result.Health = renewal.HealthOK
+			} else if s, err := d.engine.Status(name); err == nil {
 				result.Health = s.Health
 			}
 			results[i] = result
