@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -365,9 +366,32 @@ func (e *enabling) tellNext(renewed bool) {
 	if e.flags.staging {
 		e.app.printf("this was a rehearsal: browsers do not trust the certificate until you do the same without --staging\n")
 	}
-	if !renewed {
-		e.app.printf("no daemon is running, so nothing renews it yet; start it with: systemctl enable --now acmed-single\n")
+	if renewed {
+		return
 	}
+	for _, dir := range e.closedRoots() {
+		e.app.printf("%s is not among the directories that the daemon may write to; open it with systemctl edit acmed-single:\n[Service]\nReadWritePaths=%[1]s\n", dir)
+	}
+	e.app.printf("no daemon is running, so nothing renews it yet; start it with: systemctl enable --now acmed-single\n")
+}
+
+// closedRoots lists the webroots that acmed-single.service does not open by itself.
+func (e *enabling) closedRoots() []string {
+	var dirs []string
+	for _, w := range e.wishes {
+		for _, name := range e.certificate(w.name).Solvers {
+			i := slices.IndexFunc(e.config.Solvers, func(s config.Solver) bool { return s.Name == name })
+			if i < 0 || e.config.Solvers[i].HTTP01 == nil {
+				continue
+			}
+			dir := e.config.Solvers[i].HTTP01.Webroot
+			open := slices.ContainsFunc([]string{"/var/www/", "/srv/", "/usr/share/nginx/"}, func(o string) bool { return strings.HasPrefix(dir+"/", o) })
+			if dir != "" && !open && !slices.Contains(dirs, dir) {
+				dirs = append(dirs, dir)
+			}
+		}
+	}
+	return dirs
 }
 
 // takeBack removes what failed: from the web server, from the configuration, and from the daemon's.
