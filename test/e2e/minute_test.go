@@ -368,6 +368,7 @@ func TestFirstMinute(t *testing.T) {
 			p.typeText("yes\n")
 			p.expect(fmt.Sprintf("https://example.com:%d/ works now", m.tls))
 			p.expect("will be renewed about ")
+			p.expect("ReadWritePaths=" + m.dir + "/html")
 			p.expect("systemctl enable --now acmed")
 			if code := p.code(); code != 0 {
 				t.Fatalf("exit %d", code)
