@@ -80,6 +80,8 @@ func TestPIDFileActive(t *testing.T) {
 	}{
 		{"", filepath.Base(self), false},
 		{"1", filepath.Base(self), false},
+		{"0\n", filepath.Base(self), false},
+		{"-5\n", filepath.Base(self), false},
 		{"no number", filepath.Base(self), false},
 		{"999999999", filepath.Base(self), false},
 		{strconv.Itoa(os.Getpid()) + "\n", "another-program", false},
@@ -91,6 +93,9 @@ func TestPIDFileActive(t *testing.T) {
 		if got, err := PIDFileActive(path, tt.program)(context.Background()); err != nil || got != tt.want {
 			t.Errorf("%q, %s: %v, %v", tt.content, tt.program, got, err)
 		}
+	}
+	if _, err := PIDFileActive(filepath.Dir(path), filepath.Base(self))(t.Context()); err == nil {
+		t.Error("a directory was accepted")
 	}
 }
 

@@ -2,35 +2,10 @@ package nginx
 
 import (
 	"bytes"
-	"fmt"
-	"slices"
 	"strings"
+
+	"github.com/acmed/acmed/pkg/installers"
 )
-
-// edit replaces text[start:end] by text.
-type edit struct {
-	start, end int
-	text       string
-}
-
-// apply returns text with the edits made. Bytes outside the edits stay as they are. Edits at the same offset are made in
-// the order given; edits that overlap are a mistake of the caller.
-func apply(text []byte, edits []edit) ([]byte, error) {
-	edits = slices.Clone(edits)
-	slices.SortStableFunc(edits, func(a, b edit) int { return a.start - b.start })
-	var out bytes.Buffer
-	at := 0
-	for _, e := range edits {
-		if e.start < at || e.end < e.start || e.end > len(text) {
-			return nil, fmt.Errorf("overlapping edits at offset %d", e.start)
-		}
-		out.Write(text[at:e.start])
-		out.WriteString(e.text)
-		at = e.end
-	}
-	out.Write(text[at:])
-	return out.Bytes(), nil
-}
 
 // lineStart is the offset at which the line with pos begins.
 func lineStart(text []byte, pos int) int { return bytes.LastIndexByte(text[:pos], '\n') + 1 }
@@ -74,7 +49,7 @@ func comment(text []byte, end int) (words string, ok bool) {
 
 // insertAfter puts whole lines behind offset pos, with the indentation given: on the next line when the rest of the line
 // is blank or a comment, else by breaking the line.
-func insertAfter(text []byte, pos int, indent string, lines []string) edit {
+func insertAfter(text []byte, pos int, indent string, lines []string) installers.Edit {
 	nl := newline(text, pos)
 	var b strings.Builder
 	for _, line := range lines {
@@ -82,20 +57,20 @@ func insertAfter(text []byte, pos int, indent string, lines []string) edit {
 	}
 	if _, free := comment(text, pos); free && lineEnd(text, pos) < len(text) {
 		pos = lineEnd(text, pos)
-		return edit{pos, pos, b.String()}
+		return installers.Edit{Start: pos, End: pos, Text: b.String()}
 	}
-	return edit{pos, pos, nl + b.String()}
+	return installers.Edit{Start: pos, End: pos, Text: nl + b.String()}
 }
 
 // removeDirective takes a directive away, with its line when nothing else but a comment of ours stands on it.
-func removeDirective(d *directive) edit {
+func removeDirective(d *directive) installers.Edit {
 	text := d.src.text
 	_, first := indentAt(text, d.start)
 	_, last := comment(text, d.end)
 	if first && last {
-		return edit{lineStart(text, d.start), lineEnd(text, d.end), ""}
+		return installers.Edit{Start: lineStart(text, d.start), End: lineEnd(text, d.end), Text: ""}
 	}
-	return edit{d.start, d.end, ""}
+	return installers.Edit{Start: d.start, End: d.end, Text: ""}
 }
 
 // safe are the characters that need no quotes in a parameter.

@@ -115,11 +115,11 @@ func (n *Installer) install(ctx context.Context, b *certs.Bundle) error {
 		Always:  true,
 		Test:    n.test(plan),
 		Reload: func(ctx context.Context) error {
-			log.mark()
+			log.Mark()
 			return n.server.Reload(ctx)
 		},
 		Probe: func(ctx context.Context) error {
-			return log.explain(n.probe(ctx, plan.endpoints, b))
+			return log.Explain(n.probe(ctx, plan.endpoints, b))
 		},
 	}
 	_, err = change.Apply(ctx)
@@ -181,7 +181,7 @@ func (n *Installer) probe(ctx context.Context, endpoints []installers.Endpoint, 
 }
 
 // plan reads the configuration and decides what changes.
-func (n *Installer) plan(ctx context.Context, b *certs.Bundle) (*plan, *errorLog, error) {
+func (n *Installer) plan(ctx context.Context, b *certs.Bundle) (*plan, *installers.LogTail, error) {
 	p, info, err := n.planner(ctx, b)
 	if err != nil {
 		return nil, nil, err
@@ -236,11 +236,11 @@ func (n *Installer) checkLive(b *certs.Bundle) error {
 	}
 	bundles := []*certs.Bundle{b, b.RSA}
 	for i, p := range (&planner{target: n.target, bundle: b}).pairs() {
-		chain, err := readRegular(p.cert)
+		chain, err := installers.ReadRegular(p.cert)
 		if err != nil {
 			return fmt.Errorf("the active certificate: %w", err)
 		}
-		key, err := readRegular(p.key)
+		key, err := installers.ReadRegular(p.key)
 		if err != nil {
 			return fmt.Errorf("the active key: %w", err)
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/acmed/acmed/pkg/installers"
 )
 
 // listenLines are the listen directives that a block needs to answer with TLS: the plain ones again, on the TLS port.
@@ -157,7 +159,7 @@ func (p *planner) pairLines(k *pick) ([]string, error) {
 
 func (p *planner) setArgument(d *directive, value, quoted string) {
 	if w := d.words[1]; w.value != value {
-		p.edit(d.src, edit{w.start, w.end, quoted})
+		p.edit(d.src, installers.Edit{Start: w.start, End: w.end, Text: quoted})
 	}
 }
 
@@ -227,7 +229,7 @@ func (p *planner) oldLeaf(path string) *x509.Certificate {
 	if !strings.HasPrefix(path, "/") {
 		path = filepath.Join(p.tree.prefix, path)
 	}
-	text, err := readRegular(path)
+	text, err := installers.ReadRegular(path)
 	if err != nil {
 		return nil
 	}

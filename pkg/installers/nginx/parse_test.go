@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/acmed/acmed/pkg/installers"
 )
 
 // flat lists the words of every directive, children behind their parent.
@@ -92,25 +94,6 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestApply(t *testing.T) {
-	for _, tt := range []struct {
-		edits []edit
-		want  string
-	}{
-		{nil, "abcdef"},
-		{[]edit{{0, 0, "<"}, {6, 6, ">"}}, "<abcdef>"},
-		{[]edit{{4, 6, "X"}, {1, 2, ""}, {2, 2, "1"}, {2, 2, "2"}}, "a12cdX"},
-	} {
-		got, err := apply([]byte("abcdef"), tt.edits)
-		if err != nil || string(got) != tt.want {
-			t.Errorf("apply(%v) = %q, %v, want %q", tt.edits, got, err, tt.want)
-		}
-	}
-	if _, err := apply([]byte("abcdef"), []edit{{0, 3, ""}, {2, 4, ""}}); err == nil {
-		t.Error("overlapping edits were accepted")
-	}
-}
-
 func TestInsertAfter(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"line", "a;\nb;\n", "a;\n  x;\nb;\n"},
@@ -121,7 +104,7 @@ func TestInsertAfter(t *testing.T) {
 		{"no newline at all", "a; }", "a;\n  x;\n }"},
 	} {
 		at := strings.Index(tt.text, "a;") + 2
-		got, err := apply([]byte(tt.text), []edit{insertAfter([]byte(tt.text), at, "  ", []string{"x;"})})
+		got, err := installers.Splice([]byte(tt.text), []installers.Edit{insertAfter([]byte(tt.text), at, "  ", []string{"x;"})})
 		if err != nil || string(got) != tt.want {
 			t.Errorf("%s: got %q, %v, want %q", tt.name, got, err, tt.want)
 		}
@@ -233,7 +216,7 @@ func TestCorpusIsLossless(t *testing.T) {
 		if got := reassemble(src, src.root, 0, len(text)); got != string(text) {
 			t.Errorf("%s is not the same after reading", path)
 		}
-		if got, err := apply(text, nil); err != nil || string(got) != string(text) {
+		if got, err := installers.Splice(text, nil); err != nil || string(got) != string(text) {
 			t.Errorf("%s changed without an edit: %v", path, err)
 		}
 	}

@@ -24,8 +24,8 @@ type planner struct {
 	m      *model
 	http2  http2Form
 	picks  []*pick
-	edits  map[string][]edit  // by real path
-	srcs   map[string]*source // by real path
+	edits  map[string][]installers.Edit // by real path
+	srcs   map[string]*source           // by real path
 }
 
 // plan is what an installation will do.
@@ -64,7 +64,7 @@ func (p *planner) make() (*plan, error) {
 	if p.picks, err = finder.pickAll(p.names); err != nil {
 		return nil, err
 	}
-	p.edits, p.srcs = map[string][]edit{}, map[string]*source{}
+	p.edits, p.srcs = map[string][]installers.Edit{}, map[string]*source{}
 	lines := map[*server][]string{}
 	var errs []error
 	for _, k := range p.picks {
@@ -122,7 +122,7 @@ func (p *planner) refuse(k *pick) error {
 }
 
 // edit plans one replacement in a file. A file that is reached by two names is edited once.
-func (p *planner) edit(src *source, e edit) {
+func (p *planner) edit(src *source, e installers.Edit) {
 	if !slices.Contains(p.edits[src.real], e) {
 		p.edits[src.real] = append(p.edits[src.real], e)
 		p.srcs[src.real] = src
@@ -207,7 +207,7 @@ func (p *planner) finish() (*plan, error) {
 	overlay := map[string][]byte{}
 	for file, edits := range p.edits {
 		src := p.srcs[file]
-		content, err := apply(src.text, edits)
+		content, err := installers.Splice(src.text, edits)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", src.path, err)
 		}

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
-	"syscall"
 
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -63,32 +59,11 @@ func (c *Config) argv(args ...string) []string {
 func (c *Config) active() func(context.Context) (bool, error) {
 	switch {
 	case c.PIDFile != "":
-		return func(context.Context) (bool, error) { return alive(c.PIDFile) }
+		return installers.PIDFileActive(c.PIDFile, "nginx")
 	case c.Unit != "":
 		return installers.SystemdActive(c.Unit)
 	}
 	return nil
-}
-
-// alive reports whether the process of a pid file runs and, as far as one can see, is nginx. A pid that was left by a
-// crash may belong to anybody.
-func alive(pidFile string) (bool, error) {
-	text, err := readRegular(pidFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || pid <= 1 {
-		return false, nil
-	}
-	if err := syscall.Kill(pid, 0); err != nil && !errors.Is(err, syscall.EPERM) {
-		return false, nil
-	}
-	title, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-	return err != nil || strings.Contains(string(title), "nginx"), nil
 }
 
 // build is what an nginx binary says about itself.

@@ -1,11 +1,9 @@
 package nginx
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -123,66 +121,6 @@ func TestInspect(t *testing.T) {
 	got, err = c.inspect(t.Context())
 	if err != nil || !filepath.IsAbs(got.config) || !filepath.IsAbs(got.prefix) {
 		t.Errorf("got %+v, %v", got, err)
-	}
-}
-
-func TestAlive(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pid")
-	check := func(want bool, text string) {
-		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := alive(path); err != nil || got != want {
-			t.Errorf("%q: alive = %v, %v, want %v", text, got, err, want)
-		}
-	}
-	if got, err := alive(path); err != nil || got {
-		t.Errorf("without a file: %v, %v", got, err)
-	}
-	check(false, "")
-	check(false, "0\n")
-	check(false, "-5\n")
-	check(false, "999999999\n")
-	check(false, "x")
-	check(true, strconv.Itoa(os.Getpid())+"\n") // the test program's path has nginx in it
-	if _, err := alive(filepath.Dir(path)); err == nil {
-		t.Error("a directory was accepted")
-	}
-}
-
-func TestErrorLog(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
-	log := &errorLog{path: path}
-	failed := errors.New("failed")
-	write := func(text string) {
-		t.Helper()
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		if _, err := f.WriteString(text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	expect := func(want string) {
-		t.Helper()
-		err := log.explain(failed)
-		if !errors.Is(err, failed) || err.Error() != want {
-			t.Errorf("got %v, want %s", err, want)
-		}
-	}
-	expect("failed")
-	write("old\n")
-	log.mark()
-	expect("failed")
-	write("new \x1b[31m\n")
-	expect(`failed; nginx logged: "new \x1b[31m"`)
-	write(strings.Repeat("x", maxLogged-6) + "\nlast\n")
-	expect(`failed; nginx logged: "last"`)
-	if log.explain(nil) != nil || !errors.Is((&errorLog{}).explain(failed), failed) {
-		t.Error("explain made or lost an error")
 	}
 }
 

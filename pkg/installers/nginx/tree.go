@@ -1,15 +1,13 @@
 package nginx
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
+
+	"github.com/acmed/acmed/pkg/installers"
 )
 
 // The bounds on one configuration, far above any real one.
@@ -72,30 +70,8 @@ func (t *tree) open(path string) (file string, text []byte, err error) {
 	if text, ok := t.overlay[file]; ok {
 		return file, text, nil
 	}
-	text, err = readRegular(file)
+	text, err = installers.ReadRegular(file)
 	return file, text, err
-}
-
-// readRegular reads a regular file of a bounded size. It does not block on a FIFO and reads no device.
-func readRegular(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	if info.Size() > maxFileSize {
-		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", path, info.Size(), maxFileSize)
-	}
-	var text bytes.Buffer
-	_, err = text.ReadFrom(io.LimitReader(f, maxFileSize+1))
-	return text.Bytes(), err
 }
 
 // walk calls visit for every directive of one level in nginx's order, with includes replaced by what they include.

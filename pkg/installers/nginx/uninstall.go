@@ -57,7 +57,7 @@ func (n *Installer) Uninstall(ctx context.Context) error {
 
 // withdraw is the file without what acmed wrote; nil when there is nothing of it.
 func (n *Installer) withdraw(o installers.Original) (*installers.File, error) {
-	now, err := readRegular(o.Path)
+	now, err := installers.ReadRegular(o.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
