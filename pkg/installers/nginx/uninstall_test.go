@@ -100,6 +100,11 @@ func TestUnmerge(t *testing.T) {
 		{"pair removed", secure, "server {\n  listen 443 ssl;\n  root /x;\n}\n", "", "x.conf:3: acmed's lines and later changes meet here"},
 		{"block with the pair removed", secure + original, original, original, "x.conf:2: acmed's lines and later"},
 		{"copied pair", secure, pointed + strings.Replace(pointed, "root /x", "root /z", 1), "", "x.conf:"},
+		{"broken lines of two certificates", "server { a b; }\nserver { c d; }\n",
+			"server { a b;\n gzip on; # acmed: www\n }\nserver { c d;\n gzip on; # acmed: other\n }\n",
+			"server { a b; }\nserver { c d;\n gzip on; # acmed: other\n }\n", ""},
+		{"the other certificate's lines are gone", "server { a b;\n gzip on; # acmed: other\n }\nserver { c d; }\n",
+			"server { a b; }\nserver { c d;\n gzip on; # acmed: www\n }\n", "server { a b; }\nserver { c d; }\n", ""},
 		{"broken now", original, plain + "x", "", `x.conf:6: "x" has no terminating`},
 		{"rewritten", original, strings.Repeat("a b;\nc d;\n", maxDistance), "", "x.conf:1: the file was rewritten"},
 	} {

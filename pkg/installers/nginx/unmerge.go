@@ -10,6 +10,7 @@ import (
 // markedLine is one line of an edited file and the kinds of directives that stand on it.
 type markedLine struct {
 	text    string
+	number  int
 	added   bool // a directive that acmed added
 	pointed bool // a directive of the operator's that acmed pointed at the lineage
 	others  bool // anything else
@@ -26,7 +27,8 @@ func (n *Installer) unmerge(path string, original, now []byte) ([]byte, error) {
 		return nil, err
 	}
 	old := splitLines(original)
-	hunks, ok := compareLines(old, splitLines(now))
+	lines = p.rejoin(old, lines)
+	hunks, ok := compareLines(old, texts(lines))
 	if !ok {
 		return nil, &SyntaxError{File: path, Line: 1, Reason: "the file was rewritten since acmed edited it: take acmed's lines out by hand"}
 	}
@@ -36,7 +38,11 @@ func (n *Installer) unmerge(path string, original, now []byte) ([]byte, error) {
 		out = append(out, texts(lines[at:h.c])...)
 		back, ok := p.revert(old[h.a:h.b], lines[h.c:h.d])
 		if !ok {
-			return nil, &SyntaxError{File: path, Line: h.c + 1, Reason: "acmed's lines and later changes meet here: take acmed's out by hand"}
+			line := 1
+			if h.c > 0 {
+				line = lines[h.c-1].number + 1
+			}
+			return nil, &SyntaxError{File: path, Line: line, Reason: "acmed's lines and later changes meet here: take acmed's out by hand"}
 		}
 		out = append(out, back...)
 		at = h.d
@@ -67,6 +73,30 @@ func (p *planner) revert(before []string, now []markedLine) (back []string, ok b
 		return nil, false
 	}
 	return texts(kept), true
+}
+
+// rejoin makes lines one again that were one until acmed put its own between them.
+func (p *planner) rejoin(before []string, now []markedLine) []markedLine {
+	var out []markedLine
+	start := -1 // where acmed's lines before this one begin in out
+	for _, l := range now {
+		ours := l.added && !l.others
+		if !ours && start > 0 && strings.TrimSpace(l.text) != "" && strings.TrimSpace(out[start-1].text) != "" {
+			halves := []string{out[start-1].text, l.text}
+			whole := func(line string) bool { return p.isRewrap([]string{line}, halves) }
+			if i := slices.IndexFunc(before, whole); i >= 0 {
+				out = out[:start-1]
+				l = markedLine{text: before[i], others: true, number: l.number}
+			}
+		}
+		if !ours {
+			start = -1
+		} else if start < 0 {
+			start = len(out)
+		}
+		out = append(out, l)
+	}
+	return out
 }
 
 // countPairs counts certificate directives of the operator's.
@@ -116,7 +146,7 @@ func (p *planner) markLines(path string, text []byte) ([]markedLine, error) {
 	at := 0
 	for _, line := range splitLines(text) {
 		at += len(line)
-		lines = append(lines, markedLine{text: line})
+		lines = append(lines, markedLine{text: line, number: len(lines) + 1})
 		ends = append(ends, at)
 	}
 	p.markAll(src.root, func(start, end int, kind markedLine) {
