@@ -1,11 +1,20 @@
 #!/bin/sh
-# Runs every fuzz target of the tree for the given time, one after the other.
+# Runs every fuzz target of the tree for the given time, one after the other, and ends with a line for each.
 set -eu
 time=${1:-60s}
-grep -rl --include='*_test.go' '^func Fuzz' pkg internal cmd | sort | while read -r file; do
+summary=$(mktemp)
+trap 'rm -f "$summary"' EXIT
+failed=0
+for file in $(grep -rl --include='*_test.go' '^func Fuzz' pkg internal cmd | sort); do
 	dir=./$(dirname "$file")
-	sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$file" | while read -r target; do
+	for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$file"); do
 		echo "== $dir $target"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$dir"
+		result=ok
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$dir" || result=FAILED
+		[ "$result" = ok ] || failed=$((failed + 1))
+		echo "$result $dir $target" >>"$summary"
 	done
 done
+echo "== $(grep -c . "$summary") targets, $time each, $failed failed"
+cat "$summary"
+[ "$failed" -eq 0 ]
