@@ -457,6 +457,26 @@ func single(m *machine) {
 		m.t.Errorf("%d versions before, %d after", before, after)
 	}
 	m.do("systemctl", "reload", "acmed-single")
+	webroot(m)
+}
+
+// webroot: what enable sets up for a site with files is renewed by the confined daemon too.
+func webroot(m *machine) {
+	m.do("systemd-run", "--unit=testca81", "/usr/local/bin/testca", "-listen", "127.0.0.1:14001", "-http-port", "80", "-root", "/etc/acmed/ca80.pem")
+	m.until("the CA answers", 20*time.Second, func() error {
+		_, err := m.try("curl", "-sf", "--cacert", "/etc/acmed/ca80.pem", "https://127.0.0.1:14001/dir")
+		return err
+	})
+	m.write("/etc/nginx/sites-enabled/new", strings.ReplaceAll(nginxSite, "www.test", "new.test"))
+	m.do("systemctl", "reload", "nginx")
+	m.do("systemctl", "stop", "acmed-single")
+	out := m.do("acmed", "enable", "--yes", "-d", "new.test", "--directory", "https://127.0.0.1:14001/dir", "--ca-file", "/etc/acmed/ca80.pem")
+	if !strings.Contains(out, "https://new.test/ works now") || strings.Contains(out, "ReadWritePaths") {
+		m.t.Errorf("enable says %s", out)
+	}
+	m.do("systemctl", "start", "acmed-single")
+	m.do("acmed", "renew", "--force", "--yes", "new.test")
+	m.do("acmed", "disable", "--yes", "--purge", "new.test")
 }
 
 // remove: the program goes, what servers read stays.
