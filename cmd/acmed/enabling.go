@@ -290,13 +290,8 @@ func (e *enabling) work(ctx context.Context, b control.Backend) (bad []wish, err
 	if err != nil {
 		return e.wishes, err
 	}
-	for i, c := range status.Certificates {
-		// A target that was taken away before, by disable, is left alone until it is asked for.
-		if anyOff(c) && report.Results[i].Outcome != control.OutcomeFailed {
-			if _, err := b.Install(ctx, control.InstallRequest{Certificate: c.Name}, display.update); err != nil {
-				return e.wishes, err
-			}
-		}
+	if err := putBack(ctx, b, status, report, display); err != nil {
+		return e.wishes, err
 	}
 	display.close()
 	if status, err = b.Status(ctx, control.StatusRequest{Names: names}); err != nil {
@@ -332,6 +327,19 @@ func tryAgain(ctx context.Context, b control.Backend, names []string, display *d
 	}
 	_, err = b.Renew(ctx, control.RenewRequest{Names: failed, Force: true}, display.update)
 	return err
+}
+
+// putBack installs where disable took a certificate away before: such a target is left alone until it is asked for.
+func putBack(ctx context.Context, b control.Backend, status control.Status, report control.Report, display *display) error {
+	for i, c := range status.Certificates {
+		if !anyOff(c) || report.Results[i].Outcome == control.OutcomeFailed {
+			continue
+		}
+		if _, err := b.Install(ctx, control.InstallRequest{Certificate: c.Name}, display.update); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func anyOff(c renewal.Status) bool {
