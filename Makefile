@@ -30,7 +30,7 @@ test: ## all tests, with the race detector; then a look for secrets in all that 
 	@sh test/needs.sh $(TEST_NEEDS)
 	go run ./test/canary .cache/test-output go test -json -race -timeout 20m ./...
 	go test -run TestTenYears ./pkg/renewal
-	cd cmd/acmed-dns && go test ./...
+	cd cmd/acmed-dns && CGO_ENABLED=0 go test ./...
 	$(MAKE) test-systemd ACMED_SYSTEMD=try
 
 lint: $(TOOLS)/golangci-lint
@@ -89,9 +89,10 @@ $(TOOLS)/nfpm:
 	GOBIN=$(TOOLS) CGO_ENABLED=0 go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
 # Needs root; the first run makes a small Debian in .cache/systemd.
-test-systemd: deb ## the package under a real systemd, in a container without a network
+test-systemd: deb ## the package and the guides under a real systemd, in containers without a network
 	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container
 	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
+	cd cmd/acmed-dns && CGO_ENABLED=0 go build -o ../../.cache/acmed-dns .
 	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go test -count=1 -v -timeout 15m ./test/systemd
 
 clean:

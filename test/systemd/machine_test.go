@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 )
 
 // packages are what the container has besides the smallest Debian.
-const packages = "systemd,systemd-sysv,dbus,nginx-light,apache2,curl,openssl,procps"
+const packages = "systemd,systemd-sysv,dbus,nginx-light,apache2,curl,openssl,procps,iproute2,bind9,bind9-dnsutils,haproxy,ansible-core,python3-cffi-backend,certbot"
 
 // machine is a container that runs systemd.
 type machine struct {
@@ -48,7 +49,7 @@ func boot(t *testing.T) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("systemd-nspawn", "--quiet", "--directory", m.root, "--machine", "acmed-test", "--register=no", "--keep-unit",
+	cmd := exec.Command("systemd-nspawn", "--quiet", "--directory", m.root, "--machine", "acmed-"+filepath.Base(filepath.Dir(m.root)), "--register=no", "--keep-unit",
 		"--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe", "--boot")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -95,7 +96,7 @@ func base(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := filepath.Join(dir, "root")
+	root := filepath.Join(dir, fmt.Sprintf("root-%08x", crc32.ChecksumIEEE([]byte(packages)))) // other packages are another system
 	if _, err := os.Stat(root); err == nil {
 		return root
 	}
@@ -104,6 +105,7 @@ func base(t *testing.T) string {
 	}
 	t.Log("making the base system; this takes a minute")
 	run(t, "debootstrap", "--variant=minbase", "--include="+packages, "bookworm", root+".new")
+	run(t, "systemctl", "--root="+root+".new", "--quiet", "disable", "named", "haproxy", "certbot.timer") // a test that needs them starts them
 	if err := os.Rename(root+".new", root); err != nil {
 		t.Fatal(err)
 	}

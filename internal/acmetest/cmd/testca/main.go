@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	listen := flags.String("listen", "127.0.0.1:14000", "address of the ACME directory")
 	dns := flags.String("dns", "127.0.0.1:0", "address of the name server; port 0 takes a free one")
 	address := flags.String("address", "127.0.0.1", "IPv4 address of every name")
+	ask := flags.String("ask", "", "name server that the CA asks instead of its own")
 	httpPort := flags.Int("http-port", 0, "port where http-01 is validated; 0 takes a free one")
 	tlsPort := flags.Int("tls-port", 0, "port where tls-alpn-01 is validated; 0 takes a free one")
 	validity := flags.Duration("validity", 90*24*time.Hour, "lifetime of certificates of the profile default")
@@ -53,6 +54,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 		return err
 	}
 	ca.DNS.SetDefaultDNSIPv4(*address)
+	if *ask != "" {
+		ca.DNS.Addr = *ask
+		if err := ca.Forget(); err != nil { // the new CA asks there
+			return errors.Join(err, ca.Close())
+		}
+	}
 	err = announce(ca, stdout, map[string][]byte{*root: ca.RootPEM, *issuing: ca.IssuingRootPEM(0)})
 	if err != nil {
 		return errors.Join(err, ca.Close())
