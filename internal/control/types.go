@@ -94,7 +94,7 @@ type Result struct {
 	Next        time.Time      `json:"next,omitzero"`
 	Error       string         `json:"error,omitempty"`
 	Health      renewal.Health `json:"health,omitempty"` // the state at the end, as in Status; empty when it is not known
-	Code        advice.Code    `json:"code,omitempty"` // what kind of failure Error is
+	Code        advice.Code    `json:"code,omitempty"`   // what kind of failure Error is
 }
 
 // Report is the end of a renew request.
