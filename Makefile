@@ -70,7 +70,7 @@ install: man ## everything, into DESTDIR; acmed-dns too if it was built
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed LICENSE CHANGELOG.md configs/acmed.yaml configs/installd.yaml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/examples configs/examples/*.yaml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs docs/*.md
-	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs/guides docs/guides/*.md
+	for dir in guides errors; do install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs/$$dir docs/$$dir/*.md || exit; done
 	for dir in prometheus grafana proxies; do install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/$$dir deploy/$$dir/* || exit; done
 	install -d $(DESTDIR)/usr/share/bash-completion/completions $(DESTDIR)/usr/share/zsh/vendor-completions $(DESTDIR)/usr/share/fish/vendor_completions.d
 	bin/acmed completion bash >$(DESTDIR)/usr/share/bash-completion/completions/acmed

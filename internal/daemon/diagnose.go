@@ -43,7 +43,10 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 
 // localAdvice says how to live with a port that is taken.
 func localAdvice(l *preflight.Local) string {
-	if l.Holder == nil {
+	switch {
+	case l.Holder == nil && l.Taken:
+		return "find out which with 'ss -ltnp', and let it pass challenges on: acmed snippet nginx, or what it is"
+	case l.Holder == nil:
 		return "let acmed listen there: CAP_NET_BIND_SERVICE, or the systemd socket units"
 	}
 	known := map[string]string{"nginx": "nginx", "apache2": "apache", "httpd": "apache", "haproxy": "haproxy", "caddy": "caddy", "varnishd": "varnish"}

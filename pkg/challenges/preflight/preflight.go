@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -112,7 +113,7 @@ func (r *Report) present(ctx context.Context, s challenges.Solver, c challenges.
 		local := Local{Type: c.Type, Error: err.Error()}
 		var bind *challenges.BindError
 		if errors.As(err, &bind) {
-			local.Holder = bind.Holder
+			local.Taken, local.Holder = bind.Holder != nil || errors.Is(err, syscall.EADDRINUSE), bind.Holder
 		}
 		r.Local = append(r.Local, local)
 	}

@@ -78,7 +78,8 @@ type TLS struct {
 // Local is a solver of this machine that could not present.
 type Local struct {
 	Type   challenges.Type     `json:"type"`
-	Holder *challenges.Process `json:"holder,omitempty"` // who has the port, where that is the reason
+	Taken  bool                `json:"taken,omitempty"`  // another process has the port
+	Holder *challenges.Process `json:"holder,omitempty"` // which one; nil when it cannot be told
 	Error  string              `json:"error"`
 }
 
