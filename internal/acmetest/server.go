@@ -12,6 +12,7 @@ import (
 	"math/big"
 	mrand "math/rand/v2"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -119,10 +120,23 @@ func FreePort(t testing.TB) int {
 	return port
 }
 
+// ports counts up, so that a process never gets the same port twice; it begins anywhere, so that processes that run side
+// by side seldom meet.
+var ports = func() *atomic.Uint32 {
+	begin := &atomic.Uint32{}
+	begin.Store(mrand.Uint32N(portRange))
+	return begin
+}()
+
+const (
+	firstPort = 10_000
+	portRange = 22_000
+)
+
 func freePort() (int, error) {
 	var last error
 	for range 100 {
-		port := 10000 + mrand.IntN(22000)
+		port := firstPort + int(ports.Add(1)%portRange)
 		stream, packet, err := listenBoth(fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			last = err
