@@ -149,7 +149,7 @@ func TestRollbackUnderLoad(t *testing.T) {
 	if !rolled.Equal(first) || !forward.Equal(second) {
 		t.Error("another leaf is served than was asked for")
 	}
-	if out, code := s.run("renew"); code != 0 {
+	if out, code := s.run("renew"); code != 3 || !strings.Contains(out, "pinned to version") { // status has something to tell
 		t.Errorf("exit %d: %s", code, out)
 	}
 	s.kill(syscall.SIGTERM)
