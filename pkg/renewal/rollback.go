@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -113,7 +114,7 @@ func (j *job) fallBack(ctx context.Context, lineage *store.Lineage, outcomes map
 			continue
 		}
 		bundle, err := j.engine.store.Bundle(j.want.Name, old)
-		if err != nil || j.verify(ctx, target, bundle) == nil || j.verify(ctx, target, lineage.Current) == nil {
+		if err != nil || !outOfOrder(j.verify(ctx, target, bundle)) || !outOfOrder(j.verify(ctx, target, lineage.Current)) {
 			continue
 		}
 		helped, err := j.tryBack(ctx, lineage, target, old, bundle)
@@ -125,13 +126,19 @@ func (j *job) fallBack(ctx context.Context, lineage *store.Lineage, outcomes map
 	return false, nil
 }
 
-// worked returns the version that a target was last seen serving, if that was another one and is still valid. A stopped
-// server, or one that asked for time, is not out of order.
-func (j *job) worked(lineage *store.Lineage, target string, outcome error) string {
+// outOfOrder reports whether an outcome of a target means that its endpoint does not work. A stopped server, or one that
+// asked for time, is not out of order; and a file that could not be read here says nothing about the endpoint.
+func outOfOrder(outcome error) bool {
 	var stopped *installers.NotRunningError
 	var later *installers.LaterError
+	var file *fs.PathError
+	return outcome != nil && !errors.As(outcome, &stopped) && !errors.As(outcome, &later) && !errors.As(outcome, &file)
+}
+
+// worked returns the version that a target was last seen serving, if that was another one and is still valid.
+func (j *job) worked(lineage *store.Lineage, target string, outcome error) string {
 	t := lineage.State.Installed[target]
-	if outcome == nil || errors.As(outcome, &stopped) || errors.As(outcome, &later) || t.VerifiedAt.IsZero() {
+	if !outOfOrder(outcome) || t.VerifiedAt.IsZero() {
 		return ""
 	}
 	for i := range lineage.Versions {

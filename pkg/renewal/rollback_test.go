@@ -1,10 +1,14 @@
 package renewal
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +22,13 @@ import (
 type fragile struct {
 	fakeServer
 	bad func(*certs.Bundle) bool
+	err error // of a failed installation; nil: no handshake
 }
 
 func (s *fragile) Install(ctx context.Context, b *certs.Bundle) error {
 	if s.bad(b) {
 		s.set(nil, "nothing: no handshake")
-		return errors.New("no handshake")
+		return cmp.Or(s.err, errors.New("no handshake"))
 	}
 	return s.fakeServer.Install(ctx, b)
 }
@@ -75,6 +80,19 @@ func TestTakenBack(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// TestUnreadableFile: a file that cannot be read here says nothing about the endpoint, so nothing is taken back.
+func TestUnreadableFile(t *testing.T) {
+	good := ""
+	b, f := fragileBench(t, func(n *certs.Bundle) bool { return good != "" && n.Fingerprint() != good })
+	f.err = fmt.Errorf("the active key: %w", &fs.PathError{Op: "open", Path: "privkey.pem", Err: syscall.EIO})
+	b.run(t, Options{})
+	good = b.load(t).Current.Fingerprint()
+	r := b.run(t, Options{Force: true})
+	if l := b.load(t); r.Err == nil || l.Version != l.Versions[0].ID || l.State.Held != nil || b.count(notify.RolledBack) > 0 {
+		t.Errorf("%v; active %s of %v, held %+v", r.Err, l.Version, l.Versions, l.State.Held)
+	}
 }
 
 // TestNotTheCertificate: when the earlier version does not help, or the server is merely stopped, the new one stays.
