@@ -89,7 +89,7 @@ func mountable(dir string) error {
 	return unix.Unmount(dir, 0)
 }
 
-// base makes the base system on its first call on this machine.
+// base makes the base system on its first call on this machine; every other call waits for that, whichever process makes it.
 func base(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../../.cache/systemd")
@@ -97,10 +97,21 @@ func base(t *testing.T) string {
 		t.Fatal(err)
 	}
 	root := filepath.Join(dir, fmt.Sprintf("root-%08x", crc32.ChecksumIEEE([]byte(packages)))) // other packages are another system
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatalf("lock %s: %v", dir, err)
+	}
 	if _, err := os.Stat(root); err == nil {
 		return root
 	}
-	if err := errors.Join(os.RemoveAll(root+".new"), os.MkdirAll(dir, 0o755)); err != nil {
+	if err := os.RemoveAll(root + ".new"); err != nil {
 		t.Fatal(err)
 	}
 	t.Log("making the base system; this takes a minute")
