@@ -3,15 +3,11 @@ package apache
 import (
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/acmed/acmed/pkg/installers/installertest"
 )
 
 // TestWordsAsApache lets Apache read what the parser reads, and compares the values.
@@ -137,49 +133,4 @@ Use Site macro.example
 			t.Errorf("%s is answered by %q, want %q", name, body, want)
 		}
 	}
-}
-
-// TestTree installs into a real-world tree, as Apache 2.4 of Debian reads it.
-func TestTree(t *testing.T) {
-	const tree = "../../../../shared/testdata/apache/trees/two_vhost_80/apache2"
-	if _, err := os.Stat(tree); err != nil {
-		t.Skip("the tree is not here")
-	}
-	a := newInstance(t, nil)
-	must(t, os.RemoveAll(a.conf))
-	must(t, os.CopyFS(a.conf, os.DirFS(tree)))
-	for _, dir := range []string{"mods-enabled", "sites-enabled", "conf-enabled"} { // links in the original
-		names, err := filepath.Glob(a.path(dir + "/*"))
-		must(t, err)
-		for _, name := range names {
-			must(t, os.Remove(name))
-			must(t, os.Symlink("../"+strings.Replace(dir, "enabled", "available", 1)+"/"+filepath.Base(name), name))
-		}
-	}
-	wrapper := filepath.Join(a.run, "apache.sh")
-	must(t, os.WriteFile(wrapper, []byte(a.expand("#!/bin/sh\nexport APACHE_LOG_DIR={run} APACHE_RUN_DIR={run} APACHE_LOCK_DIR={run} APACHE_PID_FILE={run}/pid "+
-		"APACHE_RUN_USER=www-data APACHE_RUN_GROUP=www-data\nexec {apache} \"$@\"\n")), 0o755))
-	before := a.files()
-	l := newLineage(t, "encryption-example.demo")
-	b := installertest.Bundle(t, "encryption-example.demo")
-	l.publish(b)
-	cfg := Config{Binary: wrapper, Root: a.conf, Config: a.path("apache2.conf"), PIDFile: filepath.Join(a.run, "pid"), Reload: []string{"/bin/true"},
-		Listen: freePort(t), Redirect: true, HSTS: 1e9 * 3600}
-	i := a.installer(cfg, l)
-	text, err := i.Preview(t.Context(), b)
-	must(t, err)
-	if !strings.Contains(text, "# acmed begin test") {
-		t.Errorf("Preview shows no edit:\n%s", text)
-	}
-	err = i.Install(t.Context(), b)
-	t.Logf("Install on a stopped server: %v", err)
-	after := a.files()
-	if lost := lostLines(before, after); lost != nil {
-		t.Errorf("lines are gone: %q", lost)
-	}
-	if cmp.Equal(before, after) {
-		t.Error("nothing was installed")
-	}
-	must(t, i.Uninstall(t.Context()))
-	a.wantFiles(before, "Uninstall left something")
 }

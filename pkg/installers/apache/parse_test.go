@@ -2,14 +2,10 @@ package apache
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/acmed/acmed/pkg/installers"
 )
 
 // outline lists the words of every directive, those of a section in front of its children.
@@ -139,107 +135,4 @@ func checkSpans(t *testing.T, src *source, ds []*directive, at, limit int) {
 		}
 		at = end
 	}
-}
-
-// corpus lists the files of the project's own corpus and, where it is present, the shared one.
-func corpus(t testing.TB) []string {
-	t.Helper()
-	var files []string
-	for _, dir := range []string{"testdata/corpus", "../../../../shared/testdata/apache"} {
-		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() {
-				files = append(files, path)
-			}
-			return err
-		})
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Fatal(err)
-		}
-	}
-	if len(files) == 0 {
-		t.Fatal("no corpus")
-	}
-	return files
-}
-
-// editAll does to every virtual host what an installation does: a block, and certificate directives switched off.
-func editAll(t testing.TB, src *source, certificate string) []byte {
-	t.Helper()
-	var edits []installers.Edit
-	var visit func(ds []*directive)
-	visit = func(ds []*directive) {
-		for _, d := range ds {
-			visit(d.children)
-			if d.is("SSLCertificateFile") || d.is("SSLCertificateKeyFile") {
-				edits = append(edits, switchOff(d, certificate))
-			}
-			if d.isSection("VirtualHost") {
-				edits = append(edits, block(d, d.close, certificate, []string{"SSLEngine on", "SSLCertificateFile /x"}))
-			}
-		}
-	}
-	visit(src.root)
-	out, err := installers.Splice(src.text, edits)
-	must(t, err)
-	return out
-}
-
-func TestCorpusIsLossless(t *testing.T) {
-	parsed := 0
-	for _, path := range corpus(t) {
-		text, err := os.ReadFile(path)
-		must(t, err)
-		src := newSource(path, text, "www")
-		if src.err != nil {
-			t.Logf("refused: %v", src.err)
-			continue
-		}
-		parsed++
-		checkRoundTrip(t, src, text)
-	}
-	t.Logf("%d files are byte-identical", parsed)
-}
-
-// checkRoundTrip edits a file and takes the edit back.
-func checkRoundTrip(t *testing.T, src *source, text []byte) {
-	t.Helper()
-	checkSpans(t, src, src.root, 0, len(src.text))
-	if string(src.text) != string(text) {
-		t.Fatalf("%s is not the same after reading", src.path)
-	}
-	edited := newSource(src.path, editAll(t, src, "www"), "www")
-	must(t, edited.err)
-	if string(edited.text) != string(text) {
-		t.Errorf("%s is not the same after an edit was taken back", src.path)
-	}
-	if diff := cmp.Diff(outline(src.root), outline(edited.root)); diff != "" {
-		t.Errorf("%s reads differently after an edit was taken back:\n%s", src.path, diff)
-	}
-}
-
-func FuzzParse(f *testing.F) {
-	for _, path := range corpus(f) {
-		if text, err := os.ReadFile(path); err == nil && len(text) < 8<<10 {
-			f.Add(text)
-		}
-	}
-	f.Add([]byte("<VirtualHost *>\nSSLCertificateFile \\\n a</VirtualHost>\n</VirtualHost>\\\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		src := newSource("fuzz.conf", text, "www")
-		if src.err != nil || src.hasMarks() || strings.Contains(string(text), "# acmed ") {
-			return
-		}
-		checkRoundTrip(t, src, text)
-	})
-}
-
-func FuzzDump(f *testing.F) {
-	f.Add("Included configuration files:\n  (*) /a\n    (3) /b\nVirtualHost configuration:\n*:80 a (/b:1)\n[::1]:443 is a NameVirtualHost\n" +
-		"         default server a (/b:1)\n         port 443 namevhost a (/b:1)\n                 wild alias *.a\nServerRoot: \"/\"\nDefine: A=b\nLoaded Modules:\n so_module (static)\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		facts, err := parseDump(text)
-		if err == nil && facts.main == nil {
-			t.Error("no main file and no error")
-		}
-	})
 }
