@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -187,6 +188,32 @@ func TestUninstallTakesTheCertificateAway(t *testing.T) {
 	}
 	if _, err := os.Stat(h.path("certs/www.pem")); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// TestUninstallOfAFileWithEmptyLines: what an operator wrote by hand goes back to the file as it was, and into the process.
+func TestUninstallOfAFileWithEmptyLines(t *testing.T) {
+	old := installertest.Bundle(t, "www.example.com")
+	spaced := bytes.Join([][]byte{[]byte("# by hand\n"), old.FullChainPEM(), old.KeyPEM}, []byte("\n"))
+	for name, content := range map[string][]byte{"LF": spaced, "CRLF": bytes.ReplaceAll(spaced, []byte("\n"), []byte("\r\n"))} {
+		t.Run(name, func(t *testing.T) {
+			h := prepare(t, options{crt: "certs/www.pem"})
+			if err := os.WriteFile(h.path("certs/www.pem"), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			h.run()
+			p, _ := mustNew(t, h.config())
+			mustInstall(t, p, installertest.Bundle(t, "www.example.com"))
+			if err := p.Uninstall(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if now, err := os.ReadFile(h.path("certs/www.pem")); err != nil || !bytes.Equal(now, content) {
+				t.Errorf("the file is not what it was: %v", err)
+			}
+			if err := installers.VerifyEndpoints(t.Context(), p.endpoints, old, 0); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

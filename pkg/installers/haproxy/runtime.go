@@ -59,11 +59,11 @@ func (a api) call(ctx context.Context, command string, payload []byte) (string, 
 	return text, refusal(a.socket, command, text)
 }
 
-// exchange writes a command and reads until the other side closes. A payload ends at the first empty line.
+// exchange writes a command and reads until the other side closes.
 func exchange(conn net.Conn, command string, payload []byte) (string, error) {
 	request := command + "\n"
 	if payload != nil {
-		request = command + " <<\n" + strings.TrimRight(string(payload), "\n") + "\n\n"
+		request = command + " <<\n" + compact(payload) + "\n"
 	}
 	if _, err := io.WriteString(conn, request); err != nil {
 		return "", err
@@ -76,6 +76,18 @@ func exchange(conn net.Conn, command string, payload []byte) (string, error) {
 		return "", fmt.Errorf("the answer has more than %d bytes", maxReply)
 	}
 	return strings.TrimSpace(string(reply)), nil
+}
+
+// compact leaves out empty lines: HAProxy ends a payload at the first one and runs what follows as commands. A file that an
+// operator made may have some, which mean nothing in PEM.
+func compact(payload []byte) string {
+	var lines strings.Builder
+	for line := range strings.Lines(string(payload)) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines.WriteString(line + "\n")
+		}
+	}
+	return lines.String()
 }
 
 // refusal recognises the answers that are the same for all commands.

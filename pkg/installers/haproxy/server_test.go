@@ -42,9 +42,6 @@ type options struct {
 
 func start(t *testing.T, o options) *instance {
 	t.Helper()
-	if _, err := os.Stat(binary); err != nil {
-		t.Skip("there is no HAProxy on this machine")
-	}
 	h := prepare(t, o)
 	h.run()
 	return h
@@ -53,6 +50,9 @@ func start(t *testing.T, o options) *instance {
 // prepare writes the configuration; certs holds a default certificate.
 func prepare(t *testing.T, o options) *instance {
 	t.Helper()
+	if _, err := os.Stat(binary); err != nil {
+		t.Skip("there is no HAProxy on this machine")
+	}
 	dir, err := os.MkdirTemp("", "hap")
 	if err != nil {
 		t.Fatal(err)
