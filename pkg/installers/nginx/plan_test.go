@@ -32,7 +32,9 @@ func (c *planCase) planner(t *testing.T) *planner {
 	if c.main == "" {
 		c.main = planMain
 	}
-	c.files["nginx.conf"] = c.main
+	if c.files["nginx.conf"] == "" {
+		c.files["nginx.conf"] = c.main
+	}
 	for name, text := range c.files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
