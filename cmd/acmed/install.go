@@ -60,7 +60,7 @@ func (a *app) preview(ctx context.Context, r control.RenewRequest, output string
 		return err
 	}
 	defer done()
-	p, err := b.Preview(ctx, control.StatusRequest{Names: r.Names})
+	p, err := b.Preview(ctx, control.PreviewRequest{Names: r.Names, Force: r.Force})
 	if err != nil {
 		return err
 	}
@@ -70,12 +70,14 @@ func (a *app) preview(ctx context.Context, r control.RenewRequest, output string
 	failed := false
 	for _, c := range p.Certificates {
 		what := "no new certificate would be ordered"
-		if c.Order || r.Force {
+		if c.Order {
 			what = "a new certificate would be ordered"
 		}
 		a.printf("%s: %s (%s)\n", c.Certificate, what, c.Message)
 		for _, t := range c.Targets {
 			switch {
+			case t.Off:
+				a.printf("%s: %s: left alone until it is installed again\n", c.Certificate, t.ID)
 			case t.Error != "":
 				failed = true
 				a.printf("%s: %s: would fail: %s\n", c.Certificate, t.ID, t.Error)

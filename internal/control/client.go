@@ -87,7 +87,7 @@ func (c *Client) Install(ctx context.Context, r InstallRequest, progress func(Pr
 }
 
 // Preview asks the daemon.
-func (c *Client) Preview(ctx context.Context, r StatusRequest) (Preview, error) {
+func (c *Client) Preview(ctx context.Context, r PreviewRequest) (Preview, error) {
 	return ask[Preview](ctx, c, "preview", r)
 }
 

@@ -7,7 +7,7 @@ type Installs interface {
 	// Install installs the active version at every target again, or takes it away; see [InstallRequest].
 	Install(ctx context.Context, r InstallRequest, progress func(Progress)) (Report, error)
 	// Preview says what a renewal of certificates would do now, and shows every file that it would change.
-	Preview(ctx context.Context, r StatusRequest) (Preview, error)
+	Preview(ctx context.Context, r PreviewRequest) (Preview, error)
 	// Forget deletes all versions and keys of a certificate that is not in the configuration any more.
 	Forget(ctx context.Context, r ForgetRequest) error
 }
@@ -23,6 +23,12 @@ type InstallRequest struct {
 	Undo        bool   `json:"undo,omitempty"` // undo every change at its targets, and leave them alone afterwards
 }
 
+// PreviewRequest asks about some certificates by name, or about all.
+type PreviewRequest struct {
+	Names []string `json:"names,omitempty"`
+	Force bool     `json:"force,omitempty"` // as if a new certificate were ordered although none is due
+}
+
 // Preview is what a renewal would do.
 type Preview struct {
 	Version      int                  `json:"version"`
@@ -34,7 +40,7 @@ type CertificatePreview struct {
 	Certificate string          `json:"certificate"`
 	Reason      string          `json:"reason"`
 	Message     string          `json:"message"`
-	Order       bool            `json:"order"` // a new certificate would be ordered
+	Order       bool            `json:"order"` // a new certificate would be ordered; in the diffs, one of acmed's own stands in for it
 	Targets     []TargetPreview `json:"targets,omitempty"`
 }
 
@@ -43,4 +49,5 @@ type TargetPreview struct {
 	ID    string `json:"id"`
 	Diff  string `json:"diff,omitempty"`  // unified; empty when no file would change, or none can be shown
 	Error string `json:"error,omitempty"` // why it would fail
+	Off   bool   `json:"off,omitempty"`   // an operator took it away: it is left alone
 }

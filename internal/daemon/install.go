@@ -14,6 +14,7 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/store"
 )
 
 // Install installs the active version at every target again, or takes it away.
@@ -43,14 +44,14 @@ func (d *Daemon) Forget(_ context.Context, r control.ForgetRequest) error {
 }
 
 // Preview says what a renewal would do now, and which files it would change. It changes nothing.
-func (d *Daemon) Preview(ctx context.Context, r control.StatusRequest) (control.Preview, error) {
+func (d *Daemon) Preview(ctx context.Context, r control.PreviewRequest) (control.Preview, error) {
 	names, err := d.names(r.Names)
 	if err != nil {
 		return control.Preview{}, err
 	}
 	out := control.Preview{Version: control.Version, Certificates: []control.CertificatePreview{}}
 	for _, name := range names {
-		p, err := d.preview(ctx, name)
+		p, err := d.preview(ctx, name, r.Force)
 		if err != nil {
 			return control.Preview{}, err
 		}
@@ -59,7 +60,7 @@ func (d *Daemon) Preview(ctx context.Context, r control.StatusRequest) (control.
 	return out, nil
 }
 
-func (d *Daemon) preview(ctx context.Context, name string) (control.CertificatePreview, error) {
+func (d *Daemon) preview(ctx context.Context, name string, force bool) (control.CertificatePreview, error) {
 	s, err := d.engine.Status(name)
 	if err != nil {
 		return control.CertificatePreview{}, err
@@ -69,26 +70,42 @@ func (d *Daemon) preview(ctx context.Context, name string) (control.CertificateP
 	if err != nil {
 		return control.CertificatePreview{}, err
 	}
-	p := control.CertificatePreview{Certificate: name, Reason: string(s.Reason), Message: s.Message, Order: s.Order}
+	p := control.CertificatePreview{Certificate: name, Reason: string(s.Reason), Message: s.Message, Order: s.Order || force}
+	if force && !s.Order {
+		p.Message = "it is forced"
+	}
 	bundle := have.Current
-	if bundle == nil {
+	if bundle == nil || p.Order {
 		if bundle, err = placeholder(&c.Spec); err != nil {
 			return control.CertificatePreview{}, err
 		}
 	}
 	for _, id := range c.Spec.Targets {
-		t := control.TargetPreview{ID: id}
-		if previewer, ok := c.Targets[id].(installers.Previewer); ok {
-			if t.Diff, err = previewer.Preview(ctx, bundle); err != nil {
-				t.Error = err.Error()
-			}
-		}
-		p.Targets = append(p.Targets, t)
+		p.Targets = append(p.Targets, previewTarget(ctx, id, c.Targets[id], have.State.Installed[id], bundle))
 	}
 	return p, nil
 }
 
-// placeholder stands in for a certificate that was never issued, so that the files which would change can be shown.
+func previewTarget(ctx context.Context, id string, to installers.Installer, was store.Installed, b *certs.Bundle) control.TargetPreview {
+	t := control.TargetPreview{ID: id, Off: was.Off}
+	if was.Off {
+		return t
+	}
+	previewer, ok := to.(installers.Previewer)
+	if !ok {
+		if was.Fingerprint != b.Fingerprint() {
+			t.Diff = installers.NoPreview
+		}
+		return t
+	}
+	var err error
+	if t.Diff, err = previewer.Preview(ctx, b); err != nil {
+		t.Error = err.Error()
+	}
+	return t
+}
+
+// placeholder stands in for a certificate that is yet to be issued, so that the files which would change can be shown.
 func placeholder(spec *certs.Spec) (*certs.Bundle, error) {
 	b, err := selfSigned(spec, spec.KeyTypes[0])
 	if err == nil && len(spec.KeyTypes) > 1 {

@@ -224,8 +224,9 @@ func TestRefused(t *testing.T) {
 		})
 	}
 	c := h.client("plain")
-	_, err := c.Preview(ctx, good)
-	h.want(err, "cannot show")
+	if diff, err := c.Preview(ctx, good); err != nil || diff != installers.NoPreview {
+		t.Errorf("Preview = %q, %v", diff, err)
+	}
 	h.want(c.Uninstall(ctx), "cannot be uninstalled")
 	h.noKey(good)
 }

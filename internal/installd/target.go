@@ -148,9 +148,18 @@ func (t *Target) Preview(ctx context.Context, b *certs.Bundle) (string, error) {
 	}
 	p, ok := t.installer.(installers.Previewer)
 	if !ok {
-		return "", refuse("the target %s cannot show what it would change", t.name)
+		return t.unseen(b)
 	}
 	return p.Preview(ctx, b)
+}
+
+// unseen stands in for the preview of an installer that has none.
+func (t *Target) unseen(b *certs.Bundle) (string, error) {
+	have, err := t.store.Load(t.name)
+	if err != nil || have.Current != nil && have.Current.Fingerprint() == b.Fingerprint() {
+		return "", err
+	}
+	return installers.NoPreview, nil
 }
 
 // Uninstall takes back all that was changed for the target and removes the copies.

@@ -28,6 +28,10 @@ type Previewer interface {
 	Preview(ctx context.Context, b *certs.Bundle) (string, error)
 }
 
+// NoPreview is what to show for an [Installer] that is no [Previewer] and has something to do: a program decides, or
+// somebody else's service.
+const NoPreview = "what this changes cannot be shown\n"
+
 // Recoverer is an [Installer] that settles at start what a crash left behind: the configuration is afterwards as it was
 // before the interrupted Install, or as a finished Uninstall leaves it. It is idempotent and quick when there is nothing
 // to settle.
