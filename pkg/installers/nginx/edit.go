@@ -37,14 +37,17 @@ func indentAt(text []byte, pos int) (indent string, first bool) {
 	return string(line[:len(line)-len(rest)]), len(rest) == 0
 }
 
+// blanks is the white space of nginx. A form feed, a vertical tab and a no-break space belong to words.
+const blanks = " \t\r\n"
+
 // comment is what stands in the comment behind end on the same line. ok is false when something else stands there.
 func comment(text []byte, end int) (words string, ok bool) {
-	rest := strings.TrimSpace(string(text[end:lineEnd(text, end)]))
+	rest := strings.Trim(string(text[end:lineEnd(text, end)]), blanks)
 	if rest == "" {
 		return "", true
 	}
 	words, ok = strings.CutPrefix(rest, "#")
-	return strings.TrimSpace(words), ok
+	return strings.Trim(words, blanks), ok
 }
 
 // insertAfter puts whole lines behind offset pos, with the indentation given: on the next line when the rest of the line

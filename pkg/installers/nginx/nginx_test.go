@@ -49,9 +49,7 @@ http {
 // newInstance writes a configuration without starting nginx. Files are named relative to its directory.
 func newInstance(t testing.TB, files map[string]string) *instance {
 	t.Helper()
-	if _, err := os.Stat(defaultBinary); err != nil {
-		t.Skip("nginx is not installed")
-	}
+	needNginx(t)
 	n := &instance{t: t, conf: t.TempDir(), run: t.TempDir(), plain: freePort(t), tls: freePort(t)}
 	n.write("nginx.conf", mainConf)
 	for name, text := range files {

@@ -32,42 +32,71 @@ func complaint(t *testing.T, path string) string {
 	return failed.Output
 }
 
-// TestLexerAsNginx reads random text as nginx does: nginx stops at the first statement, because it does not know the
-// directive, and says what it took for its name.
-func TestLexerAsNginx(t *testing.T) {
-	t.Parallel()
-	if _, err := os.Stat(defaultBinary); err != nil {
-		t.Skip("nginx is not installed")
-	}
-	path := filepath.Join(t.TempDir(), "x.conf")
-	check := func(text string) {
+// agree reads the first statements of a text as nginx does. Each time nginx stops at the first statement of what it is
+// given, because it does not know the directive, and says what it took for its name and on which line that ends.
+func agree(t *testing.T, path, text string) {
+	t.Helper()
+	says := func(text string) string {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		said := complaint(t, path)
-		s, err := (&lexer{path: path, text: []byte(text)}).next()
+		_, said, _ := strings.Cut(complaint(t, path), "[emerg] ")
+		_, said, _ = strings.Cut(said, ": ") // the process
+		return said
+	}
+	l := &lexer{path: path, text: []byte(text)}
+	for range 5 {
+		rest := text[l.pos:]
+		from := l.pos
+		s, err := l.next()
 		switch {
-		case err == nil && len(s.words) > 0:
-			want := fmt.Sprintf("unknown directive \"%s\" in ", s.words[0].value)
-			if len(want) > 1000 {
-				want = want[:1000] // nginx cuts its messages
+		case err != nil:
+			if said := says(rest); !strings.HasPrefix(said, "unexpected ") && !strings.HasPrefix(said, "too long parameter") {
+				t.Errorf("%q: refused (%v), and nginx says %s", clip(rest), err, clip(said))
 			}
-			if !strings.Contains(said, want) {
-				t.Errorf("%s: read as %q, and nginx says %s", clip(text), clip(s.words[0].value), clip(said))
+			return
+		case s.term == 0:
+			if said := says(rest); !strings.HasPrefix(said, "no \"events\" section") {
+				t.Errorf("%q: read as empty, and nginx says %s", clip(rest), clip(said))
 			}
-		case err == nil && s.term == '}':
-			if !strings.Contains(said, `unexpected "}"`) {
-				t.Errorf("%q: read as a closing brace, and nginx says %s", clip(text), clip(said))
+			return
+		case s.term == '}':
+			if said := says(rest); !strings.HasPrefix(said, `unexpected "}"`) {
+				t.Errorf("%q: read as a closing brace, and nginx says %s", clip(rest), clip(said))
 			}
-		case err == nil:
-			if !strings.Contains(said, "no \"events\" section") {
-				t.Errorf("%q: read as empty, and nginx says %s", clip(text), clip(said))
+			continue
+		}
+		line := 2 + strings.Count(rest[:s.pos-from], "\n")
+		if said := says("zz\n" + rest); !strings.HasPrefix(said, fmt.Sprintf("unknown directive \"zz\" in %s:%d\n", path, line)) {
+			t.Errorf("%q: read as a statement that ends on line %d, and nginx says %s", clip("zz\n"+rest), line, clip(said))
+		}
+		for _, w := range s.words[:min(len(s.words), 3)] {
+			if regexp.MustCompile(`^\w+$`).MatchString(w.value) {
+				continue // nginx may know it
 			}
-		case !strings.Contains(said, "unexpected ") && !strings.Contains(said, "too long parameter"):
-			t.Errorf("%q: refused (%v), and nginx says %s", clip(text), err, clip(said))
+			want := fmt.Sprintf("unknown directive \"%s\" in ", w.value)
+			want = want[:min(len(want), 1000)] // nginx cuts its messages
+			if said := says(text[w.start:]); !strings.HasPrefix(said, want) {
+				t.Errorf("%q: read as %q, and nginx says %s", clip(text[w.start:]), clip(w.value), clip(said))
+			}
 		}
 	}
+}
+
+// needNginx skips a test on a machine without nginx.
+func needNginx(t testing.TB) {
+	t.Helper()
+	if _, err := os.Stat(defaultBinary); err != nil {
+		t.Skip("nginx is not installed")
+	}
+}
+
+// TestLexerAsNginx reads random text as nginx does.
+func TestLexerAsNginx(t *testing.T) {
+	t.Parallel()
+	needNginx(t)
+	path := filepath.Join(t.TempDir(), "x.conf")
 	pieces := []string{"a", "b", " ", "\t", "\r\n", "\n", ";", "{", "}", "${", "$", `"`, "'", `\`, "#", ")", "(", `\n`, "q;", "w {"}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
@@ -75,7 +104,7 @@ func TestLexerAsNginx(t *testing.T) {
 		for range 1 + rng.IntN(12) {
 			text.WriteString(pieces[rng.IntN(len(pieces))])
 		}
-		check(text.String())
+		agree(t, path, text.String())
 	}
 	for _, n := range []int{maxParameter - 2, maxParameter - 1, maxParameter, maxParameter + 1} {
 		long := strings.Repeat("x", n)
@@ -83,7 +112,7 @@ func TestLexerAsNginx(t *testing.T) {
 			"a " + long + ";", "a '" + long + "';", "a '" + long + "' ;", "#" + long + "\na;", "#" + long, " a;#" + long + "\nb;", long + ";",
 			"a " + long, strings.Repeat(" ", n) + "a;", "a\\" + long + ";",
 		} {
-			check(text)
+			agree(t, path, text)
 		}
 	}
 }
