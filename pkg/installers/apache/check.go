@@ -65,7 +65,7 @@ func (s *served) addresses(id certs.Identifier, v *vhost) ([]installers.Endpoint
 	}
 	var list []installers.Endpoint
 	for _, g := range s.m.groups {
-		if chosen, _ := g.choose(id); chosen != v || g.port != s.cfg.Listen && g.port != 0 {
+		if chosen, _ := g.choose(id); chosen != v || !s.m.reaches(g, s.cfg.Listen) {
 			continue
 		}
 		for _, host := range s.dial(g) {
@@ -104,7 +104,7 @@ func (s *served) dial(g *group) []string {
 func (m *model) at(host string, port int) *group {
 	for _, exact := range []bool{true, false} {
 		for _, g := range m.groups {
-			if (g.port == port || g.port == 0) && (exact && sameIP(g.host, host) || !exact && g.host == "*") {
+			if m.reaches(g, port) && (exact && sameIP(g.host, host) || !exact && g.host == "*") {
 				return g
 			}
 		}

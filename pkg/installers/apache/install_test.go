@@ -415,3 +415,23 @@ func TestRHEL(t *testing.T) {
 	must(t, i.Uninstall(t.Context()))
 	a.wantFiles(before, "Uninstall left something")
 }
+
+// TestEngineOff has a site that says itself that it is without TLS.
+func TestEngineOff(t *testing.T) {
+	a := newInstance(t, map[string]string{
+		"sites-available/a.conf": strings.Replace(site("a.example", "hello"), "    ErrorDocument", "    <IfModule ssl_module>\n\tSSLEngine \\\n\toff\n    </IfModule>\n    ErrorDocument", 1),
+	})
+	a.enableModule("ssl", "socache_shmcb")
+	a.start()
+	before := a.files()
+	l := newLineage(t, "a.example")
+	i, _ := a.install(a.config(), l, "a.example")
+	after := a.files()
+	a.install(a.config(), l, "a.example")
+	a.wantFiles(after, "a renewal edited something")
+	if _, body := a.get("https", "a.example", "/"); body != "hello" {
+		t.Errorf("got %q", body)
+	}
+	must(t, i.Uninstall(t.Context()))
+	a.wantFiles(before, "Uninstall left something")
+}

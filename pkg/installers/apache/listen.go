@@ -96,7 +96,7 @@ func (p *planner) groupsOf(k *pick) []*group {
 		return p.m.plainGroups(k.v, p.cfg.Listen)
 	}
 	return slices.DeleteFunc(slices.Clone(p.m.groups), func(g *group) bool {
-		return !slices.Contains(g.vhosts, k.v) || g.port != p.cfg.Listen && g.port != 0
+		return !slices.Contains(g.vhosts, k.v) || !p.m.reaches(g, p.cfg.Listen)
 	})
 }
 

@@ -79,7 +79,7 @@ func (p *planner) redirectLines(names []string) []string {
 func (p *planner) plainVhosts(id certs.Identifier) []*vhost {
 	finder := picker{m: p.m, port: p.cfg.Listen}
 	for _, wanted := range []func(g *group) bool{
-		func(g *group) bool { return g.port == httpPort || g.port == 0 },
+		func(g *group) bool { return p.m.reaches(g, httpPort) },
 		func(g *group) bool { return g.port != httpPort && g.port != 0 },
 	} {
 		l := finder.look(id, func(g *group, v *vhost) bool { return wanted(g) && !finder.secure(g, v) && !p.m.tls(v) })

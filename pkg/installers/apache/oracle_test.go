@@ -134,3 +134,28 @@ Use Site macro.example
 		}
 	}
 }
+
+// TestAllPorts has a virtual host for all ports beside one for a port: which of them Apache answers with does not depend
+// on their order.
+func TestAllPorts(t *testing.T) {
+	named := func(address, body string) string {
+		return "<VirtualHost " + address + ">\nServerName a.example\nErrorDocument 404 " + body + "\n</VirtualHost>\n"
+	}
+	for name, text := range map[string]string{
+		"all first": named("*", `"all"`) + named("*:{plain}", `"one"`),
+		"all last":  named("*:{plain}", `"one"`) + named("*", `"all"`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := start(t, map[string]string{"sites-available/a.conf": text})
+			f, err := a.configFor().ask(t.Context())
+			must(t, err)
+			m, err := buildModel(f, "test")
+			must(t, err)
+			v, _ := m.at("127.0.0.1", a.plain).answer("a.example")
+			want := words(v.own("ErrorDocument")[0].args)[1]
+			if _, body := a.get("http", "a.example", "/"); body != want || want != "one" {
+				t.Errorf("Apache answers %q, and the model %q", body, want)
+			}
+		})
+	}
+}

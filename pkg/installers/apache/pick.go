@@ -56,7 +56,7 @@ func (p *picker) pickAll(names []certs.Identifier) ([]*pick, error) {
 func (p *picker) pickOne(id certs.Identifier) ([]*pick, error) {
 	looks := []look{
 		p.look(id, p.secure),
-		p.look(id, func(g *group, v *vhost) bool { return !p.secure(g, v) && (g.port == httpPort || g.port == 0) }),
+		p.look(id, func(g *group, v *vhost) bool { return !p.secure(g, v) && p.m.reaches(g, httpPort) }),
 		p.look(id, func(g *group, v *vhost) bool { return !p.secure(g, v) && g.port != httpPort && g.port != 0 }),
 	}
 	for i, l := range looks {
@@ -75,7 +75,13 @@ func (p *picker) pickOne(id certs.Identifier) ([]*pick, error) {
 
 // secure reports whether a virtual host is where TLS is served: on the TLS port, or on all ports and with TLS.
 func (p *picker) secure(g *group, v *vhost) bool {
-	return g.port == p.port || g.port == 0 && p.m.tls(v)
+	return g.port == p.port || p.m.reaches(g, p.port) && p.m.tls(v)
+}
+
+// reaches reports whether connections to a port arrive at a group with the address: one for all ports gets those that no
+// group of the same host has for itself.
+func (m *model) reaches(g *group, port int) bool {
+	return g.port == port || g.port == 0 && m.group(g.host, port) == nil
 }
 
 // look is which virtual hosts answer for one name.

@@ -41,6 +41,10 @@ func TestRefuses(t *testing.T) {
 		{"rewrite loop", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nRewriteEngine on\nRewriteRule ^(.*)$ https://%{HTTP_HOST}$1 [R]\n</VirtualHost>\n"}, nil, "s.conf:4: this virtual host only redirects to HTTPS"},
 		{"redirect switched off", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nRewriteEngine off\n</VirtualHost>\n"}, func(c *Config) { c.Redirect = true }, "s.conf:3: this switches a redirect off"},
 		{"other ports", map[string]string{"s.conf": "<VirtualHost *:{plain} *:1>\nServerName a.example\n</VirtualHost>\n"}, nil, "s.conf:1: this virtual host answers on the ports"},
+		{"two on other ports", map[string]string{"s.conf": site("a.example", "x") + "<VirtualHost *:1>\nServerName a.example\n</VirtualHost>\n"}, nil, "s.conf:5: this virtual host answers for a.example, and {conf}/sites-enabled/s.conf:1 on another port"},
+		{"engine off elsewhere", map[string]string{
+			"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nInclude snippet.inc\n</VirtualHost>\n", "inc": "SSLEngine off\n",
+		}, nil, "snippet.inc:1: SSLEngine is \"off\" here"},
 		{"takes a name", map[string]string{
 			"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nServerAlias *.example\n</VirtualHost>\n",
 			"z.conf": "<VirtualHost 127.0.0.1:{tls}>\nServerName a.example.net\nSSLEngine on\n" + pair + "</VirtualHost>\n",

@@ -57,9 +57,12 @@ func (p *planner) twinFiles() ([]installers.File, error) {
 // newTwins are the virtual hosts that the file of twins does not have yet.
 func (p *planner) newTwins() (string, error) {
 	var text strings.Builder
-	for _, k := range p.picks {
+	for i, k := range p.picks {
 		if k.tls {
 			continue
+		}
+		if err := p.refuseRival(k, p.picks[:i]); err != nil {
+			return "", err
 		}
 		twin, err := p.twin(k)
 		if err != nil {
@@ -131,6 +134,12 @@ func (p *planner) twin(k *pick) (string, error) {
 	for _, d := range v.own(certificateDirectives()...) {
 		return "", d.errorf("this virtual host has a certificate, and is not on port %d: set \"listen\" to its port", p.cfg.Listen)
 	}
+	for _, d := range v.own("SSLEngine") {
+		if d.src != v.d.src {
+			return "", d.errorf("SSLEngine is %q here, and the virtual host with TLS would include this file too: move the line into %s:%d",
+				clip(p.m.value(d)), v.file, v.line)
+		}
+	}
 	addrs, err := p.twinAddresses(v)
 	if err != nil {
 		return "", err
@@ -141,10 +150,10 @@ func (p *planner) twin(k *pick) (string, error) {
 	}
 	lines = slices.Concat([]string{"SSLEngine on"}, lines, p.headerLines(v), p.twinNames(k))
 	nl, indent := newline(v.d.src.text, v.d.close), "    "
-	if len(v.d.children) > 0 {
-		indent = v.d.childIndent()
+	if i := slices.IndexFunc(v.d.children, func(c *directive) bool { return c.twinNote() == "" }); i >= 0 {
+		indent = indentAt(v.d.src.text, v.d.children[i].start)
 	}
-	return nl + "<VirtualHost " + strings.Join(addrs, " ") + ">" + nl + p.twinBody(v.d) +
+	return nl + "<VirtualHost " + strings.Join(addrs, " ") + ">" + nl + twinBody(v) +
 		marked(indent, nl, p.target.Certificate, lines) + "</VirtualHost>" + nl, nil
 }
 
@@ -166,13 +175,37 @@ func (p *planner) twinAddresses(v *vhost) ([]string, error) {
 	return list, nil
 }
 
+// refuseRival refuses a virtual host whose twin would stand behind that of another one for the same names.
+func (p *planner) refuseRival(k *pick, others []*pick) error {
+	addrs, err := p.twinAddresses(k.v)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if other.tls {
+			continue
+		}
+		taken, err := p.twinAddresses(other.v)
+		if err != nil {
+			return err
+		}
+		for _, name := range k.names {
+			if slices.Contains(other.names, name) && slices.ContainsFunc(addrs, func(a string) bool { return slices.Contains(taken, a) }) {
+				return k.v.errorf("this virtual host answers for %s, and %s:%d on another port: write one with TLS for port %d",
+					name, other.v.file, other.v.line, p.cfg.Listen)
+			}
+		}
+	}
+	return nil
+}
+
 // plainGroups are where a virtual host is found without TLS: on port 80, or else on its other ports.
 func (m *model) plainGroups(v *vhost, tlsPort int) []*group {
 	var on80, others []*group
 	for _, g := range m.groups {
 		switch {
 		case !slices.Contains(g.vhosts, v) || g.port == tlsPort:
-		case g.port == httpPort || g.port == 0:
+		case m.reaches(g, httpPort):
 			on80 = append(on80, g)
 		default:
 			others = append(others, g)
@@ -205,12 +238,25 @@ func (p *planner) twinNames(k *pick) []string {
 	return lines
 }
 
-// twinBody is what is inside a virtual host. A WSGI daemon can be made once for each name and is shared by the twin.
-func (p *planner) twinBody(d *directive) string {
+// twinNote comments out what must not be in a twin. A WSGI daemon can be made once for each name and is shared by the
+// twin; that TLS is off is only true without it.
+func (d *directive) twinNote() string {
+	switch {
+	case d.is("WSGIDaemonProcess"):
+		return "# (shared with the virtual host without TLS) "
+	case d.is("SSLEngine"):
+		return "# (for the virtual host without TLS) "
+	}
+	return ""
+}
+
+// twinBody is what is inside a virtual host.
+func twinBody(v *vhost) string {
+	d := v.d
 	var edits []installers.Edit
-	for _, c := range d.children {
-		if c.is("WSGIDaemonProcess") {
-			edits = append(edits, installers.Edit{Start: c.start - d.end, End: c.start - d.end, Text: "# (shared with the virtual host without TLS) "})
+	for _, c := range v.body {
+		if note := c.twinNote(); note != "" && c.src == d.src {
+			edits = append(edits, installers.Edit{Start: c.start - d.end, End: c.start - d.end, Text: note})
 		}
 	}
 	body, err := installers.Splice(d.src.text[d.end:d.close], edits)
