@@ -14,13 +14,9 @@ import (
 
 // answer is what the API says to every request.
 type answer struct {
-	Res     code   `json:"res"`
-	Message string `json:"res_message"`
-	Debug   struct {
-		Details *details `json:"details"`
-	} `json:"debug_info"`
-
-	debug string // debug_info as it came
+	Res     code            `json:"res"`
+	Message string          `json:"res_message"`
+	Debug   json.RawMessage `json:"debug_info"`
 }
 
 // details is what the API thinks of an uploaded certificate.
@@ -56,13 +52,37 @@ func parseAnswer(body []byte) (*answer, error) {
 	if a.Res == missing {
 		return nil, errors.New("it has no result code")
 	}
-	var raw struct {
-		Debug json.RawMessage `json:"debug_info"`
-	}
-	if json.Unmarshal(body, &raw) == nil {
-		a.debug = string(raw.Debug)
-	}
 	return a, nil
+}
+
+// details is nil when the API gives none.
+func (a *answer) details() (*details, error) {
+	var debug struct {
+		Details json.RawMessage `json:"details"`
+	}
+	if json.Unmarshal(a.Debug, &debug) != nil || len(debug.Details) == 0 {
+		return nil, nil
+	}
+	var d *details
+	if err := json.Unmarshal(debug.Details, &d); err != nil {
+		return nil, fmt.Errorf("its details are not what the API documents: %w", err)
+	}
+	return d, nil
+}
+
+// debug is debug_info on one line, with no character escaped that need not be: what is hidden must be recognised.
+func (a *answer) debug() string {
+	var value any
+	if json.Unmarshal(a.Debug, &value) != nil || value == nil {
+		return ""
+	}
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if encoder.Encode(value) != nil {
+		return ""
+	}
+	return strings.TrimSpace(text.String())
 }
 
 // The result codes of the API that one can meet here.
@@ -114,8 +134,8 @@ func (a *answer) err(hide func(string) string) error {
 	if advice := a.Res.advice(); advice != "" {
 		text += ": " + advice
 	}
-	if a.debug != "" && a.debug != "null" {
-		text += "; Imperva adds " + installers.Printable(hide(a.debug))
+	if debug := a.debug(); debug != "" {
+		text += "; Imperva adds " + installers.Printable(hide(debug))
 	}
 	if a.Res.passing() {
 		return &installers.LaterError{Err: errors.New(text)}
@@ -128,7 +148,10 @@ const expirySlack = 24 * time.Hour
 
 // complaint is what the API finds wrong with a certificate that it accepted.
 func (a *answer) complaint(unit *certs.Bundle, allowUncovered bool) string {
-	d := a.Debug.Details
+	d, err := a.details()
+	if err != nil {
+		return err.Error()
+	}
 	if d == nil {
 		return ""
 	}

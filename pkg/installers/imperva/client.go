@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -145,11 +146,12 @@ func (c *client) upload(ctx context.Context, unit *certs.Bundle) (complaint stri
 		form.Set("passphrase", string([]byte(c.passphrase)))
 	}
 	what := fmt.Sprintf("the %s certificate of Imperva site %d", authType(unit), c.config.SiteID)
-	got, err := c.post(ctx, form)
+	hide := c.hide(form)
+	got, err := c.post(ctx, form, hide)
 	if err != nil {
 		return "", fmt.Errorf("upload %s: %w", what, err)
 	}
-	if err := got.err(c.hide(form)); err != nil {
+	if err := got.err(hide); err != nil {
 		return "", fmt.Errorf("upload %s: %w", what, err)
 	}
 	if complaint = got.complaint(unit, c.config.AllowUncovered); complaint != "" {
@@ -158,26 +160,35 @@ func (c *client) upload(ctx context.Context, unit *certs.Bundle) (complaint stri
 	return complaint, nil
 }
 
+// encoded is how a piece of a key looks. The other side need not repeat the whole.
+var encoded = regexp.MustCompile(`[A-Za-z0-9+/=%]{40,}`)
+
+// shortest is how long a secret must be to be looked for: nothing remains of a text without its ones and twos.
+const shortest = 4
+
 // hide takes every secret that was sent out of a text of the other side.
 func (c *client) hide(form url.Values) func(string) string {
 	var pairs []string
-	for _, field := range []string{"api_key", "passphrase", "private_key"} {
+	for _, field := range []string{"private_key", "passphrase", "api_key", "api_id"} {
 		value := form.Get(field)
-		if value == "" {
+		if len(value) < shortest {
 			continue
 		}
-		pairs = append(pairs, value, "<redacted>", url.QueryEscape(value), "<redacted>")
+		quoted := strconv.Quote(value)
+		for _, shape := range []string{value, url.QueryEscape(value), quoted[1 : len(quoted)-1]} {
+			pairs = append(pairs, shape, "<redacted>")
+		}
 	}
 	replacer := strings.NewReplacer(pairs...)
 	return func(text string) string {
 		if strings.Contains(text, "PRIVATE KEY") {
 			return "<redacted>"
 		}
-		return replacer.Replace(text)
+		return encoded.ReplaceAllString(replacer.Replace(text), "<redacted>")
 	}
 }
 
-func (c *client) post(ctx context.Context, form url.Values) (*answer, error) {
+func (c *client) post(ctx context.Context, form url.Values, hide func(string) string) (*answer, error) {
 	target := strings.TrimSuffix(c.config.BaseURL, "/") + uploadPath
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -187,12 +198,12 @@ func (c *client) post(ctx context.Context, form url.Values) (*answer, error) {
 	request.Header.Set("Accept", "application/json")
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, c.transportError(ctx, request.URL.Host, err)
+		return nil, transportError(ctx, request.URL.Host, err, hide)
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
-		return nil, c.transportError(ctx, request.URL.Host, err)
+		return nil, transportError(ctx, request.URL.Host, err, hide)
 	}
 	if len(body) > maxAnswer {
 		return nil, fmt.Errorf("the answer has more than %d bytes", maxAnswer)
@@ -200,8 +211,9 @@ func (c *client) post(ctx context.Context, form url.Values) (*answer, error) {
 	return judge(response, body)
 }
 
-// transportError leaves out the URL that package http adds: a redirect could have put anything into it.
-func (c *client) transportError(ctx context.Context, host string, err error) error {
+// transportError leaves out the URL that package http adds: a redirect could have put anything into it. An answer that is
+// not HTTP is quoted by package http, so it is searched like one that is.
+func transportError(ctx context.Context, host string, err error, hide func(string) string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -214,6 +226,9 @@ func (c *client) transportError(ctx context.Context, host string, err error) err
 	var redirected *redirectError
 	if errors.As(err, &untrusted) || errors.As(err, &redirected) {
 		return err
+	}
+	if text := hide(err.Error()); text != err.Error() {
+		err = errors.New(text)
 	}
 	return &installers.LaterError{Err: err}
 }
@@ -235,11 +250,17 @@ func judge(response *http.Response, body []byte) (*answer, error) {
 	return got, nil
 }
 
-// retryAfter reads the header in its form with seconds; 0 when there is none.
+// retryAfter reads the header, which has seconds or a time that goes with the server's clock (RFC 9110 section 10.2.3); 0
+// when there is none.
 func retryAfter(response *http.Response) time.Duration {
-	seconds, err := strconv.ParseInt(response.Header.Get("Retry-After"), 10, 32)
-	if err != nil || seconds < 0 {
-		return 0
+	text := response.Header.Get("Retry-After")
+	var after time.Duration
+	if seconds, err := strconv.ParseInt(text, 10, 32); err == nil {
+		after = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(text); err == nil {
+		if now, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+			after = at.Sub(now)
+		}
 	}
-	return min(time.Duration(seconds)*time.Second, latestRetry)
+	return max(0, min(after, latestRetry))
 }

@@ -44,7 +44,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("site_id: the number of the site is missing; Imperva's console shows it"))
 	}
 	if !apiID.MatchString(c.APIID) {
-		errs = append(errs, fmt.Errorf("api_id: %q is not the identifier of an API key", c.APIID))
+		errs = append(errs, errors.New("api_id: it is not the identifier of an API key; Imperva's console shows it beside the name of the key"))
 	}
 	if c.APIKeyFile == "" {
 		errs = append(errs, errors.New("api_key_file: the file with the API key is missing"))

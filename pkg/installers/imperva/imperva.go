@@ -103,7 +103,7 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 		return p.await(ctx, b, last)
 	}
 	if p.now().Before(last.NotBefore) {
-		return &installers.LaterError{Err: fmt.Errorf("the API wants no request before %s", last.NotBefore.UTC().Format(time.RFC3339))}
+		return &installers.LaterError{After: last.NotBefore.Sub(p.now()), Err: fmt.Errorf("the API wants no request before %s", last.NotBefore.UTC().Format(time.RFC3339))}
 	}
 	return p.upload(ctx, b, last)
 }
@@ -113,7 +113,7 @@ func (p *Installer) upload(ctx context.Context, b *certs.Bundle, last record) er
 	complaint, err := p.send(ctx, b)
 	var busy *busyError
 	if errors.As(err, &busy) {
-		later := &installers.LaterError{Err: err}
+		later := &installers.LaterError{After: busy.after, Err: err}
 		last.NotBefore = p.now().Add(busy.after)
 		return errors.Join(later, p.save(last))
 	}

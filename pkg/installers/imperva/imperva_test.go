@@ -3,11 +3,13 @@ package imperva
 import (
 	"context"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +144,11 @@ func TestResultCodes(t *testing.T) {
 		{`{"res":9415,"res_message":"Operation not allowed"}`, false, "permission to manage SSL certificates"},
 		{`{"res":4711,"res_message":"Something new"}`, false, `result 4711 "Something new"`},
 		{`{"res":2,"res_message":"bad key ` + testKey + `","debug_info":{"api_key":"` + testKey + `"}}`, false, "<redacted>"},
+		{`{"res":2,"res_message":"unknown api_id ` + testID + `"}`, false, "unknown api_id <redacted>"},
+		{`{"res":2,"res_message":"no","debug_info":{"api_key":"` + strings.ReplaceAll(testKey, "/", `\/`) + `"}}`, false, `"api_key":"<redacted>"`},
+		{`{"res":2,"res_message":"no","debug_info":"site is locked"}`, false, `Imperva adds "site is locked"`},
+		{`{"res":2,"res_message":"no","debug_info":["locked"]}`, false, `Imperva adds ["locked"]`},
+		{`{"res":0,"debug_info":{"details":{"chainError":"no"}}}`, false, "its details are not what the API documents"},
 		{`{"res":2,"res_message":"\u001b[2J\u0007"}`, false, "result 2"},
 		{`{"res_message":"OK"}`, false, "no result code"},
 		{`{"res":"many"}`, false, "res is not a number"},
@@ -176,17 +183,65 @@ func TestResultCodes(t *testing.T) {
 	}
 }
 
+// TestPiecesOfAKey: what comes back of the private key is hidden, also when it is escaped or cut.
+func TestPiecesOfAKey(t *testing.T) {
+	for name, piece := range map[string]func(key, der string) string{
+		"escaped": func(key, _ string) string { return `"` + strings.ReplaceAll(key, "V", `\u0056`) + `"` },
+		"cut":     func(key, _ string) string { return `"` + key[60:160] + `…"` },
+		"inner":   func(_, der string) string { return `{"at":["` + der[:64] + `"]}` },
+		"PEM":     func(string, string) string { return `"-----BEGIN PRIVATE KEY-----\nMC4C"` },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, p, b := bench(t)
+			block, _ := pem.Decode(b.KeyPEM)
+			der := strings.ReplaceAll(base64.StdEncoding.EncodeToString(block.Bytes), "/", `\/`)
+			c.fail(func(w http.ResponseWriter, _ *http.Request, form url.Values) bool {
+				fmt.Fprintf(w, `{"res":2,"res_message":"no","debug_info":%s}`, piece(form.Get("private_key"), der))
+				return true
+			})
+			err := p.Install(t.Context(), b)
+			silent(t, b, err)
+			if err == nil || !strings.Contains(err.Error(), "<redacted>") || regexp.MustCompile(`[A-Za-z0-9+/]{30}`).MatchString(err.Error()) {
+				t.Errorf("Install = %v", err)
+			}
+		})
+	}
+}
+
+// TestNotHTTP: an answer that package http quotes in its error is searched for secrets too.
+func TestNotHTTP(t *testing.T) {
+	c, p, b := bench(t)
+	c.fail(func(w http.ResponseWriter, _ *http.Request, form url.Values) bool {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return true
+		}
+		fmt.Fprintf(conn, "%s %s\r\n\r\n", form.Get("api_key"), form.Get("private_key"))
+		conn.Close()
+		return true
+	})
+	err := p.Install(t.Context(), b)
+	silent(t, b, err)
+	var later *installers.LaterError
+	if !errors.As(err, &later) || !strings.Contains(err.Error(), "<redacted>") {
+		t.Errorf("Install = %v", err)
+	}
+}
+
 func TestStatusCodes(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		header string
 		later  bool
-	}{{429, "120", true}, {503, "", true}, {500, "x", true}, {502, "-1", true}, {401, "", false}, {404, "", false}, {204, "", false}} {
-		t.Run(fmt.Sprint(tt.status), func(t *testing.T) {
+	}{{429, "120", true}, {503, "Wed, 21 Oct 2015 07:30:00 GMT", true}, {503, "", true}, {500, "x", true}, {502, "-1", true}, {401, "", false}, {404, "", false}, {204, "", false}} {
+		t.Run(strings.TrimSpace(fmt.Sprint(tt.status, " ", tt.header)), func(t *testing.T) {
+			waits := len(tt.header) > 2
 			c, p, b := bench(t)
 			now := time.Now()
 			p.now = func() time.Time { return now }
 			c.fail(func(w http.ResponseWriter, _ *http.Request, _ url.Values) bool {
+				w.Header().Set("Date", "Wed, 21 Oct 2015 07:28:00 GMT")
 				w.Header().Set("Retry-After", tt.header)
 				w.WriteHeader(tt.status)
 				return true
@@ -196,9 +251,13 @@ func TestStatusCodes(t *testing.T) {
 			if err == nil || errors.As(err, &later) != tt.later || !strings.Contains(err.Error(), fmt.Sprint(tt.status)) {
 				t.Errorf("Install = %v", err)
 			}
+			if waits && later.After != 2*time.Minute {
+				t.Errorf("to be called again after %s", later.After)
+			}
 			c.fail(nil)
-			if tt.header == "120" {
-				if err := p.Install(t.Context(), b); !errors.As(err, &later) || c.count() != 1 {
+			if waits {
+				now = now.Add(time.Minute)
+				if err := p.Install(t.Context(), b); !errors.As(err, &later) || later.After != time.Minute || c.count() != 1 {
 					t.Errorf("asked again before the time: %v, %d uploads", err, c.count())
 				}
 				now = now.Add(2 * time.Minute)

@@ -198,7 +198,7 @@ func silent(t *testing.T, b *certs.Bundle, err error) {
 	}
 	text := err.Error()
 	block, _ := pem.Decode(b.KeyPEM)
-	for _, secret := range []string{"s3cret", url.QueryEscape(testKey), base64.StdEncoding.EncodeToString(b.KeyPEM), base64.StdEncoding.EncodeToString(block.Bytes)[:64]} {
+	for _, secret := range []string{"s3cret", testID, url.QueryEscape(testKey), base64.StdEncoding.EncodeToString(b.KeyPEM), base64.StdEncoding.EncodeToString(block.Bytes)[:64]} {
 		if strings.Contains(text, secret) || bytes.Contains([]byte(text), block.Bytes) {
 			t.Errorf("the error shows a secret: %.300s", text)
 		}
