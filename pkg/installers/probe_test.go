@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -135,6 +138,78 @@ func TestVerifyLooksAtEveryEndpoint(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), good.Addr) {
 		t.Errorf("the good endpoint is in %q", err)
+	}
+}
+
+// resolve makes every name stand for the addresses, until the test ends.
+func resolve(t *testing.T, addresses ...string) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		for _, address := range addresses {
+			if q.Question[0].Qtype == dns.TypeA {
+				header := dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET}
+				m.Answer = append(m.Answer, &dns.A{Hdr: header, A: net.ParseIP(address)})
+			}
+		}
+		_ = w.WriteMsg(m)
+	})}
+	go func() { _ = server.ActivateAndServe() }()
+	usual := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = usual; conn.Close() })
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "udp", conn.LocalAddr().String())
+	}}
+}
+
+// TestVerifyLooksAtEveryAddress: a name with three addresses is served when all three serve the certificate.
+func TestVerifyLooksAtEveryAddress(t *testing.T) {
+	resolve(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
+	old, fresh := installertest.Bundle(t, "example.com"), installertest.Bundle(t, "example.com")
+	good, _ := serve(t, fresh)
+	_, port, _ := net.SplitHostPort(good.Addr)
+	var last atomic.Pointer[certs.Bundle]
+	last.Store(old)
+	for address, b := range map[string]func() *certs.Bundle{"127.0.0.2": func() *certs.Bundle { return fresh }, "127.0.0.3": last.Load} {
+		listener, err := net.Listen("tcp", net.JoinHostPort(address, port))
+		if err != nil {
+			t.Skipf("no second address with this port: %v", err)
+		}
+		defer listener.Close()
+		go answer(listener, b)
+	}
+	endpoints := []installers.Endpoint{{Addr: net.JoinHostPort("farm.example", port)}}
+	err := installers.VerifyEndpoints(t.Context(), endpoints, fresh, 0)
+	if want := "127.0.0.3:" + port + " (SNI farm.example) serves serial " + old.Serial(); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("with a stale address: %v", err)
+	}
+	last.Store(fresh)
+	if err := installers.VerifyEndpoints(t.Context(), endpoints, fresh, 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// answer serves whatever bundle b returns until the listener is closed.
+func answer(listener net.Listener, b func() *certs.Bundle) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			if pairs, err := installertest.KeyPairs(b()); err == nil {
+				server := tls.Server(conn, &tls.Config{Certificates: pairs})
+				if server.Handshake() == nil {
+					_, _ = io.Copy(io.Discard, server)
+				}
+			}
+		}()
 	}
 }
 

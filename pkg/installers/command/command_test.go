@@ -219,6 +219,27 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// TestNotServed: the program succeeds and the endpoint serves something else; the next try runs the program again.
+func TestNotServed(t *testing.T) {
+	s := newSite(t)
+	target, publish, _ := installertest.Live(t, "www.example.com")
+	b := installertest.Bundle(t, "www.example.com")
+	publish(b)
+	c := s.config()
+	c.Verify, c.VerifyTimeout = []string{s.addr}, time.Second
+	p := mustNew(t, c, target)
+	s.mark("frozen")(true)
+	for calls := 1; calls <= 2; calls++ {
+		if err := p.Install(t.Context(), b); err == nil || !strings.Contains(err.Error(), "expected serial "+b.Serial()) || s.calls() != calls {
+			t.Errorf("Install = %v after %d calls", err, s.calls())
+		}
+	}
+	s.mark("frozen")(false)
+	if err := p.Install(t.Context(), b); err != nil || s.calls() != 2 {
+		t.Errorf("Install = %v after %d calls: it is served already", err, s.calls())
+	}
+}
+
 // TestNoShell: what looks like a command line is one argument.
 func TestNoShell(t *testing.T) {
 	s := newSite(t)
