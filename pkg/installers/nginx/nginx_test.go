@@ -226,12 +226,13 @@ func (n *instance) get(scheme, host, path string) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// freePort is a port below those that the kernel gives to outgoing connections, so that it is still free later.
+// freePort is a port below those that the kernel gives to outgoing connections, so that it is still free later. It is
+// free for every address.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		port := 20000 + rand.IntN(12000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(port)))
 		if err == nil {
 			l.Close()
 			return port
