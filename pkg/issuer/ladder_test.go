@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -263,5 +264,34 @@ func pendingForEver(t *testing.T) {
 	}
 	if left := w.solver.left(); left != 0 || deactivated != 2 {
 		t.Errorf("%d answers left, %d authorizations given back", left, deactivated)
+	}
+}
+
+// TestSharedRecord: the CA may look at the record of a wildcard and its apex only when both values are there, because its
+// resolver may remember what it saw first.
+func TestSharedRecord(t *testing.T) {
+	var presented, started atomic.Int32
+	dns := &watched{onPresent: func(_ context.Context, c challenges.Challenge) error {
+		if !strings.HasPrefix(c.Identifier.Value, "*.") {
+			time.Sleep(100 * time.Millisecond) // a provider that is slow with one of them
+		}
+		presented.Add(1)
+		return nil
+	}}
+	w := newWorld(t, acmetest.WithMiddleware(onPayload(acmetest.Challenge, func(map[string]any) {
+		started.Add(1)
+		if n := presented.Load(); n != 3 {
+			t.Errorf("the CA was told to look when %d of 3 answers were there", n)
+		}
+	})))
+	dns.Solver = txt{w.ca.DNS}
+	w.remake(func(c *issuer.Config) {
+		c.Solvers["dns"] = challenges.Rung{Name: "dns", Solver: dns}
+	})
+	req := w.request("*.example.com", "example.com", "www.example.com")
+	req.Spec.Solvers = []string{"dns"}
+	w.mustObtain(req)
+	if n := started.Load(); n != 3 {
+		t.Errorf("%d validations were started", n)
 	}
 }

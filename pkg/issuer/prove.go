@@ -32,7 +32,9 @@ const stillValid = "an earlier order had proved it"
 const doubtAfter = 15 * time.Second
 
 // prove gets the order's authorizations valid: all names are presented and handed to the CA at the same time, then only
-// the order is looked at. The error has a [*certs.ValidationError] for each name that failed.
+// the order is looked at. What is answered in the DNS is handed over when all answers are there, because names may share a
+// record, as a wildcard and its apex do, and the CA's resolver may remember what it saw first. The error has a
+// [*certs.ValidationError] for each name that failed.
 func (j *job) prove(o *order, answers *presented) error {
 	if o.Status != acme.StatusPending {
 		return nil
@@ -49,10 +51,19 @@ func (j *job) authorizeAll(o *order, answers *presented) error {
 	ctx, cancel := context.WithCancel(j.ctx)
 	defer cancel()
 	errs := make([]error, len(o.Authorizations))
-	var all sync.WaitGroup
+	var all, presenting sync.WaitGroup
+	presenting.Add(len(o.Authorizations))
 	for n, url := range o.Authorizations {
 		all.Go(func() {
-			errs[n] = j.authorize(ctx, o, url, answers)
+			a, challenge, err := j.answer(ctx, o, url, answers)
+			presenting.Done()
+			if a != nil {
+				if a.typ == challenges.DNS01 {
+					presenting.Wait()
+				}
+				err = j.handOver(ctx, o, a, challenge)
+			}
+			errs[n] = err
 			if errs[n] != nil && len(certs.Validations(errs[n])) == 0 {
 				cancel()
 			}
@@ -86,23 +97,23 @@ func (c *client) joinHard(errs []error) error {
 // errStopped marks a name that was not tried to the end because another one hit a wall.
 var errStopped = errors.New("stopped")
 
-// authorize takes one authorization up to the CA's validation.
-func (j *job) authorize(ctx context.Context, o *order, url string, answers *presented) error {
+// answer presents the answer to one authorization. It returns nil without an error for one that is valid already.
+func (j *job) answer(ctx context.Context, o *order, url string, answers *presented) (*authorization, *acme.Challenge, error) {
 	got, err := j.readAuthorization(url)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	id, err := j.belongs(&got)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	switch got.Status {
 	case acme.StatusValid:
 		o.proved(certs.Validation{Identifier: id.Value, Reason: stillValid})
-		return nil
+		return nil, nil, nil
 	case acme.StatusPending:
 	default:
-		return j.suspicious("the new authorization for %s is %q", id, clean(got.Status, 40))
+		return nil, nil, j.suspicious("the new authorization for %s is %q", id, clean(got.Status, 40))
 	}
 	offered := offeredTypes(got.Challenges)
 	o.mu.Lock()
@@ -110,12 +121,9 @@ func (j *job) authorize(ctx context.Context, o *order, url string, answers *pres
 	o.mu.Unlock()
 	rung, challenge, err := j.present(ctx, id, &got, offered, answers)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if ctx.Err() != nil {
-		return errStopped
-	}
-	return j.handOver(o, &authorization{url: url, id: id, solver: rung.Name, typ: rung.Solver.Type(), reason: j.why(id, rung)}, challenge)
+	return &authorization{url: url, id: id, solver: rung.Name, typ: rung.Solver.Type(), reason: j.why(id, rung)}, challenge, nil
 }
 
 // belongs finds the identifier of the order that an authorization is for.
@@ -180,7 +188,10 @@ func (j *job) nothingFits(id certs.Identifier, offered []challenges.Type, failed
 }
 
 // handOver tells the CA to validate.
-func (j *job) handOver(o *order, a *authorization, challenge *acme.Challenge) error {
+func (j *job) handOver(ctx context.Context, o *order, a *authorization, challenge *acme.Challenge) error {
+	if ctx.Err() != nil {
+		return errStopped
+	}
 	o.mu.Lock()
 	o.pending = append(o.pending, a)
 	o.mu.Unlock()
