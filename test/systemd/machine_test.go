@@ -19,7 +19,7 @@ import (
 )
 
 // packages are what the container has besides the smallest Debian.
-const packages = "systemd,systemd-sysv,dbus,nginx-light,apache2,curl,openssl,procps,iproute2,bind9,bind9-dnsutils,haproxy,ansible-core,python3-cffi-backend,certbot"
+const packages = "systemd,systemd-sysv,dbus,nginx-light,apache2,curl,openssl,procps,iproute2,bind9,bind9-dnsutils,haproxy,ansible-core,python3-cffi-backend,certbot,pdns-server,pdns-backend-lmdb"
 
 // machine is a container that runs systemd.
 type machine struct {
@@ -116,7 +116,7 @@ func base(t *testing.T) string {
 	}
 	t.Log("making the base system; this takes a minute")
 	run(t, "debootstrap", "--variant=minbase", "--include="+packages, "bookworm", root+".new")
-	run(t, "systemctl", "--root="+root+".new", "--quiet", "disable", "named", "haproxy", "certbot.timer") // a test that needs them starts them
+	run(t, "systemctl", "--root="+root+".new", "--quiet", "disable", "named", "haproxy", "certbot.timer", "pdns") // a test that needs them starts them
 	if err := os.Rename(root+".new", root); err != nil {
 		t.Fatal(err)
 	}
