@@ -44,7 +44,7 @@ bench: ## side by side, as ratios
 
 STRIDE ?= 1
 sweep: build ## break the real binary at every state-changing system call of a renewal
-	@sh test/needs.sh strace:strace nginx:nginx-light
+	@sh test/needs.sh nginx:nginx-light
 	go run ./test/sweep -stride $(STRIDE) bin/acmed
 
 N ?= 5000

@@ -1,3 +1,5 @@
+//go:build linux && amd64
+
 package main
 
 import (
@@ -9,8 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
@@ -19,7 +19,6 @@ import (
 // worker is one machine: a CA, an nginx, and acmed's files, which it puts back to where they were before each run.
 type worker struct {
 	acmed, root, dir string
-	stride           int
 	sum              *tally
 	ca               *acmetest.CA
 	plain, tls       int
@@ -30,12 +29,12 @@ func scenarios() []string { return []string{"first", "renewal"} }
 
 // newWorker makes the machine, and in root/first and root/renewal the files from which the runs begin. A worker that is
 // returned with an error has to be closed as well.
-func newWorker(acmed, root string, stride int, sum *tally) (*worker, error) {
+func newWorker(acmed, root string, sum *tally) (*worker, error) {
 	ca, err := acmetest.New()
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{acmed: acmed, root: root, dir: filepath.Join(root, "site"), stride: stride, sum: sum, ca: ca}
+	w := &worker{acmed: acmed, root: root, dir: filepath.Join(root, "site"), sum: sum, ca: ca}
 	if w.plain, err = freePort(); err != nil {
 		return w, err
 	}
@@ -54,11 +53,9 @@ func newWorker(acmed, root string, stride int, sum *tally) (*worker, error) {
 	if err := w.keep("renewal"); err != nil {
 		return w, err
 	}
-	for range 3 { // threads differ a little from run to run
-		for _, s := range scenarios() {
-			if err := w.unharmed(s); err != nil {
-				return w, err
-			}
+	for _, s := range scenarios() {
+		if err := w.unharmed(s); err != nil {
+			return w, err
 		}
 	}
 	return w, nil
@@ -132,28 +129,25 @@ func (w *worker) restore(scenario string) error {
 
 func (w *worker) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
-	// One thread at a time, so that the calls of two runs come in nearly the same order.
-	cmd.Env = append(os.Environ(), "ACMED_CONFIG="+filepath.Join(w.dir, "acmed.yaml"), "GOMAXPROCS=1")
+	cmd.Env = append(os.Environ(), "ACMED_CONFIG="+filepath.Join(w.dir, "acmed.yaml"))
 	return cmd
 }
 
-// traced runs the scenario's command under strace with more arguments for it.
-func (w *worker) traced(scenario string, args ...string) (trace, error) {
-	file := filepath.Join(w.root, "trace")
-	args = append([]string{"-f", "-qq", "-y", "-o", file}, args...)
-	args = append(args, w.acmed, "renew")
+// traced runs the scenario's command, asking before each change of a file what to do, and returns what the command said.
+func (w *worker) traced(scenario string, before func(point string) injury) ([]byte, error) {
+	cmd := w.command(w.acmed, "renew")
 	if scenario == "renewal" {
-		args = append(args, "--force", "--yes", "www")
+		cmd.Args = append(cmd.Args, "--force", "--yes", "www")
 	}
-	out, err := w.command("strace", args...).CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return trace{}, err
+	file, err := os.Create(filepath.Join(w.root, "output"))
+	if err != nil {
+		return nil, err
 	}
-	if err != nil && strings.Contains(string(out), "strace:") {
-		return trace{}, fmt.Errorf("strace: %s", out)
+	cmd.Stdout, cmd.Stderr = file, file
+	if err := errors.Join(trace(cmd, w.dir, before), file.Close()); err != nil {
+		return nil, err
 	}
-	return readTrace(file, w.dir)
+	return os.ReadFile(file.Name())
 }
 
 // unharmed notes where a run changes files if nothing happens to it.
@@ -161,12 +155,17 @@ func (w *worker) unharmed(scenario string) error {
 	if err := w.restore(scenario); err != nil {
 		return err
 	}
-	t, err := w.traced(scenario, "-e", "trace="+strings.Join(calls(), ","))
-	if err == nil {
-		w.sum.unharmed(scenario, t)
-		err = w.intact()
+	out, err := w.traced(scenario, func(point string) injury {
+		w.sum.unharmed(scenario, point)
+		return injury{}
+	})
+	if err != nil {
+		return err
 	}
-	return err
+	if err := w.intact(); err != nil {
+		return fmt.Errorf("an unharmed run: %w: %s", err, out)
+	}
+	return nil
 }
 
 func (w *worker) work(tasks <-chan task) error {
@@ -179,53 +178,33 @@ func (w *worker) work(tasks <-chan task) error {
 	return failed
 }
 
-// do harms the first, second, third ... time that a thread makes one call, until it does not happen that often any more.
+// do harms one change, which may not come in every run: some depend on what happens to take longer.
 func (w *worker) do(k task) error {
-	if k.point != "" {
-		return w.aim(k)
-	}
-	missed := 0
-	for n := 1; n <= w.sum.times(k) && missed < 5; n += w.stride { // a miss is not the end: threads may share the work another way
-		harmed, err := w.harm(k, n)
+	for range 10 {
+		if err := w.restore(k.scenario); err != nil {
+			return err
+		}
+		harmed := false
+		out, err := w.traced(k.scenario, func(point string) injury {
+			if point != k.point {
+				return injury{}
+			}
+			harmed = true
+			return k.injury()
+		})
 		if err != nil {
 			return err
 		}
-		if missed++; len(harmed) > 0 {
-			missed = 0
+		if harmed {
+			if err = w.verdict(k.scenario); err != nil {
+				err = fmt.Errorf("%w\nthe harmed run said: %s", err, out)
+			}
+			w.sum.ran(k, err)
+			return nil
 		}
 	}
+	w.sum.miss(k)
 	return nil
-}
-
-// tries is how often a place is aimed at.
-const tries = 12
-
-// aim harms a call with the numbers that it had in unharmed runs, until it is harmed at the point.
-func (w *worker) aim(k task) error {
-	numbers := w.sum.numbers(k)
-	for i := range tries {
-		harmed, err := w.harm(k, numbers[i%len(numbers)])
-		if err != nil || slices.Contains(harmed, k.point) {
-			return err
-		}
-	}
-	return nil
-}
-
-// harm runs the scenario with the n-th call of a thread harmed, and returns where that was.
-func (w *worker) harm(k task, n int) ([]string, error) {
-	if err := w.restore(k.scenario); err != nil {
-		return nil, err
-	}
-	args := []string{"-e", "trace=" + k.call, "-e", fmt.Sprintf("inject=%s:%s:when=%d", k.call, k.harm, n)}
-	if strings.HasPrefix(k.harm, "error=") {
-		args = append(args, "--seccomp-bpf") // faster, but then strace does not send signals
-	}
-	t, err := w.traced(k.scenario, args...)
-	if err == nil && len(t.harmed) > 0 {
-		w.sum.ran(k, t.harmed, w.verdict(k.scenario))
-	}
-	return t.harmed, err
 }
 
 // verdict looks at what a server reads, then lets acmed go on, and looks again.
