@@ -163,7 +163,7 @@ func TestOptions(t *testing.T) {
 // TestBrokenConfiguration checks that a file that nginx refuses is not touched, whether acmed could read it or not.
 func TestBrokenConfiguration(t *testing.T) {
 	t.Parallel()
-	for _, broken := range []string{"proxy_pas http://x;", "server {", "listen 127.0.0.1:{plain}"} {
+	for _, broken := range []string{"proxy_pas http://x;", "server {", "listen 127.0.0.1:{plain}", "\xef\xbb\xbfserver { listen 127.0.0.1:{plain}; }"} {
 		n, l := start(t, map[string]string{"sites/a.conf": site("a.example", "hello")}), newLineage(t, "a.example")
 		n.write("sites/b.conf", broken+"\n")
 		before := n.read("sites/a.conf")
@@ -182,6 +182,30 @@ func TestBrokenConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustInstall(t, i, l, b)
+	}
+}
+
+// TestRegularExpression checks that a name that only a regular expression matches is refused with file and line, and that
+// nginx prefers the exact name beside it, as acmed does.
+func TestRegularExpression(t *testing.T) {
+	t.Parallel()
+	n := start(t, map[string]string{"sites/a.conf": site(`~^[ab]\.example$`, "expression") + site("b.example", "exact")})
+	before := n.read("sites/a.conf")
+	l := newLineage(t, "a.example")
+	b := installertest.Bundle(t, "a.example")
+	l.publish(b)
+	err := n.installer(n.config(), l).Install(t.Context(), b)
+	var refused *SyntaxError
+	if !errors.As(err, &refused) || refused.File != n.path("sites/a.conf") || refused.Line != 1 || !strings.Contains(err.Error(), "regular expression") {
+		t.Errorf("got %v", err)
+	}
+	if n.read("sites/a.conf") != before || n.reloads() != 0 {
+		t.Error("something was changed or reloaded")
+	}
+	l = newLineage(t, "b.example")
+	mustInstall(t, n.installer(n.config(), l), l, installertest.Bundle(t, "b.example"))
+	if _, body := n.get("https", "b.example", "/"); body != "exact" {
+		t.Errorf("b.example answers %q", body)
 	}
 }
 
