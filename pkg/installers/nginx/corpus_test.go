@@ -3,6 +3,7 @@ package nginx
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,8 +19,11 @@ import (
 )
 
 // TestPlanOnCorpus plans an installation in every file of the corpus that has a name, plans it again and takes it out
-// again.
+// again. From the first line that was added on, nginx reads what acmed reads.
 func TestPlanOnCorpus(t *testing.T) {
+	t.Parallel()
+	_, err := os.Stat(defaultBinary)
+	hasNginx, scratch := err == nil, filepath.Join(t.TempDir(), "x.conf")
 	planned := 0
 	for _, path := range corpus(t) {
 		c, file := corpusCase(t, path)
@@ -41,6 +45,9 @@ func TestPlanOnCorpus(t *testing.T) {
 		got, err := n.unmerge(path, []byte(original), []byte(edited))
 		if err != nil || string(got) != original {
 			t.Errorf("%s: taken out again it is another file: %v", path, err)
+		}
+		if at := strings.Index(edited, "# acmed: www"); at >= 0 && hasNginx {
+			agree(t, scratch, edited[lineStart([]byte(edited), at):])
 		}
 	}
 	t.Logf("%d files were edited", planned)
