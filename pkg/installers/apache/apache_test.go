@@ -301,6 +301,22 @@ func (a *instance) files() map[string]string {
 	return all
 }
 
+// stamps tell a file that was written again with the same content from one that was not.
+func (a *instance) stamps() map[string]string {
+	a.t.Helper()
+	all := map[string]string{}
+	for name := range a.files() {
+		info, err := os.Lstat(a.path(name))
+		must(a.t, err)
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			a.t.Fatalf("%s has no inode", name)
+		}
+		all[name] = fmt.Sprintf("inode %d, changed %d.%09d", st.Ino, st.Ctim.Sec, st.Ctim.Nsec)
+	}
+	return all
+}
+
 func (a *instance) wantFiles(before map[string]string, what string) {
 	a.t.Helper()
 	if diff := cmp.Diff(before, a.files()); diff != "" {

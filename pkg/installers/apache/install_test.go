@@ -89,8 +89,11 @@ func TestTwin(t *testing.T) {
 		t.Errorf("HSTS %q, body %q", got, body)
 	}
 
+	stamps := a.stamps()
 	a.install(cfg, l, "a.example", "b.example", "x.c.example")
-	a.wantFiles(after, "a renewal edited something")
+	if diff := cmp.Diff(stamps, a.stamps()); diff != "" {
+		t.Errorf("a renewal wrote something (-before +after):\n%s", diff)
+	}
 	must(t, i.Uninstall(t.Context()))
 	a.wantFiles(before, "Uninstall left something")
 	if _, body := a.get("http", "a.example", "/"); body != "hello" {

@@ -45,6 +45,9 @@ func TestNoFailedRequest(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
+	if good.Load() == 0 {
+		t.Error("there was no load")
+	}
 	if first != "" {
 		t.Errorf("after %d good requests one failed: %s", good.Load(), strings.TrimSpace(first))
 	}
