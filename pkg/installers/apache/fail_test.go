@@ -98,3 +98,26 @@ func TestPortTakenMeanwhile(t *testing.T) {
 	}
 	a.wantFiles(before, "the failed Install was not undone")
 }
+
+// TestReloadHangs has a reload that never ends.
+func TestReloadHangs(t *testing.T) {
+	a := start(t, map[string]string{"sites-available/a.conf": site("a.example", "hello")})
+	before := a.files()
+	script := filepath.Join(a.run, "hang.sh")
+	must(t, os.WriteFile(script, []byte("#!/bin/sh\nsleep 600\n"), 0o755))
+	l := newLineage(t, "a.example")
+	b := installertest.Bundle(t, "a.example")
+	l.publish(b)
+	cfg := a.config()
+	cfg.Reload, cfg.Timeout = []string{script}, time.Second
+	began := time.Now()
+	err := a.installer(cfg, l).Install(t.Context(), b)
+	if err == nil || !strings.Contains(err.Error(), "reload: "+script) {
+		t.Errorf("Install = %v", err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("Install took %v", took)
+	}
+	a.wantFiles(before, "the failed Install was not undone")
+	a.install(a.config(), l, "a.example")
+}

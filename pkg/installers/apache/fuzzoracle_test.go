@@ -22,9 +22,11 @@ var pieces = []string{
 }
 
 // structural is what Apache says when sections do not fit, unclosed all that is wrong with a condition that does not hold
-// and ends with its file. The parser leaves that one to Apache, because it takes one that holds.
+// and ends with its file. The parser leaves that one to Apache, because it takes one that holds. Lenient is where Apache
+// overlooks faults, in the text and what the parser says of it: within a condition, and at the tags of one that it skips.
 var (
 	structural = regexp.MustCompile(`was not closed|without matching <|Expected </|directive missing closing '>'`)
+	lenient    = regexp.MustCompile(`no closing >|<If(?s:.*)(is not closed|expected </)`)
 	unclosed   = regexp.MustCompile(`Expected </If(Define|Module)> before end of configuration`)
 )
 
@@ -51,7 +53,7 @@ func FuzzAsApache(f *testing.F) {
 			t.Fatal(err)
 		}
 		switch {
-		case src.err != nil && err == nil && !strings.Contains(src.err.Error(), "no closing >"):
+		case src.err != nil && err == nil && !lenient.MatchString(text.String()+src.err.Error()):
 			t.Errorf("Apache reads what the parser refuses: %v\n%q", src.err, text.String())
 		case src.err == nil && err != nil && structural.MatchString(err.Error()) && !unclosed.MatchString(err.Error()):
 			t.Errorf("the parser reads what Apache refuses: %v\n%q", err, text.String())
@@ -98,10 +100,10 @@ func values(defines map[string]string) map[string]string {
 func defined(ds []*directive, all map[string]string) map[string]string {
 	for _, d := range ds {
 		switch w := words(d.args); {
-		case d.isCondition() && strings.HasPrefix(d.args, "!"):
+		case d.section && (!d.isCondition() || strings.HasPrefix(d.args, "!")):
 			defined(d.children, all)
-		case d.is("Define") && len(w) == 1:
-			all[w[0]] = ""
+		case d.is("Define") && (len(w) == 1 || len(w) == 2 && w[1] == ""):
+			all[w[0]] += "" // keeps the value of an earlier line
 		case d.is("Define") && len(w) == 2:
 			all[w[0]] = w[1]
 		}

@@ -438,3 +438,34 @@ func TestEngineOff(t *testing.T) {
 	must(t, i.Uninstall(t.Context()))
 	a.wantFiles(before, "Uninstall left something")
 }
+
+// TestRHELDefault has what mod_ssl brings there: a virtual host that answers all names on the TLS port with a certificate
+// of its own.
+func TestRHELDefault(t *testing.T) {
+	a := newInstance(t, nil)
+	must(t, os.RemoveAll(a.path("sites-enabled")))
+	a.write("conf/httpd.conf", strings.Replace(mainConf, "IncludeOptional sites-enabled/*.conf", "IncludeOptional conf.d/*.conf", 1))
+	a.write("apache2.conf", "Include conf/httpd.conf\n")
+	a.write("ports.conf", "Listen 127.0.0.1:{plain}\n")
+	secure := strings.Replace(a.secureSite("localhost.example", "the default", installertest.Bundle(t, "localhost.example")), "*:", "_default_:", 1)
+	a.write("conf.d/ssl.conf", "Listen 127.0.0.1:{tls} https\n"+strings.Replace(secure, "ServerName", "#ServerName", 1))
+	a.write("conf.d/site.conf", site("a.example", "hello"))
+	a.enableModule("ssl", "socache_shmcb")
+	a.start()
+	before := a.files()
+	l := newLineage(t, "a.example")
+	l.Certificate = "early" // comes before ssl.conf
+	cfg := a.config()
+	cfg.Config = a.path("conf/httpd.conf")
+	i, _ := a.install(cfg, l, "a.example")
+	if !exists(a.path("conf.d/zz-early-acmed-ssl.conf")) || exists(a.path("conf.d/acmed.conf")) {
+		t.Error("the files are elsewhere")
+	}
+	for name, want := range map[string]string{"a.example": "hello", "unknown.example": "the default"} {
+		if _, body := a.get("https", name, "/"); body != want {
+			t.Errorf("%s: %q", name, body)
+		}
+	}
+	must(t, i.Uninstall(t.Context()))
+	a.wantFiles(before, "Uninstall left something")
+}
