@@ -199,7 +199,7 @@ func manyAlternates(t *testing.T) {
 func problems(t *testing.T) {
 	for kindOf, want := range map[string]string{
 		"rejectedIdentifier": "permanent", "unsupportedIdentifier": "permanent", "malformed": "permanent", "invalidProfile": "permanent",
-		"userActionRequired": "permanent", "externalAccountRequired": "permanent", "caa": "plain", "dns": "plain", "compound": "plain",
+		"userActionRequired": "permanent", "externalAccountRequired": "permanent", "caa": "permanent", "dns": "plain", "compound": "plain",
 	} {
 		w := newWorld(t)
 		w.ca.Use(acmetest.At(acmetest.Problem(400, kindOf, "no \x1b[31m\u202ethanks\r\n", ""), acmetest.NewOrder))

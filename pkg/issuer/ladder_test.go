@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/issuer"
@@ -293,5 +294,28 @@ func TestSharedRecord(t *testing.T) {
 	w.mustObtain(req)
 	if n := started.Load(); n != 3 {
 		t.Errorf("%d validations were started", n)
+	}
+}
+
+// TestForbiddenByCAA: a CA that finds itself forbidden is asked once, whatever the ladder has, and not again within minutes.
+func TestForbiddenByCAA(t *testing.T) {
+	forbid := acmetest.ChangeJSON(func(doc map[string]any) {
+		for _, c := range doc["challenges"].([]any) {
+			if failed, ok := c.(map[string]any)["error"].(map[string]any); ok {
+				failed["type"], failed["detail"] = "urn:ietf:params:acme:error:caa", "CAA record for example.com prevents issuance"
+			}
+		}
+	})
+	w := newWorld(t, acmetest.WithMiddleware(acmetest.At(forbid, acmetest.Authorization)))
+	withLadder(w)
+	req := w.request("example.com")
+	req.Spec.Solvers = []string{"mute", "dumb", "http"}
+	_, err := w.Obtain(t.Context(), req)
+	var permanent *certs.PermanentError
+	if !errors.As(err, &permanent) || advice.Of(err) != advice.CAAForbids || len(certs.Validations(err)) != 1 {
+		t.Errorf("%v (%s), want what only an operator can change", err, advice.Of(err))
+	}
+	if n := w.ca.Requests(acmetest.NewOrder); n != 1 {
+		t.Errorf("%d orders were placed", n)
 	}
 }

@@ -256,7 +256,8 @@ func (j *job) nextOrder() (*order, error) {
 	return j.newOrder()
 }
 
-// another notes the failed solvers and reports whether the ladder has a next one for every failed name.
+// another notes the failed solvers and reports whether the ladder has a next one for every failed name. There is none for a
+// name whose CAA records forbid the CA: every solver would fail.
 func (j *job) another(o *order, invalid []*certs.ValidationError) bool {
 	for _, v := range invalid {
 		if !v.Local {
@@ -264,6 +265,9 @@ func (j *job) another(o *order, invalid []*certs.ValidationError) bool {
 		}
 	}
 	for _, v := range invalid {
+		if v.Problem == typeCAA {
+			return false
+		}
 		if _, ok := j.pick(v.Identifier, o.offered[v.Identifier.Value]); !ok {
 			return false
 		}

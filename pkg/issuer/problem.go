@@ -23,6 +23,7 @@ const (
 	typeAlreadyReplaced     = errorNamespace + "alreadyReplaced"
 	typeAlreadyRevoked      = errorNamespace + "alreadyRevoked"
 	typeBadNonce            = errorNamespace + "badNonce"
+	typeCAA                 = errorNamespace + "caa"
 	typeMalformed           = errorNamespace + "malformed"
 	typeOrderNotReady       = errorNamespace + "orderNotReady"
 	typeUnauthorized        = errorNamespace + "unauthorized"
@@ -68,7 +69,7 @@ func (p *problem) permanent() bool {
 		return false
 	}
 	switch kind {
-	case "rejectedIdentifier", "unsupportedIdentifier", "invalidProfile", "externalAccountRequired", "userActionRequired",
+	case "caa", "rejectedIdentifier", "unsupportedIdentifier", "invalidProfile", "externalAccountRequired", "userActionRequired",
 		"malformed", "badCSR", "badPublicKey", "badSignatureAlgorithm", "invalidContact", "unsupportedContact", "badRevocationReason":
 		return true
 	}

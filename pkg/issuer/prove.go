@@ -256,7 +256,11 @@ func (o *order) proved(v certs.Validation) {
 
 func (a *authorization) failed(details *acme.ProblemDetails) error {
 	p := fromDetails(details)
-	return &certs.ValidationError{Identifier: a.id, Solver: a.solver, Problem: p.kind, Err: p}
+	v := &certs.ValidationError{Identifier: a.id, Solver: a.solver, Problem: p.kind, Err: p}
+	if p.kind == typeCAA { // no other answer helps, only another record
+		v.Err = &certs.PermanentError{Err: p}
+	}
+	return v
 }
 
 // awaitReady looks at the order until every name is proved or one failed.
