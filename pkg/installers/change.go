@@ -1,6 +1,7 @@
 package installers
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -258,6 +259,9 @@ func (c *Change) Stale() ([]string, error) {
 	return paths, nil
 }
 
+// keyMark is in every private key in PEM (RFC 7468 section 10). An operator may have had one in a file that gets none.
+const keyMark = "PRIVATE KEY-----"
+
 // Diff returns what Apply would change as a unified diff; of secrets and of binary files it says only that they differ.
 // It changes nothing.
 func (c *Change) Diff() (string, error) {
@@ -274,7 +278,7 @@ func (c *Change) Diff() (string, error) {
 		switch {
 		case e.Before.isLink() || e.After.isLink():
 			fmt.Fprintf(&text, "%s: %s becomes %s\n", e.Path, e.Before.kind(), e.After.kind())
-		case e.secret:
+		case e.secret || bytes.Contains(before, []byte(keyMark)) || bytes.Contains(after, []byte(keyMark)):
 			fmt.Fprintf(&text, "%s: the private key in it changes\n", e.Path)
 		case e.Before.Hash == e.After.Hash:
 			fmt.Fprintf(&text, "%s: owner or mode changes\n", e.Path)

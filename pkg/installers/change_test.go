@@ -466,14 +466,15 @@ func TestWaitingForTheJournalEndsWithTheContext(t *testing.T) {
 }
 
 func TestDiffAndStale(t *testing.T) {
-	s := newSite(t, map[string]string{"site.conf": "a\nb\nc\n", "same.conf": "same", "mode.conf": "m", "old.key": "old secret\n", "bin": "\xff\xfe"})
+	s := newSite(t, map[string]string{"site.conf": "a\nb\nc\n", "same.conf": "same", "mode.conf": "m", "old.key": "old secret\n", "bin": "\xff\xfe",
+		"was.pem": "-----BEGIN EC PRIVATE KEY-----\nold secret\n-----END EC PRIVATE KEY-----\n"})
 	c := s.change(text("site.conf", "a\nB\nc\n"), text("same.conf", "same"), File{Path: "mode.conf", Content: []byte("m"), Mode: 0o600},
-		File{Path: "old.key", Content: []byte("new secret\n"), Secret: true}, File{Path: "bin", Remove: true})
+		File{Path: "old.key", Content: []byte("new secret\n"), Secret: true}, File{Path: "bin", Remove: true}, text("was.pem", "no key\n"))
 	got, err := c.Diff()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{"-b\n+B\n", "mode.conf: owner or mode", "old.key: the private key", "bin: binary"} {
+	for _, part := range []string{"-b\n+B\n", "mode.conf: owner or mode", "old.key: the private key", "was.pem: the private key", "bin: binary"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is not in\n%s", part, got)
 		}
@@ -482,7 +483,7 @@ func TestDiffAndStale(t *testing.T) {
 		t.Errorf("too much in\n%s", got)
 	}
 	stale, err := c.Stale()
-	if want := []string{s.path("site.conf"), s.path("mode.conf"), s.path("old.key"), s.path("bin")}; err != nil || !slices.Equal(stale, want) {
+	if want := []string{s.path("site.conf"), s.path("mode.conf"), s.path("old.key"), s.path("bin"), s.path("was.pem")}; err != nil || !slices.Equal(stale, want) {
 		t.Errorf("Stale = %q, %v", stale, err)
 	}
 	s.wantSteps()
