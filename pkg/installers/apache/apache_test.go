@@ -143,7 +143,7 @@ func (a *instance) start() {
 		if err == nil {
 			conn.Close()
 		}
-		return err == nil
+		return err == nil && a.pid() != 0 // it opens its ports first
 	})
 }
 
