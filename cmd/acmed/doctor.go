@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/internal/daemon"
 )
 
 func newDoctor(a *app) *cobra.Command {
@@ -41,6 +42,7 @@ func (a *app) doctor(ctx context.Context, names []string, output string) error {
 	if err != nil {
 		return err
 	}
+	daemon.Identify(&d)
 	if output == "json" {
 		if err := a.json(d); err != nil {
 			return err

@@ -2,12 +2,28 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/acmed/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/preflight"
 )
+
+// Identify adds the processes that hold ports to a diagnosis, where the one who made it could not see them: a confined daemon
+// sees no other process, but root who asks it does.
+func Identify(d *control.Diagnosis) {
+	for i := range d.Names {
+		n := &d.Names[i]
+		before := nameFindings(n)
+		n.Report.Identify()
+		for k, f := range nameFindings(n) {
+			if at := slices.Index(d.Findings, before[k]); at >= 0 {
+				d.Findings[at] = f
+			}
+		}
+	}
+}
 
 // nameFindings advises about one name. What keeps a solver from working needs attention only when no other solver of the
 // name works.
@@ -45,7 +61,7 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 func localAdvice(l *preflight.Local) string {
 	switch {
 	case l.Holder == nil && l.Taken:
-		return "find out which with 'ss -ltnp', and let it pass challenges on: acmed snippet nginx, or what it is"
+		return "find out which ('acmed doctor' as root names it), and let it pass challenges on: acmed snippet nginx, or what it is"
 	case l.Holder == nil:
 		return "let acmed listen there: CAP_NET_BIND_SERVICE, or the systemd socket units"
 	}

@@ -43,7 +43,7 @@ func TestFindings(t *testing.T) {
 		{name: "port held", attention: true, findings: preflight.Findings{Local: []preflight.Local{{Type: challenges.HTTP01, Holder: holder, Error: "nginx (pid 12) is listening there"}}},
 			want: "http-01 is not available on this machine|nginx (pid 12)|acmed snippet nginx"},
 		{name: "port held by somebody", attention: true, findings: preflight.Findings{Local: []preflight.Local{{Type: challenges.HTTP01, Taken: true, Error: "another process is listening there"}}},
-			want: "http-01 is not available on this machine|another process|ss -ltnp"},
+			want: "http-01 is not available on this machine|another process|acmed doctor"},
 		{name: "not allowed", attention: true, findings: preflight.Findings{Local: []preflight.Local{{Type: challenges.HTTP01, Error: "permission denied"}}},
 			want: "http-01 is not available on this machine|permission|CAP_NET_BIND_SERVICE"},
 		{name: "TLS port held", findings: preflight.Findings{Local: []preflight.Local{{Type: challenges.TLSALPN01, Holder: holder, Error: "nginx (pid 12) is listening there"}}},

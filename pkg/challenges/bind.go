@@ -29,7 +29,7 @@ func (e *BindError) Error() string {
 	case e.Holder != nil:
 		return fmt.Sprintf("cannot listen on %s: %s is listening there", e.Addr, e.Holder)
 	case errors.Is(e.Err, syscall.EADDRINUSE):
-		return fmt.Sprintf("cannot listen on %s: another process is listening there ('ss -ltnp' as root names it)", e.Addr)
+		return fmt.Sprintf("cannot listen on %s: another process is listening there ('acmed doctor' as root names it)", e.Addr)
 	case errors.Is(e.Err, syscall.EACCES):
 		return fmt.Sprintf("cannot listen on %s: %v (ports below 1024 need CAP_NET_BIND_SERVICE or a systemd socket)", e.Addr, e.Err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -406,6 +407,10 @@ func stopHanging(m *machine) {
 
 // upgrade: what ran goes on with the new program, and orders nothing.
 func upgrade(m *machine) {
+	m.write("/etc/acmed/acmed.toml", "")
+	m.fails(1, "another program named acmed", "dpkg", "-i", "/root/acmed.deb")
+	m.do("rm", "/etc/acmed/acmed.toml")
+	m.until("the daemon runs", 20*time.Second, func() error { _, err := m.status(); return err })
 	before, pid := m.versions(), m.pid("acmed.service")
 	m.do("dpkg", "-i", "/root/acmed.deb")
 	m.restarts(pid)
@@ -441,6 +446,28 @@ certificates:
 	m.do("systemctl", "start", "nginx")
 	remove()
 	m.healthy("www", "shop", "more")
+	holder(m)
+}
+
+// holder: root who asks is told who holds a port, although the confined daemon cannot see it.
+func holder(m *machine) {
+	m.do("systemd-run", "--unit=names", "/usr/local/bin/testca", "-listen", "127.0.0.1:14002", "-dns", "127.0.0.1:53")
+	m.write("/etc/acmed/conf.d/port.yaml", `probe: { resolver: "127.0.0.1:53" }
+solvers:
+  - { name: port-80, http-01: { listen: "127.0.0.1:80" } }
+certificates:
+  - { name: port, names: [port.test], solvers: [port-80], renew_before: 1h }
+`)
+	m.do("systemctl", "reload", "acmed")
+	m.until("doctor names nginx", 20*time.Second, func() error {
+		if out, _ := m.try("acmed", "doctor", "port"); !regexp.MustCompile(`127\.0\.0\.1:80: nginx \(pid \d+\) is listening there\n.*acmed snippet nginx`).MatchString(out) {
+			return errors.New(out)
+		}
+		return nil
+	})
+	m.do("rm", "/etc/acmed/conf.d/port.yaml")
+	m.do("systemctl", "reload", "acmed")
+	m.do("systemctl", "stop", "names")
 }
 
 // single: the same state with one process as root.

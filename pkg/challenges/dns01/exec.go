@@ -43,14 +43,14 @@ func (p *execProvider) CleanUp(ctx context.Context, r Record) error { return p.r
 func (p *execProvider) run(ctx context.Context, verb string, r Record) error {
 	env, err := credentialEnv(p.envFile)
 	if err != nil {
-		return refused(err)
+		return messenger(refused(err))
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("it did not end within %s and was killed", p.timeout))
 	defer cancel()
 	var output tail
 	proc, err := startProcess(append(append([]string(nil), p.command...), verb, r.FQDN, r.Value), environ(env), nil, &output, &output)
 	if err != nil {
-		return refused(err)
+		return messenger(refused(err))
 	}
 	select {
 	case <-proc.done:
@@ -58,7 +58,7 @@ func (p *execProvider) run(ctx context.Context, verb string, r Record) error {
 	case <-ctx.Done():
 		proc.kill()
 		<-proc.done
-		err = context.Cause(ctx)
+		err = messenger(context.Cause(ctx))
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w%s", p.command[0], verb, err, output.quote(newRedactor(env)))

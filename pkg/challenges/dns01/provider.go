@@ -53,6 +53,20 @@ func refused(err error) error { return permanentError{error: err} }
 // final marks an error after which it is not known what was changed.
 func final(err error) error { return permanentError{error: err, unsure: true} }
 
+// messengerError marks a failure of the program that speaks to the provider, or of its files: the provider said nothing.
+type messengerError struct{ error }
+
+func (e messengerError) Unwrap() error { return e.error }
+
+// messenger marks err as no answer of the provider.
+func messenger(err error) error { return messengerError{err} }
+
+// isMessenger reports whether the provider had no say in err.
+func isMessenger(err error) bool {
+	var m messengerError
+	return errors.As(err, &m)
+}
+
 // permanence reports whether err is permanent, and if so whether nothing was changed.
 func permanence(err error) (permanent, nothing bool) {
 	var p permanentError

@@ -93,12 +93,16 @@ func (s *Solver) set(ctx context.Context, r Record) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		err = advice.Tag(advice.DNSRefused, fmt.Errorf("set the TXT record at %s: %w", r.FQDN, err))
+		silent := isMessenger(err)
+		err = fmt.Errorf("set the TXT record at %s: %w", r.FQDN, err)
+		if !silent {
+			err = advice.Tag(advice.DNSRefused, err)
+		}
 		permanent, _ := permanence(err)
 		switch {
 		case permanent && attempt > 0: // an earlier attempt may have worked unnoticed
 			return final(err)
-		case permanent || attempt == len(s.retries):
+		case permanent || attempt == len(s.retries) || silent && attempt > 0: // no rate limit makes a program fail
 			return err
 		}
 		select {

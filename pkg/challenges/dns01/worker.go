@@ -97,17 +97,17 @@ func (w *worker) rest() {
 func (w *worker) start() error {
 	env, err := credentialEnv(w.envFile)
 	if err != nil {
-		return refused(err)
+		return messenger(refused(err))
 	}
 	c, err := startChild(w.path, env)
 	if err != nil {
-		return refused(fmt.Errorf("%w; is acmed-dns installed?", err))
+		return messenger(refused(fmt.Errorf("%w; is acmed-dns installed?", err)))
 	}
 	hello := &Hello{Protocol: ProtocolVersion, Provider: w.provider, Resolvers: w.resolvers}
 	answer, err := c.request(Request{Op: OpHello, Hello: hello}, w.timeout)
 	if err == nil && answer.Protocol != ProtocolVersion {
-		err = refused(fmt.Errorf("%s %s speaks protocol %d, want %d; install the acmed-dns of this release",
-			w.path, printable(answer.Version, 50), answer.Protocol, ProtocolVersion))
+		err = messenger(refused(fmt.Errorf("%s %s speaks protocol %d, want %d; install the acmed-dns of this release",
+			w.path, printable(answer.Version, 50), answer.Protocol, ProtocolVersion)))
 	}
 	if err != nil {
 		c.end()
@@ -222,7 +222,7 @@ func (c *child) fail(err error) error {
 	} else if ended && c.proc.err != nil {
 		err = fmt.Errorf("%w (%w)", err, c.proc.err)
 	}
-	return fmt.Errorf("%w%s", err, c.stderr.quote(c.redact))
+	return messenger(fmt.Errorf("%w%s", err, c.stderr.quote(c.redact)))
 }
 
 // end closes the child's input, upon which it ends, and kills it when it does not.

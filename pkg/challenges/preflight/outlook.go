@@ -94,7 +94,7 @@ func (r *Report) Advice() advice.Code {
 		return advice.CAAForbids
 	case len(r.Addresses) == 0 && r.DNS.Error != "":
 		return advice.NameNotResolved
-	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Holder != nil }):
+	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Taken }):
 		return advice.PortTaken
 	case r.Proxy != "":
 		return advice.ProxyInFront

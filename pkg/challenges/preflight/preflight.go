@@ -13,6 +13,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/internal/listener"
 )
 
 // Config says how to look. The zero value looks at DNS only.
@@ -113,6 +114,7 @@ func (r *Report) present(ctx context.Context, s challenges.Solver, c challenges.
 		local := Local{Type: c.Type, Error: err.Error()}
 		var bind *challenges.BindError
 		if errors.As(err, &bind) {
+			local.Addr = bind.Addr
 			local.Taken, local.Holder = bind.Holder != nil || errors.Is(err, syscall.EADDRINUSE), bind.Holder
 		}
 		r.Local = append(r.Local, local)
@@ -122,6 +124,20 @@ func (r *Report) present(ctx context.Context, s challenges.Solver, c challenges.
 		defer cancel()
 		if err := s.CleanUp(ctx, c); err != nil {
 			r.Local = append(r.Local, Local{Type: c.Type, Error: err.Error()})
+		}
+	}
+}
+
+// Identify finds out which processes hold the ports that the examining process found taken. It is for a caller who may see
+// more of the machine, such as root beside a confined daemon.
+func (r *Report) Identify() {
+	for i := range r.Local {
+		l := &r.Local[i]
+		if !l.Taken || l.Holder != nil {
+			continue
+		}
+		if l.Holder = listener.HolderOf(l.Addr); l.Holder != nil {
+			l.Error = (&challenges.BindError{Addr: l.Addr, Holder: l.Holder}).Error()
 		}
 	}
 }

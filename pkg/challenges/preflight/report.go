@@ -78,6 +78,7 @@ type TLS struct {
 // Local is a solver of this machine that could not present.
 type Local struct {
 	Type   challenges.Type     `json:"type"`
+	Addr   string              `json:"addr,omitempty"`   // where it would listen
 	Taken  bool                `json:"taken,omitempty"`  // another process has the port
 	Holder *challenges.Process `json:"holder,omitempty"` // which one; nil when it cannot be told
 	Error  string              `json:"error"`

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,15 @@ import (
 // Holder returns the process of this machine that listens on a TCP port in the way of addr, or nil when there is none
 // or its owner may not be seen. Linux only: it reads /proc.
 func Holder(addr netip.AddrPort) *challenges.Process { return holder("/proc", addr) }
+
+// HolderOf is Holder for an address as a configuration has it, such as ":80".
+func HolderOf(addr string) *challenges.Process {
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil
+	}
+	return Holder(tcp.AddrPort())
+}
 
 func holder(proc string, addr netip.AddrPort) *challenges.Process {
 	inodes := map[string]bool{}

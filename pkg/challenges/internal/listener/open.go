@@ -77,9 +77,7 @@ func openTCP(ctx context.Context, addr string) (net.Listener, error) {
 	}
 	failed := &challenges.BindError{Addr: addr, Err: err}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		if tcp, rerr := net.ResolveTCPAddr("tcp", addr); rerr == nil {
-			failed.Holder = Holder(tcp.AddrPort())
-		}
+		failed.Holder = HolderOf(addr)
 	}
 	return nil, failed
 }
