@@ -5,7 +5,7 @@
 //
 //	canary DIR go test -json [ARGUMENTS]
 //
-// It shows the result of each package and what failing tests printed. DIR is emptied first.
+// It shows the result of each package, what failing tests printed, and which tests were skipped for what reason. DIR is emptied first.
 package main
 
 import (
@@ -89,11 +89,28 @@ func show(from io.Reader, keep io.Writer) error {
 		case e.Action == "fail" && printed[k] != nil:
 			fmt.Print(printed[k].String())
 			delete(printed, k)
+		case e.Action == "skip" && e.Test != "":
+			fmt.Printf("skipped: %s %s: %s\n", e.Package, e.Test, reason(printed[k]))
+			delete(printed, k)
 		case e.Action == "pass" || e.Action == "skip":
 			delete(printed, k)
 		}
 	}
 	return lines.Err()
+}
+
+// reason is what a skipped test said, without the lines of go test around it.
+func reason(printed *strings.Builder) string {
+	if printed == nil {
+		return ""
+	}
+	var said []string
+	for line := range strings.Lines(printed.String()) {
+		if !strings.HasPrefix(line, "=== ") && !strings.Contains(line, "--- SKIP") {
+			said = append(said, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(said, " ")
 }
 
 // search looks for every secret in every file.
