@@ -16,7 +16,7 @@ func TestWordsAsApache(t *testing.T) {
 	var text strings.Builder
 	for i, value := range []string{
 		`plain`, `"quoted value"`, `'single "quotes"'`, `"esc\"aped"`, `"back\\slash\x"`, `back\\slash\x`, `"open quote`, `in"side`, `a#b`,
-		"con\\\ntinued", "\\\n  next", "two\\\\\ncontinued", "  spaces\t ", "\"tab\there\"", "crlf\\\r\ncontinued\r", "Gr\xfc\xdfe", "#\\\ncomment",
+		"con\\\ntinued", "\\\n  next", "two\\\\\ncontinued", "and\\\\\n\nempty", "  spaces\t ", "\"tab\there\"", "crlf\\\r\ncontinued\r", "Gr\xfc\xdfe", "#\\\ncomment",
 	} {
 		fmt.Fprintf(&text, "Define V%d %s\n", i, value)
 	}

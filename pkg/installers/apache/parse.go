@@ -68,27 +68,25 @@ func (r *lineReader) next() (l logical, ok bool) {
 		return l, false
 	}
 	l.start = r.pos
-	var joined strings.Builder
+	var joined []byte
 	for more := true; more && r.pos < len(r.text); {
 		r.number++
-		end := len(r.text)
-		line := r.text[r.pos:]
-		if i := bytes.IndexByte(line, '\n'); i >= 0 {
-			end = r.pos + i + 1
-			line = line[:i]
+		line, _, ended := bytes.Cut(r.text[r.pos:], []byte("\n"))
+		joined = append(joined, line...)
+		r.pos += len(line)
+		more = false
+		if ended {
+			r.pos++
+			// Apache looks at the end of what it has joined: of two backslashes one is left, and counts before an empty line.
 			var rest []byte
-			if rest, more = bytes.CutSuffix(bytes.TrimSuffix(line, []byte("\r")), []byte(`\`)); more {
-				line = rest
+			if rest, more = bytes.CutSuffix(bytes.TrimSuffix(joined, []byte("\r")), []byte(`\`)); more {
+				joined = rest
 			}
-		} else {
-			more = false
 		}
-		joined.Write(line)
-		r.pos = end
 	}
 	raw := r.text[l.start:r.pos]
 	l.first = l.start + len(raw) - len(bytes.TrimLeft(raw, blanks))
-	l.text, l.end, l.number = strings.Trim(joined.String(), blanks), r.pos, r.number
+	l.text, l.end, l.number = strings.Trim(string(joined), blanks), r.pos, r.number
 	return l, true
 }
 

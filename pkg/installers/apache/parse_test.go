@@ -35,6 +35,7 @@ func TestParse(t *testing.T) {
 		{"continuation", "A b\\\nc \\\n d\n", [][]string{{"A", "bc", "d"}}},
 		{"continuation of a comment", "# a \\\n<B>\nC\n", [][]string{{"C"}}},
 		{"two backslashes continue", "A b\\\\\nC\n", [][]string{{"A", "b\\C"}}},
+		{"two backslashes continue an empty line", "A b\\\\\n\nC\n", [][]string{{"A", "bC"}}},
 		{"backslash at the end", "A b \\", [][]string{{"A", "b", `\`}}},
 		{"continuation at the end", "A b \\\n", [][]string{{"A", "b"}}},
 		{"quotes", `A "b c" 'd "e' "f\"g\\h\i" j"k l`, [][]string{{"A", "b c", `d "e`, `f"g\h\i`, `j"k`, "l"}}},
