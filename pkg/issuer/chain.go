@@ -86,7 +86,8 @@ func (j *job) alternates(address string, leaf *x509.Certificate) ([][]byte, erro
 	return chains, j.joinHard(errs)
 }
 
-func (j *job) alternate(url string, leaf *x509.Certificate) ([]byte, error) {
+func (j *job) alternate(url string, leaf *x509.Certificate) (der []byte, err error) {
+	defer j.caught("an alternate chain", &err)
 	text, err := j.fetchChain(url)
 	if err != nil {
 		return nil, err

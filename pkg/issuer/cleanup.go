@@ -32,7 +32,8 @@ type answered struct {
 }
 
 // present makes an answer visible. It is remembered before, because even a failed attempt is cleaned up.
-func (p *presented) present(ctx context.Context, rung challenges.Rung, c challenges.Challenge) error {
+func (p *presented) present(ctx context.Context, rung challenges.Rung, c challenges.Challenge) (err error) {
+	defer p.job.caught("solver "+rung.Name, &err)
 	p.mu.Lock()
 	p.list = append(p.list, answered{rung: rung, challenge: c})
 	p.mu.Unlock()
@@ -60,7 +61,11 @@ func (p *presented) takeAway(abandoned []*authorization) {
 }
 
 func (p *presented) cleanUp(ctx context.Context, a answered) {
-	if err := a.rung.Solver.CleanUp(ctx, a.challenge); err != nil {
+	err := func() (err error) {
+		defer p.job.caught("solver "+a.rung.Name, &err)
+		return a.rung.Solver.CleanUp(ctx, a.challenge)
+	}()
+	if err != nil {
 		p.job.i.config.Log.Warn("an answer to a challenge could not be taken away",
 			zapCert(p.job.req.Spec.Name), zapName(a.challenge.Identifier.Value), zapSolver(a.rung.Name), zapError(err))
 	}
@@ -85,6 +90,8 @@ func (p *presented) wait() {
 // deactivate gives authorizations back that the CA would otherwise keep pending, where they count against limits (RFC
 // 8555 section 7.5.2). It is best effort: they expire anyway.
 func (j *job) deactivate(ctx context.Context, list []*authorization) {
+	var err error
+	defer j.caught("giving authorizations back", &err)
 	c, err := j.i.newClient(ctx, j.account.URI, j.account.Key)
 	if err != nil {
 		return

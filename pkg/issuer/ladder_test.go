@@ -319,3 +319,48 @@ func TestForbiddenByCAA(t *testing.T) {
 		t.Errorf("%d orders were placed", n)
 	}
 }
+
+// broken panics where its part of an order begins or ends.
+type broken struct {
+	challenges.Solver
+	present bool
+}
+
+func (s broken) Present(ctx context.Context, c challenges.Challenge) error {
+	if s.present {
+		panic("a nil map in somebody's library")
+	}
+	return s.Solver.Present(ctx, c)
+}
+
+func (s broken) CleanUp(ctx context.Context, c challenges.Challenge) error {
+	_ = s.Solver.CleanUp(ctx, c)
+	panic("the same when it tidies up")
+}
+
+// TestSolverPanics: a solver that panics has failed, and neither the order nor the program has.
+func TestSolverPanics(t *testing.T) {
+	for _, present := range []bool{true, false} {
+		w := newWorld(t)
+		withLadder(w)
+		w.remake(func(c *issuer.Config) {
+			c.Solvers["broken"] = challenges.Rung{Name: "broken", Solver: broken{txt{w.ca.DNS}, present}}
+		})
+		req := w.request("example.com", "www.example.com")
+		req.Spec.Solvers = []string{"broken", "http"}
+		want := "broken"
+		if present {
+			want = "http"
+		}
+		b := w.mustObtain(req)
+		for _, v := range b.Validations {
+			if v.Solver != want {
+				t.Errorf("%s was proved through %s, want %s", v.Identifier, v.Solver, want)
+			}
+		}
+		req.Spec.Solvers, req.Spec.Name = []string{"broken"}, "other"
+		if _, err := w.Obtain(t.Context(), req); present != (err != nil) || err != nil && !strings.Contains(err.Error(), "internal error in solver broken: a nil map") {
+			t.Errorf("%v", err)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package issuer
 
 import (
+	"fmt"
+	"runtime/debug"
+
 	"go.uber.org/zap"
 )
 
@@ -12,3 +15,13 @@ func zapName(value string) zap.Field     { return zap.String("identifier", value
 func zapSolver(name string) zap.Field    { return zap.String("solver", name) }
 func zapError(err error) zap.Field       { return zap.String("error", clean(err.Error(), maxText)) }
 func zapText(key, text string) zap.Field { return zap.String(key, clean(text, maxText)) }
+
+// caught turns a panic, of a solver or of what reads a CA's answer, into an error of this order. It is for every function
+// that runs in a goroutine of its own, where a panic would end the program.
+func (j *job) caught(where string, err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("internal error in %s: %v", where, r)
+		j.i.config.Log.Error("a part of an order panicked", zapCert(j.req.Spec.Name), zap.String("where", where), zapText("panic", fmt.Sprint(r)),
+			zap.ByteString("stack", debug.Stack()))
+	}
+}

@@ -105,7 +105,12 @@ func (c *client) suspicious(format string, args ...any) error {
 // validates, and always before finalize; the answers to the challenges are taken away while the CA issues.
 func (j *job) complete(o *order) (*certs.Bundle, error) {
 	stored := make(chan error, 1)
-	go func() { stored <- j.store(o) }()
+	go func() {
+		var err error
+		defer func() { stored <- err }()
+		defer j.caught("the stored order", &err)
+		err = j.store(o)
+	}()
 	answers := &presented{job: j}
 	proveErr := j.prove(o, answers)
 	storeErr := <-stored

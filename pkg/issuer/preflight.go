@@ -56,7 +56,7 @@ func (j *job) preflight() error {
 		}
 		j.req.Tell(certs.Step{Phase: certs.PhasePreflight, Detail: id.Value})
 		group.Go(func() error {
-			f := j.foresee(ctx, id)
+			f := j.tryForesee(ctx, id)
 			mu.Lock()
 			defer mu.Unlock()
 			j.foreseen[id.Value] = f
@@ -87,6 +87,14 @@ func (j *job) knows(id certs.Identifier) bool {
 		}
 	}
 	return false
+}
+
+// tryForesee expects nothing in particular where looking broke down.
+func (j *job) tryForesee(ctx context.Context, id certs.Identifier) (f foreseen) {
+	var err error
+	f.ladder = j.ladder
+	defer j.caught("the preflight", &err)
+	return j.foresee(ctx, id)
 }
 
 func (j *job) foresee(ctx context.Context, id certs.Identifier) foreseen {

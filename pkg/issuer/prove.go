@@ -55,15 +55,7 @@ func (j *job) authorizeAll(o *order, answers *presented) error {
 	presenting.Add(len(o.Authorizations))
 	for n, url := range o.Authorizations {
 		all.Go(func() {
-			a, challenge, err := j.answer(ctx, o, url, answers)
-			presenting.Done()
-			if a != nil {
-				if a.typ == challenges.DNS01 {
-					presenting.Wait()
-				}
-				err = j.handOver(ctx, o, a, challenge)
-			}
-			errs[n] = err
+			errs[n] = j.authorize(ctx, o, url, answers, &presenting)
 			if errs[n] != nil && len(certs.Validations(errs[n])) == 0 {
 				cancel()
 			}
@@ -96,6 +88,22 @@ func (c *client) joinHard(errs []error) error {
 
 // errStopped marks a name that was not tried to the end because another one hit a wall.
 var errStopped = errors.New("stopped")
+
+// authorize takes one authorization up to the CA's validation. It is presenting until then, whatever happens.
+func (j *job) authorize(ctx context.Context, o *order, url string, answers *presented, presenting *sync.WaitGroup) (err error) {
+	defer j.caught("an authorization", &err)
+	a, challenge, err := func() (*authorization, *acme.Challenge, error) {
+		defer presenting.Done()
+		return j.answer(ctx, o, url, answers)
+	}()
+	if a == nil || err != nil {
+		return err
+	}
+	if a.typ == challenges.DNS01 {
+		presenting.Wait()
+	}
+	return j.handOver(ctx, o, a, challenge)
+}
 
 // answer presents the answer to one authorization. It returns nil without an error for one that is valid already.
 func (j *job) answer(ctx context.Context, o *order, url string, answers *presented) (*authorization, *acme.Challenge, error) {
@@ -294,16 +302,19 @@ func (j *job) failures(o *order) error {
 	errs := make([]error, len(o.pending))
 	var all sync.WaitGroup
 	for n, a := range o.pending {
-		all.Go(func() {
-			got, err := j.readAuthorization(a.url)
-			if err == nil {
-				err = a.outcome(&got)
-			}
-			errs[n] = err
-		})
+		all.Go(func() { errs[n] = j.ask(a) })
 	}
 	all.Wait()
 	return j.joinHard(errs)
+}
+
+func (j *job) ask(a *authorization) (err error) {
+	defer j.caught("an authorization", &err)
+	got, err := j.readAuthorization(a.url)
+	if err != nil {
+		return err
+	}
+	return a.outcome(&got)
 }
 
 // outcome is nil unless the authorization failed.
