@@ -1,6 +1,6 @@
 module github.com/acmed/acmed/cmd/acmed-dns
 
-go 1.26.0
+go 1.26.5
 
 require (
 	github.com/acmed/acmed v0.0.0
