@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Bundle is one issued certificate with everything a server needs to serve it. It is always a matching pair: [NewBundle]
@@ -80,6 +81,14 @@ func (b *Bundle) Leaves() []*x509.Certificate {
 		return []*x509.Certificate{b.Leaf}
 	}
 	return []*x509.Certificate{b.Leaf, b.RSA.Leaf}
+}
+
+// SharesKey reports whether a leaf of this bundle and one of the other have the same key. One is enough: whoever knows the
+// RSA key of a dual unit can be its server.
+func (b *Bundle) SharesKey(other *Bundle) bool {
+	return slices.ContainsFunc(b.Leaves(), func(one *x509.Certificate) bool {
+		return slices.ContainsFunc(other.Leaves(), func(two *x509.Certificate) bool { return SameKey(one.PublicKey, two.PublicKey) })
+	})
 }
 
 // WithChain returns a copy that presents another of the offered chains: 0 is the present one, 1 the first alternate.

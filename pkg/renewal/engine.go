@@ -183,7 +183,7 @@ var ErrClosed = errors.New("acmed is stopping")
 
 // Run brings one certificate to where it should be and says what it did. If a job for it is running, Run joins it: it
 // shares its progress, told from the beginning, and its result; a forced Run begins a job of its own when the one it
-// joined turned out to do nothing, and one about versions always does. When ctx ends, Run returns and the job goes on.
+// joined turned out to do nothing or kept a key that must go, and one about versions always does. When ctx ends, Run returns and the job goes on.
 func (e *Engine) Run(ctx context.Context, name string, opts Options, progress func(certs.Step)) Result {
 	for {
 		j, mine, err := e.join(name, opts)
@@ -196,7 +196,7 @@ func (e *Engine) Run(ctx context.Context, name string, opts Options, progress fu
 			return Result{Name: name, Err: context.Cause(ctx)}
 		case <-j.done:
 		}
-		if mine || !opts.aboutVersions() && opts.Targets == "" && (!opts.Force || j.opts.Force || j.result.Obtained) {
+		if mine || j.answers(opts) {
 			return j.result
 		}
 	}

@@ -42,11 +42,11 @@ func stored(in *input) (Plan, bool) {
 }
 
 // waiting leaves a version where it is until its time has come. Force orders another one, which may be better, and so does
-// a configuration that asks for something else.
+// a configuration that asks for something else, or an active version whose key others may know.
 func waiting(in *input, h *store.Held) (Plan, bool) {
 	at, end := releaseTime(in, h), in.have.Current.Leaf.NotAfter
 	switch {
-	case in.opts.Force || h.Stale:
+	case in.opts.Force || h.Stale || isCompromised(in.have):
 		return Plan{}, false
 	case !in.now.Before(at):
 		return activate(in, h.Version, "version "+h.Version+" has waited long enough"), true
@@ -116,17 +116,21 @@ func version(have *store.Lineage, id string) *store.Version {
 	return &have.Versions[i]
 }
 
+// newest is the newest version that is live or may become so: one whose key others may know never does.
 func newest(have *store.Lineage) *store.Version {
-	if len(have.Versions) == 0 {
-		return nil
+	for i := range have.Versions {
+		if v := &have.Versions[i]; v.ID == have.Version || !slices.Contains(have.State.Compromised, v.ID) {
+			return v
+		}
 	}
-	return &have.Versions[0]
+	return nil
 }
 
-// Previous is the version that a rollback goes back to: the newest one before the active one that is still valid; nil when there is none.
+// Previous is the version that a rollback goes back to: the newest one before the active one that is still valid and whose
+// key nobody else is known to have; nil when there is none.
 func Previous(have *store.Lineage, now time.Time) *store.Version {
 	for i := range have.Versions {
-		if v := &have.Versions[i]; strings.Compare(v.ID, have.Version) < 0 && !ended(v, now) {
+		if v := &have.Versions[i]; strings.Compare(v.ID, have.Version) < 0 && !ended(v, now) && !slices.Contains(have.State.Compromised, v.ID) {
 			return v
 		}
 	}

@@ -32,6 +32,7 @@ type job struct {
 	doubt   string // why the clock was not believed when the job began
 	result  Result // written by the job alone, read after done is closed
 	done    chan struct{}
+	errand  bool // only keeps other jobs away; see Engine.reserve
 
 	mu        sync.Mutex
 	steps     []certs.Step
@@ -48,6 +49,15 @@ func newJob(e *Engine, set *Set, c Certificate, opts Options) *job {
 		engine: e, set: set, want: c.Spec, to: c.Targets, hooks: c.Hooks, clients: c.Clients, opts: opts, begun: e.clock(),
 		result: Result{Name: c.Spec.Name}, done: make(chan struct{}),
 	}
+}
+
+// answers reports whether the result of an ended job that a Run had joined is what its options ask for.
+func (j *job) answers(opts Options) bool {
+	switch {
+	case j.errand, opts.aboutVersions(), opts.Targets != "", opts.NewKey && !j.opts.NewKey:
+		return false
+	}
+	return !opts.Force || j.opts.Force || j.result.Obtained
 }
 
 // listen tells progress about every step so far and every further one while ctx lasts.

@@ -75,6 +75,8 @@ func (j *job) pin(lineage *store.Lineage, id string) error {
 		return fmt.Errorf("there is no version %q; 'acmed history %s' lists them", id, j.want.Name)
 	case ended(v, now):
 		return fmt.Errorf("version %s ended on %s", id, v.NotAfter.UTC().Format(time.RFC3339))
+	case slices.Contains(lineage.State.Compromised, id):
+		return fmt.Errorf("others may know the private key of version %s; choose another one, or renew", id)
 	}
 	if _, err := j.engine.store.Bundle(j.want.Name, id); err != nil {
 		return err
