@@ -20,8 +20,9 @@ import (
 // TestFailover with two real CAs: the backup serves when the first one has been unavailable for long enough, restarts in
 // between included, never because of a name's own fault, and only until the first one is back.
 func TestFailover(t *testing.T) {
+	const day = 24 * time.Hour
 	first := acmetest.Start(t)
-	backup := acmetest.Start(t, acmetest.WithPorts(first.HTTPPort, 0))
+	backup := acmetest.Start(t, acmetest.WithPorts(first.HTTPPort, 0), acmetest.WithProfile("default", 180*day)) // by the true time
 	dir, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +75,13 @@ func TestFailover(t *testing.T) {
 		{"down for a day", func() { ahead = 25 * time.Hour }, "backup", 1, true},
 		{"down again and again", func() { ahead = 50 * time.Hour }, "backup", 2, true},
 		{"back", func() { _ = first.Resume() }, "first", 2, true},
+		{"maintenance", func() { first.Use(acmetest.At(acmetest.Unavailable("3600"))) }, "first", 2, false},
+		{"maintenance for an hour", func() { ahead += 2 * time.Hour }, "first", 2, false},
+		{"maintenance for a day", func() { ahead += day }, "backup", 3, true},
+		{"maintenance is over", func() { first.Use(); ahead += 2 * time.Hour }, "first", 3, true},
+		{"limited", func() { first.Use(acmetest.At(acmetest.RateLimited("3600"), acmetest.NewOrder)) }, "first", 3, false},
+		{"limited for a day", func() { ahead += 25 * time.Hour }, "first", 3, false},
+		{"maintenance, expiry near", func() { first.Use(acmetest.At(acmetest.Unavailable("3600"))); ahead += 80 * day }, "backup", 4, true},
 	} {
 		step.change()
 		result, have := run()

@@ -14,6 +14,10 @@ import (
 type RateLimitError struct {
 	At  time.Time // earliest next request; already clamped to something sane by the issuer
 	Err error
+
+	// Unavailable says that the CA serves nobody (HTTP status 503), so that it counts towards failover. Otherwise this
+	// account asked too often, by the CA's count or by its own budget.
+	Unavailable bool
 }
 
 // Error names the time in UTC.

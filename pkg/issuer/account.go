@@ -97,7 +97,7 @@ func (i *Issuer) writeAccount(a *store.Account) error {
 func (i *Issuer) registered(ctx context.Context) (account store.Account, err error) {
 	err = i.withAccount(ctx, func(a *store.Account) error {
 		if i.now().Before(a.RetryAt) {
-			return &certs.RateLimitError{At: a.RetryAt, Err: errors.New("the CA asked this account to pause")}
+			return &certs.RateLimitError{At: a.RetryAt, Err: errors.New("the CA asked this account to pause"), Unavailable: a.Down}
 		}
 		if err := i.settle(ctx, a); err != nil {
 			return err
@@ -249,7 +249,7 @@ func (i *Issuer) takeOrder(ctx context.Context) error {
 		recent := i.recentOrders(a)
 		if budget := i.config.OrderBudget; budget > 0 && len(recent) >= budget {
 			at := recent[len(recent)-budget].Add(budgetWindow)
-			return &certs.RateLimitError{At: at, Err: fmt.Errorf("%d new orders in 3 hours are this account's own budget (order_budget)", budget)}
+			return &certs.RateLimitError{At: at, Err: fmt.Errorf("%d new orders in 3 hours are this account's own budget (orders_per_3h)", budget)}
 		}
 		a.Orders = append(recent, i.now())
 		i.account.dirty = true
@@ -332,7 +332,7 @@ func (i *Issuer) pauseAccount(ctx context.Context, err error) {
 		if !until.After(a.RetryAt) {
 			return nil
 		}
-		a.RetryAt = until
+		a.RetryAt, a.Down = until, limit.Unavailable
 		return i.saveAccount(a)
 	})
 	if err != nil {

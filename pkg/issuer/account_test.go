@@ -347,8 +347,11 @@ func TestOrderBudget(t *testing.T) {
 	w.remake(nil) // the count survives a restart
 	_, err := w.obtain("c.example.com")
 	var limit *certs.RateLimitError
-	if !errors.As(err, &limit) || !limit.At.Equal(clock.Add(3*time.Hour)) {
+	if !errors.As(err, &limit) || !limit.At.Equal(clock.Add(3*time.Hour)) || limit.Unavailable {
 		t.Fatalf("got %v, want a rate limit of 3 hours", err)
+	}
+	if !strings.Contains(err.Error(), "orders_per_3h") {
+		t.Errorf("%q does not name the setting", err)
 	}
 	if n := w.ca.Requests(acmetest.NewOrder); n != 2 {
 		t.Errorf("%d orders", n)

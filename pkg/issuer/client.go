@@ -215,7 +215,7 @@ func (c *client) explain(err error) error {
 	case p == nil:
 		return c.i.unavailable(&cleaned{err})
 	case p.limited():
-		return &certs.RateLimitError{At: c.i.retryAt(p.retryAfter), Err: err}
+		return &certs.RateLimitError{At: c.i.retryAt(p.retryAfter), Err: err, Unavailable: p.status == http.StatusServiceUnavailable}
 	case p.status >= http.StatusInternalServerError, p.kind == typeBadNonce:
 		return c.i.unavailable(err)
 	case p.permanent():

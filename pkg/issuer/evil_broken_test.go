@@ -118,6 +118,9 @@ func retryAfterHeaders(t *testing.T) {
 			if !errors.As(err, &limit) {
 				t.Fatalf("got %v", err)
 			}
+			if limit.Unavailable {
+				t.Error("a limit of the account is taken for one of the CA")
+			}
 			if wait := limit.At.Sub(now); wait < tc.min || wait > tc.max {
 				t.Errorf("wait %s, want %s to %s", wait, tc.min, tc.max)
 			}
@@ -159,7 +162,9 @@ func maintenance(t *testing.T) {
 	w.ca.Use(acmetest.At(acmetest.Unavailable("7200"), acmetest.NewOrder))
 	w.ca.ResetRequests()
 	for range 3 {
-		if _, err := w.obtain("example.com"); kind(err) != "limit" {
+		w.remake(nil) // what kind of pause it is survives a restart
+		var limit *certs.RateLimitError
+		if _, err := w.obtain("example.com"); !errors.As(err, &limit) || !limit.Unavailable {
 			t.Fatalf("got %v", err)
 		}
 		clock = clock.Add(30 * time.Minute)

@@ -153,6 +153,8 @@ func TestRateLimit(t *testing.T) {
 func TestFailover(t *testing.T) {
 	now := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
 	down := &certs.UnavailableError{Directory: "https://ca.example", Err: errors.New("503")}
+	maintained := &certs.RateLimitError{At: now.Add(time.Hour), Err: errors.New("503"), Unavailable: true}
+	limited := &certs.RateLimitError{At: now.Add(time.Hour), Err: errors.New("429")}
 	wrong := &certs.ValidationError{Identifier: identifiers(t, "example.com")[0], Solver: "http-01", Err: errors.New("404")}
 	spec := &certs.Spec{}
 	for _, c := range []struct {
@@ -161,13 +163,22 @@ func TestFailover(t *testing.T) {
 		since time.Duration // the CA is down for this long already
 		err   error
 		want  bool
+		down  bool // afterwards
 	}{
-		{"first certificate", 0, 0, down, true},
-		{"just down", 29 * day, 0, down, false},
-		{"down for an hour", 29 * day, time.Hour, down, false},
-		{"down for a day", 28 * day, day, down, true},
-		{"just down, expiry near", 9 * day, 0, down, true},
-		{"a name's own fault", 2 * day, 5 * day, wrong, false},
+		{"first certificate", 0, 0, down, true, true},
+		{"just down", 29 * day, 0, down, false, true},
+		{"down for an hour", 29 * day, time.Hour, down, false, true},
+		{"down for a day", 28 * day, day, down, true, true},
+		{"just down, expiry near", 9 * day, 0, down, true, true},
+		{"first certificate, maintenance", 0, 0, maintained, true, true},
+		{"maintenance", 29 * day, 0, maintained, false, true},
+		{"maintenance for a day", 28 * day, day, maintained, true, true},
+		{"first certificate, limited", 0, 0, limited, false, false},
+		{"first certificate, limited after a day of downtime", 0, day, limited, false, true},
+		{"limited", 28 * day, 0, limited, false, false},
+		{"limited after a day of downtime", 28 * day, day, limited, false, true},
+		{"limited, expiry near", 9 * day, 0, limited, true, false},
+		{"a name's own fault", 2 * day, 5 * day, wrong, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			have := &store.Lineage{}
@@ -180,8 +191,8 @@ func TestFailover(t *testing.T) {
 			if got := failover(now, spec, have, "ca", c.err); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
-			if _, known := have.State.Down["ca"]; known != unavailable(c.err) {
-				t.Errorf("the state says down=%v", known)
+			if _, known := have.State.Down["ca"]; known != c.down {
+				t.Errorf("the state says down=%v, want %v", known, c.down)
 			}
 		})
 	}

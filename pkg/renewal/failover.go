@@ -13,11 +13,17 @@ import (
 const failoverAfter = day
 
 // failover reports whether the next issuer shall be asked after err. It remembers in the state since when the issuer is
-// away. Only a CA that is unavailable or refuses all requests is left; a name's own failure would fail everywhere. With
-// the last third of the renewal time gone, or without any certificate to serve, there is nothing to wait for.
+// away. Only a CA that is unavailable is left; a name's own failure would fail everywhere. With the last third of the
+// renewal time gone, or without any certificate to serve, there is nothing to wait for. A limit on this account passes by
+// itself and says nothing about the CA, so it is waited out even without a certificate: mass issuance spreads over time
+// and not over CAs. It is left only near expiry.
 func failover(now time.Time, want *certs.Spec, have *store.Lineage, issuer string, err error) bool {
 	st := &have.State
-	if !unavailable(err) {
+	switch {
+	case unavailable(err):
+	case limited(err):
+		return have.Current != nil && nearExpiry(now, want, have.Current)
+	default:
 		delete(st.Down, issuer)
 		return false
 	}
@@ -29,16 +35,23 @@ func failover(now time.Time, want *certs.Spec, have *store.Lineage, issuer strin
 		since = now
 		st.Down[issuer] = now
 	}
-	if have.Current == nil {
-		return true
-	}
-	leaf := have.Current.Leaf
+	return have.Current == nil || now.Sub(since) >= failoverAfter || nearExpiry(now, want, have.Current)
+}
+
+// nearExpiry reports whether two thirds of the renewal time are gone.
+func nearExpiry(now time.Time, want *certs.Spec, current *certs.Bundle) bool {
+	leaf := current.Leaf
 	before := RenewBefore(Lifetime(leaf.NotBefore, leaf.NotAfter), want.RenewBefore)
-	return now.Sub(since) >= failoverAfter || leaf.NotAfter.Sub(now) <= before/3
+	return leaf.NotAfter.Sub(now) <= before/3
 }
 
 func unavailable(err error) bool {
 	var down *certs.UnavailableError
-	var limited *certs.RateLimitError
-	return errors.As(err, &down) || errors.As(err, &limited)
+	var limit *certs.RateLimitError
+	return errors.As(err, &down) || errors.As(err, &limit) && limit.Unavailable
+}
+
+func limited(err error) bool {
+	var limit *certs.RateLimitError
+	return errors.As(err, &limit)
 }

@@ -33,6 +33,7 @@ type Account struct {
 	Key      crypto.Signer // signs the requests
 	NextKey  crypto.Signer // a key rollover is under way: the CA knows either Key or this one; nil otherwise
 	RetryAt  time.Time     // rate limit of the whole account: no request before
+	Down     bool          // RetryAt is a pause of the whole CA, which was unavailable
 	Orders   []time.Time   // recent new orders, for the local rate limit
 	Created  time.Time
 }
@@ -45,6 +46,7 @@ type accountJSON struct {
 	URI       string      `json:"uri,omitempty"`
 	Contacts  []string    `json:"contacts,omitempty"`
 	RetryAt   time.Time   `json:"retry_at,omitzero"`
+	Down      bool        `json:"down,omitempty"`
 	Orders    []time.Time `json:"orders,omitempty"`
 	Created   time.Time   `json:"created,omitzero"`
 }
@@ -106,7 +108,8 @@ func loadAccount(d *atomicfile.Dir) (*Account, error) {
 	r.time("retry_at", &f.RetryAt)
 	r.times("orders", &f.Orders)
 	return &Account{
-		URI: f.URI, Contacts: f.Contacts, Key: key, NextKey: next, RetryAt: f.RetryAt, Orders: f.Orders, Created: f.Created,
+		URI: f.URI, Contacts: f.Contacts, Key: key, NextKey: next, RetryAt: f.RetryAt, Down: f.Down,
+		Orders: f.Orders, Created: f.Created,
 	}, nil
 }
 
@@ -146,7 +149,7 @@ func (s *Store) SaveAccount(directory, contact string, a *Account) error {
 		defer s.accounts.Unlock()
 		err = s.writeAccount(dir, accountJSON{
 			Version: StateVersion, Directory: directory, Contact: contact, URI: a.URI, Contacts: a.Contacts,
-			RetryAt: a.RetryAt, Orders: a.Orders, Created: a.Created,
+			RetryAt: a.RetryAt, Down: a.Down, Orders: a.Orders, Created: a.Created,
 		}, a)
 	}
 	if err != nil {

@@ -48,7 +48,7 @@ func TestAccountRoundTrip(t *testing.T) {
 	must(t, err)
 	want := &Account{
 		URI: "https://ca.example/acct/1", Contacts: []string{"mailto:" + ops}, Key: ecKey(t), NextKey: edKey,
-		RetryAt: noon(), Orders: []time.Time{noon()}, Created: noon(),
+		RetryAt: noon(), Down: true, Orders: []time.Time{noon()}, Created: noon(),
 	}
 	must(t, s.SaveAccount(caURL, ops, want))
 	if diff := cmp.Diff(want, account(t, s, caURL, ops)); diff != "" {
