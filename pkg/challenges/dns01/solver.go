@@ -94,10 +94,7 @@ func (s *Solver) set(ctx context.Context, r Record) error {
 			return err
 		}
 		silent := isMessenger(err)
-		err = fmt.Errorf("set the TXT record at %s: %w", r.FQDN, err)
-		if !silent {
-			err = advice.Tag(advice.DNSRefused, err)
-		}
+		err = notSet(fmt.Errorf("set the TXT record at %s: %w", r.FQDN, err))
 		permanent, _ := permanence(err)
 		switch {
 		case permanent && attempt > 0: // an earlier attempt may have worked unnoticed
@@ -111,6 +108,14 @@ func (s *Solver) set(ctx context.Context, r Record) error {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}
+}
+
+// notSet says that the provider refused, where it was the provider that spoke.
+func notSet(err error) error {
+	if isMessenger(err) {
+		return err
+	}
+	return advice.Tag(advice.DNSRefused, err)
 }
 
 // remove takes the record away and out of the journal.
