@@ -97,6 +97,11 @@ func (z *zones) solver(name, zone string) string {
 		name, z.bind, z.key[zone], z.bind, port)
 }
 
+// zoned is a solver for the names of one zone, with the key of that or another zone.
+func (z *zones) zoned(name, zone, key string) string {
+	return strings.Replace(z.solver(name, key), "name: "+name+",", "name: "+name+", zones: ["+zone+"],", 1)
+}
+
 // TestDNS: a wildcard and its apex in one order, and two credentials of one provider side by side: neither key may write
 // to the other's zone.
 func TestDNS(t *testing.T) {
@@ -123,6 +128,46 @@ func TestDNS(t *testing.T) {
 	z.must("reload")
 	if out, code := z.acmed("renew", "wrong"); code != 1 || !strings.Contains(out, "REFUSED") {
 		t.Errorf("with the key of the other zone: exit %d: %s", code, out)
+	}
+}
+
+// TestTwoZonesInOneOrder: one certificate with names of two customers; zones choose the credential of each name.
+func TestTwoZonesInOneOrder(t *testing.T) {
+	z := newZones(t)
+	z.configure("advisory", z.zoned("com", "example.com", "example.com")+z.zoned("org", "example.org", "example.org"),
+		"  - { name: both, names: [example.com, \"*.example.com\", example.org, www.example.org], solvers: [com, org] }\n")
+	z.must("renew", "both")
+	if n := z.ca.Requests(acmetest.NewOrder); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+	want := []proof{{"*.example.com", "com", "dns-01", ""}, {"example.com", "com", "dns-01", ""}, {"example.org", "org", "dns-01", ""}, {"www.example.org", "org", "dns-01", ""}}
+	got := z.proofs("both")
+	for i := range got {
+		got[i].Reason = ""
+	}
+	slices.SortFunc(got, func(a, b proof) int { return strings.Compare(a.Identifier, b.Identifier) })
+	if !slices.Equal(got, want) {
+		t.Errorf("proved as %+v, want %+v", got, want)
+	}
+}
+
+// TestOneOfTwoNamesFails: what one name's server refuses keeps the other from nothing, and only the one is blamed.
+func TestOneOfTwoNamesFails(t *testing.T) {
+	z := newZones(t)
+	z.configure("off", z.zoned("com", "example.com", "example.com")+z.zoned("org", "example.org", "example.com"), // the key of the other zone
+		"  - { name: both, names: [example.com, example.org], solvers: [com, org] }\n")
+	out, code := z.acmed("renew", "both")
+	if code != 1 || !strings.Contains(out, "example.org could not be validated through org") || !strings.Contains(out, "REFUSED") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if strings.Contains(out, "example.com could not") || strings.Contains(out, "_acme-challenge.example.com") {
+		t.Errorf("the sound name is blamed: %s", out)
+	}
+	if n := z.validations(); n != 1 {
+		t.Errorf("%d names were handed over to the CA, want 1", n)
+	}
+	if left := append(z.records("example.com"), z.records("example.org")...); len(left) != 0 {
+		t.Errorf("records %q are left", left)
 	}
 }
 
