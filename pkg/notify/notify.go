@@ -17,6 +17,7 @@ type Kind string
 const (
 	Obtained      Kind = "obtained"       // a new version was issued, stored and made live
 	Failed        Kind = "failed"         // no new version could be obtained; Error says why, RetryAt when the next try is
+	Limited       Kind = "limited"        // due, but issued twice within 24 hours, as by a CA that asks for it without end; waits until RetryAt
 	InstallFailed Kind = "install_failed" // a target does not serve the live version; Target names it
 	HookFailed    Kind = "hook_failed"    // the hook after a new version failed; the certificate is in use
 	RolledBack    Kind = "rolled_back"    // the earlier version is live again: an endpoint stopped working, or an operator asked
@@ -32,18 +33,18 @@ const (
 // Kinds lists the kinds that a notifier can be told of, in the order of the documentation. Digests and tests go to those
 // who asked for them.
 func Kinds() []Kind {
-	return []Kind{Obtained, Failed, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, Recovered}
+	return []Kind{Obtained, Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, Recovered}
 }
 
 // DefaultKinds lists what a notifier is told of that does not say: everything but good news that nobody waits for.
 func DefaultKinds() []Kind {
-	return []Kind{Failed, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, Recovered}
+	return []Kind{Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, Recovered}
 }
 
 // Bad reports whether somebody should look.
 func (k Kind) Bad() bool {
 	switch k {
-	case Failed, InstallFailed, HookFailed, RolledBack, Held, Expiring:
+	case Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, Expiring:
 		return true
 	}
 	return false

@@ -1,6 +1,7 @@
 package renewal
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,9 +26,39 @@ func alertDue(now, notAfter time.Time, before time.Duration, told int) (days int
 	return 0, false
 }
 
-// alert tells that the active certificate nears its end, once for each threshold.
+// alert tells what a job that has ended leaves unsolved.
 func (j *job) alert(have *store.Lineage) error {
-	if have == nil || have.Current == nil {
+	if have == nil {
+		return nil
+	}
+	return errors.Join(j.alertLimit(have), j.alertExpiry(have))
+}
+
+// alertLimit tells once that a certificate is due again although it was issued too often already: a CA asks for renewals
+// without end, or its certificates are refused. After a day without an issuance the next time is news.
+func (j *job) alertLimit(have *store.Lineage) error {
+	now, st := j.engine.clock(), &have.State
+	recent, told := issuedLately(st, now), !st.Limited.IsZero()
+	plan := Decide(now, j.want, have, Options{doubt: j.doubt})
+	switch {
+	case told && len(recent) == 0:
+		st.Limited = time.Time{}
+	case !told && plan.Reason == ReasonIssueLimit:
+		st.Limited = now
+		e := notify.Event{Kind: notify.Limited, Version: have.Version, RetryAt: issueAgain(recent), Message: plan.Message, Error: st.LastError, Code: st.LastCode}
+		if have.Current != nil {
+			e.NotAfter = have.Current.Leaf.NotAfter
+		}
+		j.event(e)
+	default:
+		return nil
+	}
+	return j.engine.store.SaveState(j.want.Name, st)
+}
+
+// alertExpiry tells that the active certificate nears its end, once for each threshold.
+func (j *job) alertExpiry(have *store.Lineage) error {
+	if have.Current == nil {
 		return nil
 	}
 	now, leaf := j.engine.clock(), have.Current.Leaf

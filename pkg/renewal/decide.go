@@ -254,20 +254,25 @@ func mustWait(in *input, due verdict) (Plan, bool) {
 			Next:    st.RetryAt,
 		}, true
 	}
-	var recent []time.Time
-	for _, at := range st.Issued {
-		if at.After(in.now.Add(-issueWindow)) && !at.After(in.now) {
-			recent = append(recent, at)
-		}
-	}
+	recent := issuedLately(st, in.now)
 	if len(recent) < issueLimit {
 		return waitForWindow(in, due)
 	}
 	return Plan{
 		Reason:  ReasonIssueLimit,
 		Message: fmt.Sprintf("%s, but it was issued %d times within 24 hours; --force overrides", due.message, len(recent)),
-		Next:    slices.MinFunc(recent, time.Time.Compare).Add(issueWindow),
+		Next:    issueAgain(recent),
 	}, true
+}
+
+// issuedLately are the issuances that count. One in the future was not written by this clock.
+func issuedLately(st *store.State, now time.Time) []time.Time {
+	return slices.DeleteFunc(since(st.Issued, now.Add(-issueWindow)), func(at time.Time) bool { return at.After(now) })
+}
+
+// issueAgain is when the first of the issuances that count does so no more.
+func issueAgain(recent []time.Time) time.Time {
+	return slices.MinFunc(recent, time.Time.Compare).Add(issueWindow)
 }
 
 func notDue(in *input) Plan {

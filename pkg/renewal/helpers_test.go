@@ -10,6 +10,7 @@ import (
 	"errors"
 	"math/big"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -126,6 +127,12 @@ func (ca *fakeCA) fail(err error) {
 	ca.err = err
 }
 
+func (ca *fakeCA) setWindow(w certs.Window) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	ca.window = w
+}
+
 func (ca *fakeCA) count() int {
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
@@ -189,6 +196,28 @@ func (e *events) kinds() []notify.Kind {
 	return kinds
 }
 
+// last is the newest event of a kind.
+func (e *events) last(k notify.Kind) notify.Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ev := range slices.Backward(e.list) {
+		if ev.Kind == k {
+			return ev
+		}
+	}
+	return notify.Event{}
+}
+
+func count(kinds []notify.Kind, k notify.Kind) int {
+	n := 0
+	for _, kind := range kinds {
+		if kind == k {
+			n++
+		}
+	}
+	return n
+}
+
 // bench is an engine on a real store with one certificate.
 type bench struct {
 	engine *Engine
@@ -234,6 +263,14 @@ func newBenchAt(t testing.TB, life time.Duration, clock func() time.Time) *bench
 		}
 	})
 	return b
+}
+
+// restart goes on with a new engine and what is on disk.
+func (b *bench) restart(t testing.TB) {
+	t.Helper()
+	b.engine.Close(t.Context())
+	b.engine = NewEngine(Config{Store: b.store, Log: zap.NewNop(), Clock: time.Now})
+	b.engine.Swap(b.set())
 }
 
 func (b *bench) set() *Set {

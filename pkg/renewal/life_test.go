@@ -3,6 +3,7 @@ package renewal
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,17 +134,74 @@ func TestARI(t *testing.T) {
 	})
 }
 
-// TestARILoop: a CA that always wants a renewal gets two a day, not more.
+// TestARILoop: a CA that always wants a renewal gets two a day, not more. People are told once, restarts included, and
+// again when it begins anew.
 func TestARILoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 90*day)
+		time.Sleep(2 * day) // the fake time begins in 2000, and a state with times before that is repaired
 		past := time.Now().Add(-day)
-		b.ca.window = certs.Window{Start: past, End: past.Add(time.Hour), RetryAfter: time.Minute}
-		live(t, b, 10*day, func(time.Time) {})
-		if n := b.ca.count(); n > 2*10+2 {
+		b.ca.setWindow(certs.Window{Start: past, End: past.Add(time.Hour), RetryAfter: time.Minute})
+		told := func() int { return count(b.events.kinds(), notify.Limited) }
+		live(t, b, 5*day, func(time.Time) {})
+		if n := told(); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+		e := b.events.last(notify.Limited)
+		if e.Version == "" || e.NotAfter.IsZero() || !strings.Contains(e.Message, "the CA asks for renewal") {
+			t.Errorf("told %+v", e)
+		}
+		if wait := e.RetryAt.Sub(e.Time); wait <= 0 || wait > day {
+			t.Errorf("it is to wait for %s", wait)
+		}
+		b.restart(t)
+		live(t, b, 5*day, func(time.Time) {})
+		if n := b.ca.count(); n < 2*10-2 || n > 2*10+2 {
 			t.Errorf("%d issuances in ten days", n)
 		}
+		if n := told(); n != 1 {
+			t.Errorf("told %d times in ten days", n)
+		}
+		b.ca.setWindow(certs.Window{})
+		live(t, b, 3*day, func(time.Time) {})
+		b.ca.setWindow(certs.Window{Start: past, End: past.Add(time.Hour), RetryAfter: time.Minute})
+		live(t, b, 3*day, func(time.Time) {})
+		if n := told(); n != 2 {
+			t.Errorf("told %d times after the second loop began", n)
+		}
 	})
+}
+
+// TestRefusedLoop: what a CA issues and acmed refuses is an issuance too, with a certificate and without.
+func TestRefusedLoop(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, 90*day)
+			if !first {
+				live(t, b, 59*day, func(time.Time) {})
+			}
+			before := b.ca.count()
+			b.ca.fail(&certs.VetError{Err: errors.New("it is for another key")})
+			live(t, b, 10*day, func(time.Time) {})
+			orders := b.ca.orders[before:]
+			for i := 2; i < len(orders); i++ {
+				if orders[i].Sub(orders[i-2]) < day {
+					t.Errorf("first %t: three orders within a day: %s", first, orders[i-2:i+1])
+				}
+			}
+			if n := len(orders); n < 8 {
+				t.Errorf("first %t: %d orders in ten days", first, n)
+			}
+			if n := count(b.events.kinds(), notify.Limited); n != 1 {
+				t.Errorf("first %t: told %d times of the limit", first, n)
+			}
+			b.ca.fail(nil)
+			live(t, b, 2*day, func(time.Time) {})
+			if l := b.load(t); l.Current == nil || time.Until(l.Current.Leaf.NotAfter) < 87*day {
+				t.Errorf("first %t: not obtained after the CA was mended", first)
+			}
+		})
+	}
 }
 
 func TestTargetFails(t *testing.T) {

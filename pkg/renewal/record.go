@@ -42,6 +42,10 @@ func (j *job) recordOrderFailure(lineage *store.Lineage, err error) error {
 	j.result.Err = errors.Join(j.result.Err, err)
 	st, now := &lineage.State, j.engine.clock()
 	st.Attempts = 0
+	var refused *certs.VetError
+	if errors.As(err, &refused) { // the CA issued it and counts it
+		countIssued(st, now)
+	}
 	if j.engine.base.Err() != nil { // stopped, not failed
 		st.RetryAt = time.Time{}
 		return j.engine.store.SaveState(j.want.Name, st)
@@ -86,6 +90,11 @@ func left(current *certs.Bundle, now time.Time) time.Duration {
 	return current.Leaf.NotAfter.Sub(now)
 }
 
+// countIssued counts a certificate that the CA issued, whether it can be used or not.
+func countIssued(st *store.State, now time.Time) {
+	st.Issued = append(since(st.Issued, now.Add(-issueWindow)), now)
+}
+
 // recordIssued notes a new version. Its first question for a renewal window comes later, spread over half a day.
 func (j *job) recordIssued(lineage *store.Lineage, b *certs.Bundle, version string, now time.Time) error {
 	st := &lineage.State
@@ -101,7 +110,7 @@ func (j *job) recordIssued(lineage *store.Lineage, b *certs.Bundle, version stri
 		st.Held, st.Pinned = nil, ""
 	}
 	st.ARI = store.ARI{For: certs.Fingerprint(b.Leaf), CheckAt: now.Add(ARIEvery/2 + time.Duration(spread()*float64(ARIEvery/2)))}
-	st.Issued = append(since(st.Issued, now.Add(-issueWindow)), now)
+	countIssued(st, now)
 	st.Hook = nil
 	if j.hooks.Post != nil {
 		st.Hook = &store.Hook{For: b.Fingerprint()}

@@ -32,6 +32,7 @@ func (st *State) repair(has func(version string) bool) []string {
 	r.time("renew_at", &st.RenewAt)
 	r.ari(&st.ARI)
 	r.times("issued", &st.Issued)
+	r.time("limited", &st.Limited)
 	for _, id := range slices.Sorted(maps.Keys(st.Installed)) {
 		in := st.Installed[id]
 		r.installed("installed."+id, &in)

@@ -39,6 +39,7 @@ type State struct {
 
 	Down      map[string]time.Time   `json:"down,omitempty"`      // issuer to the time since when it is unavailable
 	Issued    []time.Time            `json:"issued,omitempty"`    // issuances of the last 24 hours
+	Limited   time.Time              `json:"limited,omitzero"`    // it was told then that issuances are held up by their number
 	Installed map[string]Installed   `json:"installed,omitempty"` // by target ID
 	Held      *Held                  `json:"held,omitempty"`      // a version that waits for its clients; nil: none
 	Hook      *Hook                  `json:"hook,omitempty"`      // the post hook still has to run; nil: it has
