@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,6 +54,19 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestNothingRequired: only a provider that may use the identity of its machine can do without any variable.
+func TestNothingRequired(t *testing.T) {
+	var got []string
+	for p := range catalog.All() {
+		if catalog.Check(p.Name, nil) == nil {
+			got = append(got, p.Name)
+		}
+	}
+	if want := []string{"azuredns", "gcloud", "route53"}; !slices.Equal(got, want) {
+		t.Errorf("%q pass without a variable, want %q", got, want)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	type env = map[string]string
 	for _, tc := range []struct {
@@ -71,6 +85,23 @@ func TestCheck(t *testing.T) {
 		{"half a way", "alidns", env{"ALICLOUD_SECRET_KEY": "s3cret"}, "lacks ALICLOUD_RAM_ROLE, or ALICLOUD_ACCESS_KEY;"},
 		{"finds its own credentials", "route53", nil, ""},
 		{"read by other means", "dnsimple", nil, "lacks DNSIMPLE_OAUTH_TOKEN"},
+		{"deprecated", "azure", env{"AZURE_CLIENT_ID": "a"}, "lacks LEGO_AZURE_BYPASS_DEPRECATION;"},
+		{"deprecated and wanted", "azure", env{"LEGO_AZURE_BYPASS_DEPRECATION": "true"}, ""},
+		{"no keys", "ovh", env{"OVH_ENDPOINT": "ovh-eu"}, "lacks OVH_APPLICATION_KEY and OVH_APPLICATION_SECRET and OVH_CONSUMER_KEY, or " +
+			"OVH_CLIENT_ID and OVH_CLIENT_SECRET, or OVH_ACCESS_TOKEN;"},
+		{"application key", "ovh", env{"OVH_APPLICATION_KEY": "a", "OVH_APPLICATION_SECRET": "b", "OVH_CONSUMER_KEY": "c"}, ""},
+		{"half a client", "ovh", env{"OVH_CLIENT_ID": "a"}, "or OVH_CLIENT_SECRET, or"},
+		{"client", "ovh", env{"OVH_CLIENT_ID": "a", "OVH_CLIENT_SECRET_FILE": "/run/secret"}, ""},
+		{"access token", "ovh", env{"OVH_ACCESS_TOKEN": "a"}, ""},
+		{"neither variables nor a file", "edgedns", nil, "lacks AKAMAI_HOST and AKAMAI_CLIENT_TOKEN and AKAMAI_CLIENT_SECRET and AKAMAI_ACCESS_TOKEN, or AKAMAI_EDGERC;"},
+		{"four variables", "fastdns", env{"AKAMAI_HOST": "h", "AKAMAI_CLIENT_TOKEN": "a", "AKAMAI_CLIENT_SECRET": "b", "AKAMAI_ACCESS_TOKEN": "c"}, ""},
+		{"a file", "edgedns", env{"AKAMAI_EDGERC": "/etc/acmed/edgerc"}, ""},
+		{"a section", "edgedns", env{"AKAMAI_EDGERC_SECTION": "a", "AKAMAI_A_HOST": "h"}, ""},
+		{"no passport", "hyperone", nil, "lacks HYPERONE_PASSPORT_LOCATION;"},
+		{"passport", "hyperone", env{"HYPERONE_PASSPORT_LOCATION": "/etc/acmed/passport.json"}, ""},
+		{"passport in a home directory", "hyperone", env{"HOME": "/var/lib/acmed"}, ""},
+		{"no zone", "lightsail", env{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, "lacks DNS_ZONE;"},
+		{"identity of the machine and a zone", "lightsail", env{"DNS_ZONE": "example.com"}, ""},
 		{"unknown", "cloudfare", nil, `did you mean "cloudflare"?`},
 		{"closed", "googledomains", nil, "has shut down"},
 		{"needs a person", "manual", nil, "unattended"},

@@ -25,14 +25,28 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// byHand are the requirements of constructors that read their variables in another way than by env.Get.
+// byHand are the requirements of constructors that read their variables in another way than by env.Get. Files below the
+// home directory count only when the credential sets HOME: the worker has none. Azuredns, gcloud and route53 are not here,
+// because the identity of the machine may be all they need.
 var byHand = map[string][][][]string{
-	"dnsimple":    {{{"DNSIMPLE_OAUTH_TOKEN"}}},
+	"azure":    {{{"LEGO_AZURE_BYPASS_DEPRECATION"}}}, // refuses to work without it; azuredns is its successor
+	"dnsimple": {{{"DNSIMPLE_OAUTH_TOKEN"}}},
+	"edgedns": { // a section has variables of its own names
+		{{"AKAMAI_HOST"}, {"AKAMAI_CLIENT_TOKEN"}, {"AKAMAI_CLIENT_SECRET"}, {"AKAMAI_ACCESS_TOKEN"}},
+		{{"AKAMAI_EDGERC", "AKAMAI_EDGERC_SECTION", "HOME"}},
+	},
 	"gandiv5":     {{{"GANDIV5_PERSONAL_ACCESS_TOKEN"}}, {{"GANDIV5_API_KEY"}}},
 	"hetzner":     {{{"HETZNER_API_TOKEN"}}, {{"HETZNER_API_KEY"}}},
+	"hyperone":    {{{"HYPERONE_PASSPORT_LOCATION", "HOME"}}},
 	"joker":       {{{"JOKER_USERNAME"}, {"JOKER_PASSWORD"}}, {{"JOKER_API_KEY"}}},
+	"lightsail":   {{{"DNS_ZONE"}}},
 	"oraclecloud": {{{"OCI_COMPARTMENT_OCID"}}},
-	"rfc2136":     {{{"DNSUPDATE_NAMESERVER", "RFC2136_NAMESERVER"}}},
+	"ovh": { // the endpoint has a default
+		{{"OVH_APPLICATION_KEY"}, {"OVH_APPLICATION_SECRET"}, {"OVH_CONSUMER_KEY"}},
+		{{"OVH_CLIENT_ID"}, {"OVH_CLIENT_SECRET"}},
+		{{"OVH_ACCESS_TOKEN"}},
+	},
+	"rfc2136": {{{"DNSUPDATE_NAMESERVER", "RFC2136_NAMESERVER"}}},
 }
 
 type metadata struct {
