@@ -143,6 +143,9 @@ func TestTwoZonesInOneOrder(t *testing.T) {
 	want := []proof{{"*.example.com", "com", "dns-01", ""}, {"example.com", "com", "dns-01", ""}, {"example.org", "org", "dns-01", ""}, {"www.example.org", "org", "dns-01", ""}}
 	got := z.proofs("both")
 	for i := range got {
+		if strings.Contains(got[i].Reason, "failed") {
+			t.Errorf("%s was tried with another credential: %s", got[i].Identifier, got[i].Reason)
+		}
 		got[i].Reason = ""
 	}
 	slices.SortFunc(got, func(a, b proof) int { return strings.Compare(a.Identifier, b.Identifier) })
