@@ -265,6 +265,36 @@ func TestWorkerEnvironmentIsTheCredential(t *testing.T) {
 	w.settle()
 }
 
+// stop halts a process and waits until each of its threads has halted: the signal is delivered some time after kill.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if stopped(t, pid) {
+			return
+		}
+	}
+	t.Fatalf("process %d runs after SIGSTOP", pid)
+}
+
+// stopped reads the states of a process's threads, after the name in parentheses (proc_pid_stat(5)).
+func stopped(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("process %d has no threads: %v", pid, err)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil || !strings.Contains(string(stat), ") T ") {
+			return false
+		}
+	}
+	return true
+}
+
 func TestCancelledRequestDoesNotTakeTheWorkerDown(t *testing.T) {
 	w, _ := fake(t, "good", 20*time.Second)
 	a := recordOf(challenge(t, "example.com", "a"))
@@ -273,9 +303,7 @@ func TestCancelledRequestDoesNotTakeTheWorkerDown(t *testing.T) {
 	}
 	w.settle()
 	pid := w.child.proc.cmd.Process.Pid
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, pid)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	b := recordOf(challenge(t, "*.example.com", "b"))
