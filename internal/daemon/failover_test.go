@@ -45,3 +45,26 @@ func TestFailover(t *testing.T) {
 		}
 	}
 }
+
+// TestBudgetIsNoOutage: new certificates beyond the account's own budget wait for it, and do not go to the backup.
+func TestBudgetIsNoOutage(t *testing.T) {
+	first := acmetest.Start(t)
+	backup := acmetest.Start(t, acmetest.WithPorts(first.HTTPPort, 0))
+	h := newHarness(t, first, backup)
+	h.budget = 2
+	for n, want := range []int{1, 2, 2, 2} {
+		h.spec.Name = fmt.Sprintf("www%d", n)
+		got := h.run(renewal.Options{})
+		if got.Obtained != (n < h.budget) || first.Requests(acmetest.NewOrder) != want || backup.Requests(acmetest.NewOrder) != 0 {
+			t.Errorf("certificate %d: %+v, %d orders, %d at the backup", n, got.Result, first.Requests(acmetest.NewOrder), backup.Requests(acmetest.NewOrder))
+		}
+	}
+	at := h.run(renewal.Options{}).have.State.RetryAt
+	if wait := at.Sub(h.clock()); wait < 3*time.Hour-time.Minute || wait > 3*time.Hour+time.Minute {
+		t.Errorf("the next try is in %s", wait)
+	}
+	h.goTo(at)
+	if got := h.run(renewal.Options{}); !got.Obtained || got.have.Current.Issuer != "first" {
+		t.Errorf("after the wait: %+v", got.Result)
+	}
+}

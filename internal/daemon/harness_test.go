@@ -20,13 +20,14 @@ import (
 
 const day = 24 * time.Hour
 
-// harness has one certificate, www, of real CAs, and a clock that is ahead of theirs.
+// harness has one certificate at a time, at first www, of real CAs, and a clock that is ahead of theirs.
 type harness struct {
 	t       *testing.T
 	cas     map[string]*acmetest.CA
 	store   *store.Store
 	solvers map[string]challenges.Rung
 	spec    certs.Spec
+	budget  int // orders in 3 hours; 0: no limit
 	ahead   time.Duration
 	told    []notify.Event
 }
@@ -85,12 +86,13 @@ type outcome struct {
 func (h *harness) run(opts renewal.Options) outcome {
 	h.t.Helper()
 	set := &renewal.Set{
-		Issuers: map[string]renewal.Issuer{}, Certificates: map[string]renewal.Certificate{"www": {Spec: h.spec}},
+		Issuers: map[string]renewal.Issuer{}, Certificates: map[string]renewal.Certificate{h.spec.Name: {Spec: h.spec}},
 		Notifier: h, Concurrency: 1, Keep: 9,
 	}
 	for name, ca := range h.cas {
 		i, err := issuer.New(issuer.Config{
 			Name: name, Directory: ca.Directory, AgreeTOS: true, Private: true, Roots: ca.Roots, Store: h.store, Clock: h.clock, Solvers: h.solvers,
+			OrderBudget: h.budget,
 		})
 		if err != nil {
 			h.t.Fatal(err)
@@ -102,15 +104,15 @@ func (h *harness) run(opts renewal.Options) outcome {
 	engine.Swap(set)
 	defer engine.Close(h.t.Context())
 	before := len(h.told)
-	out := outcome{Result: engine.Run(h.t.Context(), "www", opts, nil)}
+	out := outcome{Result: engine.Run(h.t.Context(), h.spec.Name, opts, nil)}
 	for _, e := range h.told[before:] {
 		out.told = append(out.told, e.Kind)
 	}
 	var err error
-	if out.have, err = h.store.Load("www"); err != nil {
+	if out.have, err = h.store.Load(h.spec.Name); err != nil {
 		h.t.Fatal(err)
 	}
-	if out.status, err = engine.Status("www"); err != nil {
+	if out.status, err = engine.Status(h.spec.Name); err != nil {
 		h.t.Fatal(err)
 	}
 	return out
