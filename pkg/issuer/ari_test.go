@@ -132,10 +132,12 @@ func TestReplaces(t *testing.T) {
 		t.Errorf("replaces %q", list)
 	}
 	conflict := acmetest.Problem(409, "alreadyReplaced", "no", "")
-	seen = w.replacesSeen(acmetest.At(acmetest.Times(1, conflict), acmetest.NewOrder))
-	w.mustObtain(req)
-	if list := seen(); len(list) != 2 || list[0] == "" || list[1] != "" {
-		t.Errorf("after alreadyReplaced: replaces %q", list)
+	for _, refusal := range []acmetest.Fault{conflict, acmetest.Problem(403, "unauthorized", "another account ordered it", "")} {
+		seen = w.replacesSeen(acmetest.At(acmetest.Times(1, refusal), acmetest.NewOrder))
+		w.mustObtain(req)
+		if list := seen(); len(list) != 2 || list[0] == "" || list[1] != "" {
+			t.Errorf("after a refusal: replaces %q", list)
+		}
 	}
 	stranger := *first
 	stranger.Directory = "https://other.example.com/dir"

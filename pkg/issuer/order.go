@@ -65,12 +65,13 @@ func (j *job) inTime(err error) error {
 	return err
 }
 
-// replacesRefused reports whether the CA took offence at the replaced certificate: it was replaced already, or this CA,
-// restored from a backup or confused, does not know it, or fails over it. That must not stop a renewal.
+// replacesRefused reports whether the CA took offence at the replaced certificate: it was replaced already, another account
+// had ordered it, which was closed since then or given up for a recovered one, or this CA, restored from a backup or
+// confused, does not know it, or fails over it. That must not stop a renewal.
 func replacesRefused(err error) bool {
 	p := problemOf(err)
-	return p != nil && (p.kind == typeAlreadyReplaced || p.kind == typeMalformed || p.status == http.StatusNotFound ||
-		p.status == http.StatusInternalServerError)
+	return p != nil && (p.kind == typeAlreadyReplaced || p.kind == typeMalformed || p.kind == typeUnauthorized ||
+		p.status == http.StatusNotFound || p.status == http.StatusInternalServerError)
 }
 
 // checkOrder refuses orders with more authorizations than names. That the identifiers are ours was checked by Core.
