@@ -255,7 +255,7 @@ func mustWait(in *input, due verdict) (Plan, bool) {
 		}, true
 	}
 	recent := issuedLately(st, in.now)
-	if len(recent) < issueLimit {
+	if len(recent) < issueLimit || due.reason == ReasonCompromised { // which ends with one more, and an operator asked for it
 		return waitForWindow(in, due)
 	}
 	return Plan{

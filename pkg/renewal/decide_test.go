@@ -100,6 +100,11 @@ func TestDecide(t *testing.T) {
 			change: func(_ *certs.Spec, l *store.Lineage) {
 				l.State.Issued = []time.Time{now.Add(-time.Hour), now.Add(-2 * time.Hour), now.Add(-3 * day)}
 			}},
+		{name: "compromised, issued twice today", have: aged(90*day, 80*day), reason: ReasonCompromised, obtain: true,
+			change: func(_ *certs.Spec, l *store.Lineage) {
+				l.State.Issued = []time.Time{now.Add(-time.Hour), now.Add(-2 * time.Hour)}
+				l.State.Compromised = []string{l.Version}
+			}},
 		{name: "clock before the certificate", have: aged(90*day, 95*day), reason: ReasonClock, says: "clock"},
 		{name: "not installed", have: aged(90*day, 80*day), reason: ReasonNotInstalled,
 			change: func(_ *certs.Spec, l *store.Lineage) { l.State.Installed = nil }},
