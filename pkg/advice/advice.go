@@ -145,7 +145,7 @@ func ofErrno(e syscall.Errno) Code {
 	switch e {
 	case syscall.ENOSPC, syscall.EDQUOT:
 		return DiskFull
-	case syscall.EACCES, syscall.EPERM:
+	case syscall.EACCES, syscall.EPERM, syscall.EROFS:
 		return NoPermission
 	case syscall.EADDRINUSE:
 		return PortTaken

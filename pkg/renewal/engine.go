@@ -100,12 +100,13 @@ type Engine struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows; never held while a job works
-	set    *Set
-	slots  chan struct{}
-	jobs   map[string]*job
-	closed bool
-	doubts string // why the clock is not believed
+	mu       sync.Mutex // guards what follows; never held while a job works
+	set      *Set
+	slots    chan struct{}
+	jobs     map[string]*job
+	troubles map[string]trouble // by certificate
+	closed   bool
+	doubts   string // why the clock is not believed
 }
 
 // Config makes an [Engine].
@@ -125,7 +126,7 @@ func NewEngine(c Config) *Engine {
 		c.Ended = func(Result) {}
 	}
 	base, cancel := context.WithCancel(context.Background())
-	e := &Engine{store: c.Store, log: c.Log, clock: c.Clock, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}}
+	e := &Engine{store: c.Store, log: c.Log, clock: c.Clock, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}, troubles: map[string]trouble{}}
 	e.Swap(&Set{})
 	return e
 }
@@ -183,7 +184,8 @@ var ErrClosed = errors.New("acmed is stopping")
 
 // Run brings one certificate to where it should be and says what it did. If a job for it is running, Run joins it: it
 // shares its progress, told from the beginning, and its result; a forced Run begins a job of its own when the one it
-// joined turned out to do nothing or kept a key that must go, and one about versions always does. When ctx ends, Run returns and the job goes on.
+// joined turned out to do nothing or kept a key that must go, and one about versions always does. When ctx ends, Run
+// returns and the job goes on.
 func (e *Engine) Run(ctx context.Context, name string, opts Options, progress func(certs.Step)) Result {
 	for {
 		j, mine, err := e.join(name, opts)
@@ -231,9 +233,7 @@ func (e *Engine) work(j *job, slots chan struct{}) {
 			e.log.Error("job panicked", zap.String("certificate", j.want.Name), zap.Any("panic", r), zap.Stack("stack"))
 			j.recordFailure(j.result.Err)
 		}
-		e.mu.Lock()
-		delete(e.jobs, j.want.Name)
-		e.mu.Unlock()
+		e.leave(j)
 		e.ended(j.result)
 		close(j.done)
 	}()

@@ -3,7 +3,6 @@ package renewal
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -32,7 +31,8 @@ type job struct {
 	doubt   string // why the clock was not believed when the job began
 	result  Result // written by the job alone, read after done is closed
 	done    chan struct{}
-	errand  bool // only keeps other jobs away; see Engine.reserve
+	trouble *trouble // nil unless the machine kept the job from its work
+	errand  bool     // only keeps other jobs away; see Engine.reserve
 
 	mu        sync.Mutex
 	steps     []certs.Step
@@ -130,12 +130,6 @@ func (j *job) describe(lineage *store.Lineage) {
 	if h := lineage.State.Held; h != nil && h.Version != lineage.Version {
 		j.result.Held = h.Reason
 	}
-}
-
-// fail notes an error of the machine itself: a disk that cannot be read or written. Nothing about it can be stored.
-func (j *job) fail(err error) {
-	j.result.Err = errors.Join(j.result.Err, err)
-	j.result.Next = j.engine.clock().Add(retryTable()[1])
 }
 
 // apply does the first thing that the plan asks for. A returned error ends the job; errors that were stored with the

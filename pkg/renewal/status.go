@@ -117,6 +117,7 @@ func (e *Engine) Status(name string) (Status, error) {
 		Failures: have.State.Failures, Error: have.State.LastError, Code: have.State.LastCode, RetryAt: have.State.RetryAt,
 		Solved: have.State.Solved, Warnings: have.State.Warnings, Notes: have.Notes, Running: e.running(name),
 	}
+	e.tell(&s)
 	describe(&s, have)
 	targets(&s, &c.Spec, have)
 	standing(&s, &input{now: now, want: &c.Spec, have: have})
