@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/config"
 )
 
 func newAccount(a *app) *cobra.Command {
@@ -32,6 +35,10 @@ func newAccount(a *app) *cobra.Command {
 		{control.AccountRollover, "ISSUER", "Give the account a new key",
 			"Give the account a new key. The old one is of no use afterwards. Stateless challenge answers and dns-persist records that " +
 				"hold the thumbprint must be changed."},
+		{control.AccountRecover, "ISSUER KEYFILE", "Take over the account of an existing key",
+			"Take over the account that an existing key has at the CA, for example from a backup or from another ACME client. KEYFILE " +
+				"holds the private key in PEM form, belongs to root or to you, and is not readable by others (chmod 600). The key that " +
+				"acmed had before is kept beside the new one."},
 		{control.AccountDeactivate, "ISSUER", "Close the account for good",
 			"Close the account at the CA. This cannot be undone; the next order registers a new account."},
 	} {
@@ -43,8 +50,11 @@ func newAccount(a *app) *cobra.Command {
 func newAccountVerb(a *app, action control.AccountAction, args, short, long string) *cobra.Command {
 	var output string
 	count := cobra.ExactArgs(1)
-	if action == control.AccountUpdate {
+	switch action {
+	case control.AccountUpdate:
 		count = cobra.MinimumNArgs(1)
+	case control.AccountRecover:
+		count = cobra.ExactArgs(2)
 	}
 	cmd := &cobra.Command{
 		Use: string(action) + " " + args, Short: short, Long: long, Args: usageArgs(count),
@@ -52,11 +62,30 @@ func newAccountVerb(a *app, action control.AccountAction, args, short, long stri
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			return a.account(cmd.Context(), control.AccountRequest{Issuer: args[0], Action: action, Contacts: args[1:]}, output)
+			r := control.AccountRequest{Issuer: args[0], Action: action}
+			switch action {
+			case control.AccountUpdate:
+				r.Contacts = args[1:]
+			case control.AccountRecover:
+				var err error
+				if r.Key, err = accountKey(args[1]); err != nil {
+					return err
+				}
+			}
+			return a.account(cmd.Context(), r, output)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
+}
+
+// accountKey reads a private key as every other secret is read. It is read here because the daemon may not see the file.
+func accountKey(file string) (certs.Secret, error) {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	return config.ReadSecret(path)
 }
 
 func (a *app) account(ctx context.Context, r control.AccountRequest, output string) error {

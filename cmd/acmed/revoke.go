@@ -19,8 +19,9 @@ func newRevoke(a *app) *cobra.Command {
 		Long: `Ask the CA to revoke a stored certificate, the active one unless --version names another. The account signs the
 request, and when the CA does not take that, the certificate's own key.
 
-Reasons: unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation. After keyCompromise a new
-certificate with a new key is ordered and installed at once.`,
+Reasons: unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation. With keyCompromise a new
+certificate with a new key is ordered and installed at once, also when the CA does not revoke the old one, and no stored
+version that has the old key is used again.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
@@ -48,18 +49,29 @@ func (a *app) revoke(ctx context.Context, r control.RevokeRequest, output string
 		return err
 	}
 	if output == "json" {
-		err = a.json(v)
-	} else {
+		return errors.Join(a.json(v), revokeError(r.Certificate, &v))
+	}
+	if v.Error == "" {
 		a.printf("%s: revoked version %s, serial %s\n", r.Certificate, v.StoredAs, v.Serial)
+	} else {
+		a.printf("%s\n", outcome(r.Certificate, fmt.Sprintf("version %s, serial %s, is not revoked: ", v.StoredAs, v.Serial), v.Error, v.Code))
 	}
-	if v.Replacement == nil {
-		return err
-	}
-	if output != "json" {
+	if v.Replacement != nil {
 		a.printf("%s\n", resultLine(v.Replacement))
 	}
-	if v.Replacement.Error != "" {
-		return errors.Join(err, &exitError{exitFailed, fmt.Errorf("%s is revoked and not replaced", r.Certificate)})
+	return revokeError(r.Certificate, &v)
+}
+
+// revokeError says which half of a revocation for a key compromise is missing.
+func revokeError(name string, v *control.Revocation) error {
+	replaced := v.Replacement == nil || v.Replacement.Error == ""
+	switch {
+	case v.Error != "" && !replaced:
+		return &exitError{exitFailed, fmt.Errorf("%s is neither revoked nor replaced", name)}
+	case v.Error != "":
+		return &exitError{exitFailed, fmt.Errorf("%s is not revoked", name)}
+	case !replaced:
+		return &exitError{exitFailed, fmt.Errorf("%s is revoked and not replaced", name)}
 	}
-	return err
+	return nil
 }

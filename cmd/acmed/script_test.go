@@ -16,6 +16,7 @@ import (
 
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/internal/acmetest/canary"
+	"github.com/acmed/acmed/pkg/certs"
 )
 
 func TestMain(m *testing.M) {
@@ -32,7 +33,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               newScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": code, "until": until, "nobody": nobody, "signal": signalDaemon, "newca": newCA,
+			"code": code, "until": until, "nobody": nobody, "signal": signalDaemon, "newca": newCA, "revoked": revoked,
 		},
 	})
 }
@@ -130,6 +131,21 @@ func newCA(ts *testscript.TestScript, _ bool, _ []string) {
 	ca := ts.Value("ca").(*acmetest.CA)
 	ts.Check(ca.Forget())
 	ts.Check(os.WriteFile(ts.MkAbs("next.pem"), ca.IntermediatePEM(0), 0o644))
+}
+
+// revoked asks the CA about the certificates in some files: revoked 4 cert.pem... wants each revoked for reason 4 of RFC
+// 5280, and ! revoked 4 cert.pem... none of them at all.
+func revoked(ts *testscript.TestScript, neg bool, args []string) {
+	ca := ts.Value("ca").(*acmetest.CA)
+	for _, name := range args[1:] {
+		chain, err := certs.ParseChain([]byte(ts.ReadFile(name)))
+		ts.Check(err)
+		yes, reason, err := ca.Revoked(chain[0].SerialNumber)
+		ts.Check(err)
+		if yes == neg || yes && strconv.Itoa(reason) != args[0] {
+			ts.Fatalf("%s: revoked %t, reason %d", name, yes, reason)
+		}
+	}
 }
 
 // nobody runs acmed as the user nobody and checks its exit code: nobody 4 status. What it prints is in $WORK/out.

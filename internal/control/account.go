@@ -3,6 +3,9 @@ package control
 import (
 	"context"
 	"time"
+
+	"github.com/acmed/acmed/pkg/advice"
+	"github.com/acmed/acmed/pkg/certs"
 )
 
 // Accounts looks after the accounts at the CAs.
@@ -21,6 +24,7 @@ const (
 	AccountShow       AccountAction = "show"       // register it if there is none yet
 	AccountUpdate     AccountAction = "update"     // set the mail addresses that the CA has
 	AccountRollover   AccountAction = "rollover"   // give it a new key
+	AccountRecover    AccountAction = "recover"    // take over the one of an existing key
 	AccountDeactivate AccountAction = "deactivate" // close it for good
 )
 
@@ -29,6 +33,7 @@ type AccountRequest struct {
 	Issuer   string        `json:"issuer"`
 	Action   AccountAction `json:"action"`
 	Contacts []string      `json:"contacts,omitempty"` // mail addresses, for update
+	Key      certs.Secret  `json:"key,omitempty"`      // PEM, for recover
 }
 
 // Account describes an account at a CA.
@@ -56,8 +61,10 @@ type RevokeRequest struct {
 
 // Revocation says what was revoked, and what became of the certificate's replacement.
 type Revocation struct {
-	Version     int     `json:"version"`
-	StoredAs    string  `json:"stored_as"`
-	Serial      string  `json:"serial"`
-	Replacement *Result `json:"replacement,omitempty"` // ordered with a new key after a key compromise
+	Version     int         `json:"version"`
+	StoredAs    string      `json:"stored_as"`
+	Serial      string      `json:"serial"`
+	Error       string      `json:"error,omitempty"` // why it is not revoked; after a key compromise alone, as the rest is done all the same
+	Code        advice.Code `json:"code,omitempty"`
+	Replacement *Result     `json:"replacement,omitempty"` // ordered with a new key after a key compromise
 }

@@ -57,7 +57,11 @@ func (c *Client) Reload(ctx context.Context) error {
 
 // Account asks the daemon.
 func (c *Client) Account(ctx context.Context, r AccountRequest) (Account, error) {
-	return ask[Account](ctx, c, "account", r)
+	sent := struct {
+		AccountRequest
+		Key []byte `json:"key,omitempty"` // the one secret of all requests: on its own it is never written in clear
+	}{r, r.Key}
+	return ask[Account](ctx, c, "account", sent)
 }
 
 // Revoke asks the daemon.

@@ -1,14 +1,17 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
 	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/issuer"
 	"github.com/acmed/acmed/pkg/renewal"
@@ -26,6 +29,8 @@ func (d *Daemon) Account(ctx context.Context, r control.AccountRequest) (control
 		err = i.UpdateContacts(ctx, r.Contacts...)
 	case control.AccountRollover:
 		err = i.Rollover(ctx)
+	case control.AccountRecover:
+		err = recoverAccount(ctx, i, r.Key)
 	case control.AccountDeactivate:
 		if err := i.Deactivate(ctx); err != nil {
 			return control.Account{}, err
@@ -48,6 +53,14 @@ func (d *Daemon) Account(ctx context.Context, r control.AccountRequest) (control
 	}, nil
 }
 
+func recoverAccount(ctx context.Context, i madeIssuer, keyPEM certs.Secret) error {
+	key, err := certs.ParseKey(keyPEM)
+	if err != nil {
+		return &control.Error{Code: control.CodeUsage, Message: "the account key: " + err.Error()}
+	}
+	return i.Recover(ctx, key)
+}
+
 // issuer returns an issuer that some certificate uses.
 func (d *Daemon) issuer(name string) (madeIssuer, error) {
 	d.mu.Lock()
@@ -60,41 +73,60 @@ func (d *Daemon) issuer(name string) (madeIssuer, error) {
 		"no certificate uses an issuer called %q; used are: %s", name, strings.Join(used, ", "))}
 }
 
-// Revoke asks the CA to revoke a stored certificate. After a key compromise a replacement with a new key is ordered at
-// once when the active certificate has that key.
+// Revoke asks the CA to revoke a stored certificate. A key compromise is recorded before the CA is asked, and whatever the
+// CA answers, a replacement with a new key is ordered at once when the active certificate has such a key.
 func (d *Daemon) Revoke(ctx context.Context, r control.RevokeRequest) (control.Revocation, error) {
-	if _, err := d.names([]string{r.Certificate}); err != nil {
-		return control.Revocation{}, err
-	}
 	reason, err := issuer.ParseReason(r.Reason)
 	if err != nil {
 		return control.Revocation{}, &control.Error{Code: control.CodeUsage, Message: err.Error()}
 	}
-	have, err := d.store.Load(r.Certificate)
+	version, bundle, err := d.revocable(r)
 	if err != nil {
-		return control.Revocation{}, err
-	}
-	version := r.StoredAs
-	if version == "" {
-		version = have.Version
-	}
-	if version == "" {
-		return control.Revocation{}, &control.Error{Code: control.CodeUnknown, Message: fmt.Sprintf("there is no certificate %q yet", r.Certificate)}
-	}
-	bundle, err := d.store.Bundle(r.Certificate, version)
-	if err != nil {
-		return control.Revocation{}, &control.Error{Code: control.CodeUnknown, Message: err.Error()}
-	}
-	if err := d.revoke(ctx, bundle, reason, r.ByKey); err != nil {
 		return control.Revocation{}, err
 	}
 	out := control.Revocation{Version: control.Version, StoredAs: version, Serial: bundle.Serial()}
-	active := have.Current != nil && certs.SameKey(have.Current.Leaf.PublicKey, bundle.Leaf.PublicKey)
-	if reason == issuer.KeyCompromise && active {
-		result := resultOf(d.engine.Run(ctx, r.Certificate, renewal.Options{Force: true, NewKey: true}, nil))
-		out.Replacement = &result
+	if reason != issuer.KeyCompromise {
+		return out, d.revoke(ctx, bundle, reason, r.ByKey)
 	}
-	return out, nil
+	err = d.engine.Condemn(context.WithoutCancel(ctx), r.Certificate, bundle) // also for an operator who does not wait
+	err = errors.Join(err, d.revoke(ctx, bundle, reason, r.ByKey))
+	if err == nil {
+		err = d.store.Prune(r.Certificate, math.MaxInt) // only what is compromised
+	}
+	if err != nil { // what is stored stays so that it can be tried again, until the replacement is live
+		out.Error, out.Code = err.Error(), advice.Of(err)
+	}
+	out.Replacement, err = d.replace(ctx, r.Certificate, bundle)
+	return out, err
+}
+
+// revocable finds the stored version that a request is about.
+func (d *Daemon) revocable(r control.RevokeRequest) (version string, b *certs.Bundle, err error) {
+	have, err := d.lineage(r.Certificate)
+	if err != nil {
+		return "", nil, err
+	}
+	version = cmp.Or(r.StoredAs, have.Version)
+	if version == "" {
+		return "", nil, &control.Error{Code: control.CodeUnknown, Message: fmt.Sprintf("there is no certificate %q yet", r.Certificate)}
+	}
+	if b, err = d.store.Bundle(r.Certificate, version); err != nil {
+		return "", nil, &control.Error{Code: control.CodeUnknown, Message: err.Error()}
+	}
+	return version, b, nil
+}
+
+// replace orders a new key if the active certificate has one of exposed, or cannot be read to tell.
+func (d *Daemon) replace(ctx context.Context, name string, exposed *certs.Bundle) (*control.Result, error) {
+	have, err := d.store.Load(name)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(have.State.Compromised, have.Version) && (have.Current == nil || !have.Current.SharesKey(exposed)) {
+		return nil, nil //nolint:nilnil // nothing to replace
+	}
+	result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: true, NewKey: true}, nil))
+	return &result, nil
 }
 
 // revoke revokes the leaf, and the twin of a dual unit. Without byKey the account signs; when the CA does not take that,
