@@ -45,6 +45,7 @@ type builder struct {
 	alpn    map[string]*tlsalpn01.Responder
 	servers map[string]*installers.Server
 	records *dns01.Locks
+	journal *dns01.Journal   // of all dns-01 solvers: whoever opens one sweeps what others are writing
 	sockets []systemd.Socket // from systemd, in the place of the addresses of solvers
 
 	rungs   map[string]challenges.Rung

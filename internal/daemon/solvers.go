@@ -51,8 +51,11 @@ func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solve
 	case conf.TLSALPN01 != nil:
 		return b.secureResponder(conf.Name, conf.TLSALPN01.Listen), nil
 	case conf.DNS01 != nil:
+		if b.journal == nil {
+			b.journal = dns01.NewJournal(filepath.Join(c.StateDir, "dns"))
+		}
 		solver, err := dns01.New(*conf.DNS01, dns01.Options{
-			Name: conf.Name, Journal: dns01.NewJournal(filepath.Join(c.StateDir, "dns")), Locks: b.records, Worker: worker(), Now: time.Now,
+			Name: conf.Name, Journal: b.journal, Locks: b.records, Worker: worker(), Now: time.Now,
 		})
 		if err == nil {
 			b.dns[conf.Name] = solver
