@@ -154,6 +154,26 @@ func TestTwoZonesInOneOrder(t *testing.T) {
 	}
 }
 
+// TestManyCredentialsAtOnce: solvers that write down their records at the same moment are not in each other's way. The
+// CA, which finds no record, was told about every name.
+func TestManyCredentialsAtOnce(t *testing.T) {
+	const n = 40
+	b := newBox(t)
+	var solvers, names, refs []string
+	for i := range n {
+		name, ref := fmt.Sprintf("c%d.example.com", i), fmt.Sprint("s", i)
+		names, refs = append(names, name), append(refs, ref)
+		solvers = append(solvers, fmt.Sprintf("  - { name: %s, zones: [%s], dns-01: { exec: { command: [/bin/true] }, resolvers: [%q], propagation: none } }\n", ref, name, b.ca.DNS.Addr))
+	}
+	b.configure("off", strings.Join(solvers, ""), fmt.Sprintf("  - { name: many, names: [%s], solvers: [%s] }\n", strings.Join(names, ", "), strings.Join(refs, ", ")))
+	if out, code := b.acmed("renew"); code != 1 || strings.Contains(out, "journal") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if got := b.validations(); got != n {
+		t.Errorf("the CA was told about %d names, want %d", got, n)
+	}
+}
+
 // TestOneOfTwoNamesFails: what one name's server refuses keeps the other from nothing, and only the one is blamed.
 func TestOneOfTwoNamesFails(t *testing.T) {
 	z := newZones(t)
