@@ -19,7 +19,8 @@ import (
 	"github.com/acmed/acmed/internal/acmetest"
 )
 
-// zones are a machine with a BIND that has a zone for each of two customers, each with a key of its own. The CA asks it.
+// zones are a machine with a BIND that has a zone for each of three customers, each with a key of its own. The last zone has
+// a second name server at another address of loopback. The CA asks the BIND.
 type zones struct {
 	*box
 	bind string // host:port
@@ -33,13 +34,17 @@ func newZones(t *testing.T, opts ...acmetest.Option) *zones {
 	z.bind = z.free()
 	_, port, _ := net.SplitHostPort(z.bind)
 	var conf strings.Builder
-	for i, name := range []string{"example.com", "example.org"} {
+	for i, name := range []string{"example.com", "example.org", "example.net"} {
 		key := fmt.Sprintf("key \"key-%d\" {\n\talgorithm hmac-sha256;\n\tsecret \"%s\";\n};\n", i, strings.Repeat("c2VjcmV0LXNlY3Jl", i+2))
 		z.key[name] = filepath.Join(z.dir, name+".key")
 		if err := os.WriteFile(z.key[name], []byte(key), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		z.file(name+".zone", "$TTL 60\n@ SOA ns1 hostmaster 1 60 60 3600 1\n@ NS ns1\nns1 A 127.0.0.1\n@ A 127.0.0.1\n")
+		text := "$TTL 60\n@ SOA ns1 hostmaster 1 60 60 3600 1\n@ NS ns1\nns1 A 127.0.0.1\n@ A 127.0.0.1\n"
+		if name == "example.net" {
+			text += "@ NS ns2\nns2 A 127.0.0.2\n"
+		}
+		z.file(name+".zone", text)
 		fmt.Fprintf(&conf, "%szone %q { type primary; file \"%s.zone\"; update-policy { grant key-%d zonesub TXT; }; };\n", key, name, name, i)
 	}
 	named := z.file("named.conf", conf.String()+fmt.Sprintf(`options {
@@ -190,6 +195,42 @@ func TestOneOfTwoNamesFails(t *testing.T) {
 		t.Errorf("%d names were handed over to the CA, want 1", n)
 	}
 	if left := append(z.records("example.com"), z.records("example.org")...); len(left) != 0 {
+		t.Errorf("records %q are left", left)
+	}
+}
+
+// TestStaleSecondary: while one name server of the zone lacks the record, the CA is not told, and no validation fails.
+func TestStaleSecondary(t *testing.T) {
+	z := newZones(t)
+	_, port, _ := net.SplitHostPort(z.bind)
+	conn, err := net.ListenPacket("udp", "127.0.0.2:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	stale := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		asked.Add(1)
+		_ = w.WriteMsg(new(dns.Msg).SetRcode(q, dns.RcodeNameError))
+	})}
+	go func() { _ = stale.ActivateAndServe() }()
+	t.Cleanup(func() { _ = conn.Close() })
+	solver := strings.Replace(z.solver("net", "example.net"), "resolvers:", "propagation_timeout: 2s, poll_interval: 200ms, resolvers:", 1)
+	z.configure("off", solver, "  - { name: net, names: [example.net], solvers: [net] }\n")
+	out, code := z.acmed("renew", "net")
+	if code != 1 || !strings.Contains(out, "ns2.example.net (127.0.0.2:"+port+") does not have it") || strings.Contains(out, "ns1.example.net") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if asked.Load() < 2 {
+		t.Errorf("the secondary was asked %d times", asked.Load())
+	}
+	if n := z.validations(); n != 0 {
+		t.Errorf("the CA was told %d times", n)
+	}
+	state, err := os.ReadFile(filepath.Join(z.dir, "state", "certs", "net", "state.json"))
+	if err != nil || bytes.Contains(state, []byte(`"invalid"`)) || !bytes.Contains(state, []byte(`"dns-propagation"`)) {
+		t.Errorf("%v: stored %s", err, state)
+	}
+	if left := z.records("example.net"); len(left) != 0 {
 		t.Errorf("records %q are left", left)
 	}
 }
