@@ -4,11 +4,15 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/preflight"
+	"github.com/acmed/acmed/pkg/issuer"
+	"github.com/acmed/acmed/pkg/store"
 )
 
 func at(h preflight.HTTP, s preflight.TLS) []preflight.Address {
@@ -82,5 +86,30 @@ func TestFindings(t *testing.T) {
 				t.Errorf("want one line each: %+v", f)
 			}
 		})
+	}
+}
+
+// TestDoctorFindsTheClock: 400 seconds between this machine's clock and the Date header of a CA are told, and in which
+// direction.
+func TestDoctorFindsTheClock(t *testing.T) {
+	ca := acmetest.Start(t)
+	dir, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
+	for ahead, want := range map[time.Duration]string{400 * time.Second: "ahead of that of ca", -400 * time.Second: "behind that of ca"} {
+		i, err := issuer.New(issuer.Config{
+			Name: "ca", Directory: ca.Directory, Private: true, Roots: ca.Roots, Store: dir, Clock: func() time.Time { return time.Now().Add(ahead) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = i.Close() })
+		is := examineIssuer(t.Context(), "ca", madeIssuer{Issuer: i})
+		got := issuerFindings(&is)
+		if len(got) != 1 || !got[0].Attention || !strings.Contains(got[0].What, want) || (time.Duration(is.ClockOffset)*time.Second-ahead).Abs() > 2*time.Second {
+			t.Errorf("%s: %+v, %+v", ahead, is, got)
+		}
 	}
 }

@@ -1,7 +1,9 @@
 package issuer_test
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -254,6 +256,49 @@ func caDown(t *testing.T) {
 	if err := w.ca.Resume(); err != nil {
 		t.Fatal(err)
 	}
+	w.mustObtain(w.request("example.com"))
+}
+
+// A CA whose name does not resolve is away like any other, and is found again when it does.
+func nameLost(t *testing.T) {
+	const host = "ca.acmed.example"
+	w := newWorld(t, acmetest.WithHost(host))
+	var silent atomic.Bool
+	found := make(chan struct{})
+	usual := net.DefaultResolver
+	defer func() { net.DefaultResolver = usual }()
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if silent.Load() {
+			select {
+			case <-found:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return new(net.Dialer).DialContext(ctx, "udp", w.ca.DNS.Addr)
+	}}
+	w.remake(func(c *issuer.Config) { c.Directory = strings.Replace(c.Directory, "127.0.0.1", host, 1) })
+	w.mustObtain(w.request("example.com"))
+	lost := func(want string) {
+		t.Helper()
+		w.ca.ResetRequests()
+		w.remake(func(c *issuer.Config) { c.RequestTimeout = time.Second })
+		_, err := w.obtain("example.com")
+		if kind(err) != "unavailable" || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		checkText(t, err)
+		if n := len(w.ca.AllRequests()); n != 0 {
+			t.Errorf("requests to %d endpoints", n)
+		}
+	}
+	w.ca.DNS.AddDNSServFailRecord(host + ".")
+	lost("server misbehaving")
+	w.ca.DNS.DeleteDNSServFailRecord(host + ".")
+	silent.Store(true)
+	lost("deadline exceeded")
+	close(found)
+	w.remake(func(c *issuer.Config) { c.RequestTimeout = 0 })
 	w.mustObtain(w.request("example.com"))
 }
 

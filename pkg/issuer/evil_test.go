@@ -27,6 +27,7 @@ func TestEvilCA(t *testing.T) {
 		{"429 with Retry-After as seconds, date, nothing, nonsense, 10 years", retryAfterHeaders},
 		{"429 for longer than the certificate lives", retryAfterNearTheEnd},
 		{"it is gone and comes back", caDown},
+		{"its name does not resolve: SERVFAIL, no answer", nameLost},
 		{"it is slow: latency and a kilobyte a second", slow},
 		{"it does not answer one of two orders", slowForOne},
 		{"a byte a second", slowBody},

@@ -1,12 +1,15 @@
 package issuer_test
 
 import (
+	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -27,6 +30,25 @@ func TestObtain(t *testing.T) {
 	}
 	if w.solver.left() != 0 || w.solver.presented != 3 {
 		t.Errorf("%d presented, %d left", w.solver.presented, w.solver.left())
+	}
+}
+
+// A common name has 64 characters at most (RFC 5280 appendix A.1), so none is asked for, and a longer first name is issued.
+func TestLongFirstName(t *testing.T) {
+	w := newWorld(t)
+	var sent string
+	w.ca.Use(onPayload(acmetest.Finalize, func(payload map[string]any) { sent = fmt.Sprint(payload["csr"]) }))
+	names := []string{strings.Repeat("a", 60) + ".long.example.com", "example.com"}
+	b := w.mustObtain(w.request(names...))
+	csr, err := x509.ParseCertificateRequest(decode(t, sent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if csr.Subject.CommonName != "" || b.Leaf.Subject.CommonName != "" {
+		t.Errorf("common names %q and %q", csr.Subject.CommonName, b.Leaf.Subject.CommonName)
+	}
+	if diff := cmp.Diff([][]string{names, names}, [][]string{csr.DNSNames, b.Leaf.DNSNames}); diff != "" {
+		t.Error(diff)
 	}
 }
 
