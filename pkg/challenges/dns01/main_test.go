@@ -1,16 +1,24 @@
 package dns01
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-// TestMain also is the other programs that the tests need: a process that gets killed, and a worker.
+// TestMain also is the other programs that the tests need: a process that gets killed, a hook, and a worker.
 func TestMain(m *testing.M) {
-	if os.Getenv("TEST_HELPER") == "killed" {
+	switch os.Getenv("TEST_HELPER") {
+	case "killed":
 		killedHelper()
+	case "hook":
+		if err := hook(os.Args[1], os.Args[2], os.Args[3]); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
 	}
 	if mode := os.Getenv("FAKE_WORKER"); mode != "" {
 		fakeWorker(mode)

@@ -59,14 +59,20 @@ func solverFor(t testing.TB, c Config, o Options) *Solver {
 }
 
 func (n *named) config(t testing.TB) Config {
-	port, err := strconv.ParseUint(n.port, 10, 16)
+	return Config{
+		RFC2136:   &RFC2136Config{Nameserver: n.addr, TSIGKeyFile: secretFile(t, testKey)},
+		Resolvers: []string{n.addr}, AuthoritativePort: number(t, n.port),
+	}
+}
+
+// number reads the port of an address.
+func number(t testing.TB, port string) uint16 {
+	t.Helper()
+	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{
-		RFC2136:   &RFC2136Config{Nameserver: n.addr, TSIGKeyFile: secretFile(t, testKey)},
-		Resolvers: []string{n.addr}, AuthoritativePort: uint16(port),
-	}
+	return uint16(n)
 }
 
 func entries(t testing.TB, j *Journal) []Entry {
