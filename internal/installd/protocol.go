@@ -53,6 +53,7 @@ const (
 	kindRefused    kind = "refused"     // the request itself: unknown target, wrong certificate, a stranger
 	kindStopped    kind = "not-running" // installers.NotRunningError
 	kindLater      kind = "later"       // installers.LaterError
+	kindNewer      kind = "newer"       // installers.NewerError
 	kindBrokenConf kind = "broken"      // installers.BrokenServerError
 )
 
@@ -61,6 +62,7 @@ type failure struct {
 	Message string `json:"message"`
 	Server  string `json:"server,omitempty"`
 	After   int    `json:"after,omitempty"` // seconds, for later
+	Found   string `json:"found,omitempty"` // fingerprint of what is there, for newer
 
 	Advice advice.Code `json:"advice,omitempty"`
 }
@@ -75,6 +77,7 @@ func failureOf(err error) *failure {
 		stopped *installers.NotRunningError
 		later   *installers.LaterError
 		broken  *installers.BrokenServerError
+		newer   *installers.NewerError
 		refused refusal
 	)
 	switch {
@@ -86,6 +89,8 @@ func failureOf(err error) *failure {
 		return &failure{Kind: kindLater, Message: later.Err.Error(), After: int(later.After / time.Second)}
 	case errors.As(err, &broken):
 		return &failure{Kind: kindBrokenConf, Message: broken.Err.Error()}
+	case errors.As(err, &newer):
+		return &failure{Kind: kindNewer, Message: err.Error(), Found: newer.Fingerprint, Advice: advice.Of(err)}
 	}
 	return &failure{Kind: kindFailed, Message: err.Error(), Advice: advice.Of(err)}
 }
@@ -100,6 +105,8 @@ func (f *failure) err() error {
 		return &installers.LaterError{After: time.Duration(max(f.After, 0)) * time.Second, Err: text}
 	case kindBrokenConf:
 		return &installers.BrokenServerError{Err: text}
+	case kindNewer:
+		return advice.Tag(f.Advice, &installers.NewerError{Fingerprint: installers.Printable(f.Found), Err: text})
 	}
 	return advice.Tag(f.Advice, text)
 }

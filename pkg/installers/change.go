@@ -246,19 +246,6 @@ func (f *File) want(now state) state {
 	return s
 }
 
-// Stale lists the files that Apply would change. It changes nothing.
-func (c *Change) Stale() ([]string, error) {
-	edits, err := c.plan()
-	if err != nil {
-		return nil, err
-	}
-	paths := make([]string, len(edits))
-	for i := range edits {
-		paths[i] = edits[i].Path
-	}
-	return paths, nil
-}
-
 // keyMark is in every private key in PEM (RFC 7468 section 10). An operator may have had one in a file that gets none.
 const keyMark = "PRIVATE KEY-----"
 

@@ -224,7 +224,7 @@ func verifySuites(ctx context.Context, e Endpoint, want *x509.Certificate, suite
 // maxIssuer is how much of a stranger's name an error shows.
 const maxIssuer = 200
 
-// compare says who answered what when the leaf is none of the wanted ones.
+// compare says who answered what when the leaf is none of the wanted ones. The error is a [*NewerError] if it is newer.
 func compare(e Endpoint, chain []*x509.Certificate, want ...*x509.Certificate) error {
 	if len(chain) == 0 {
 		return fmt.Errorf("%s presents no certificate", e)
@@ -237,6 +237,7 @@ func compare(e Endpoint, chain []*x509.Certificate, want ...*x509.Certificate) e
 		serials[i] = w.SerialNumber.Text(16)
 	}
 	got := chain[0]
-	return fmt.Errorf("%s serves serial %s from \"%s\" until %s, expected serial %s", e, got.SerialNumber.Text(16),
+	err := fmt.Errorf("%s serves serial %s from \"%s\" until %s, expected serial %s", e, got.SerialNumber.Text(16),
 		printable(got.Issuer.String(), maxIssuer), got.NotAfter.UTC().Format(time.RFC3339), strings.Join(serials, " or "))
+	return whatIsThere(err, got, want...)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,11 +57,36 @@ func (j *job) install(ctx context.Context, target string, b *certs.Bundle) (err 
 		return fmt.Errorf("target %q is not configured", target)
 	}
 	defer j.caught("target "+target, &err)
+	if err := j.older(ctx, installer, b); err != nil {
+		return err
+	}
 	j.tell(certs.Step{Phase: certs.PhaseInstall, Detail: target})
 	if err := installer.Install(ctx, b); err != nil {
 		return err
 	}
 	return j.look(ctx, installer, target, b)
+}
+
+// older refuses to put an earlier certificate over one that acmed does not have, after a backup was restored or where
+// another program renews too. An operator who asks for it and a certificate that was just issued are not refused.
+func (j *job) older(ctx context.Context, installer installers.Installer, b *certs.Bundle) error {
+	if j.result.Obtained || j.opts.Targets == InstallTargets {
+		return nil
+	}
+	var newer *installers.NewerError
+	if err := installer.Verify(ctx, b); !errors.As(err, &newer) {
+		return nil
+	}
+	lineage, err := j.engine.store.Load(j.want.Name)
+	if err != nil {
+		return err
+	}
+	known := func(v store.Version) bool { return strings.Contains(v.Fingerprint, newer.Fingerprint) }
+	if slices.ContainsFunc(lineage.Versions, known) {
+		return nil
+	}
+	return fmt.Errorf("%w; that is newer than what acmed has, so it stays: an old backup was restored, or somebody else renews it; "+
+		"'acmed renew --force %s' brings a new one, 'acmed install %[2]s' puts acmed's own there", newer, j.want.Name)
 }
 
 func (j *job) verify(ctx context.Context, target string, b *certs.Bundle) (err error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -72,12 +71,8 @@ func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 	if err != nil {
 		return err
 	}
-	stale, err := change.Stale()
-	if err != nil {
+	if err := change.UpToDate(b); err != nil {
 		return err
-	}
-	if len(stale) > 0 {
-		return fmt.Errorf("not up to date: %s", strings.Join(stale, ", "))
 	}
 	return installers.VerifyEndpoints(ctx, p.endpoints, b, 0)
 }
