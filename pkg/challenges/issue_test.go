@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -125,6 +126,31 @@ func TestEachSolverIssues(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A responder at ":port" proves names that have only an IPv4 and only an IPv6 address.
+func TestEachResponderIssuesOnBothStacks(t *testing.T) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"four.example.com"}
+	if slices.ContainsFunc(addrs, func(a net.Addr) bool { return a.String() == "::1/128" }) {
+		names = append(names, "six.example.com")
+	}
+	ca := acmetest.Start(t)
+	ca.DNS.SetDefaultDNSIPv4("")
+	ca.DNS.AddDNSARecord("four.example.com.", []string{"127.0.0.1"})
+	ca.DNS.AddDNSAAAARecord("six.example.com.", []string{"::1"})
+	for name, solver := range map[string]challenges.Solver{
+		"http-01":     http01.NewResponder(http01.ResponderConfig{Addr: fmt.Sprintf(":%d", ca.HTTPPort)}),
+		"tls-alpn-01": tlsalpn01.NewResponder(tlsalpn01.ResponderConfig{Addr: fmt.Sprintf(":%d", ca.TLSPort)}),
+	} {
+		i := newIssuer(t, ca, challenges.Rung{Name: name, Solver: solver})
+		if _, err := obtain(t.Context(), i, "www", []string{name}, names...); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -192,13 +193,43 @@ func TestResponderOnUnixSocket(t *testing.T) {
 	}
 }
 
-func TestResponderOnIPv6(t *testing.T) {
-	r := newResponder(t, http01.ResponderConfig{Addr: "[::1]:0"})
-	if err := r.Present(t.Context(), challengeFor(token)); err != nil {
-		t.Skipf("no IPv6 here: %v", err)
+// loopbacks are the addresses of this machine that talk to itself.
+func loopbacks(t *testing.T) []string {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
 	}
+	list := []string{"127.0.0.1"}
+	if slices.ContainsFunc(addrs, func(a net.Addr) bool { return a.String() == "::1/128" }) {
+		list = append(list, "::1")
+	}
+	return list
+}
+
+// at is the same port at another address.
+func at(host string, addr net.Addr) net.Addr {
+	return &net.TCPAddr{IP: net.ParseIP(host), Port: addr.(*net.TCPAddr).Port}
+}
+
+func TestResponderOnIPv6(t *testing.T) {
+	if !slices.Contains(loopbacks(t), "::1") {
+		t.Skip("no IPv6 here")
+	}
+	r := newResponder(t, http01.ResponderConfig{Addr: "[::1]:0"})
+	present(t, r, challengeFor(token))
 	if got := status(exchange(t, r.Addr(), get(http01.PathPrefix+token))); got != "200" {
 		t.Errorf("status %s", got)
+	}
+}
+
+func TestResponderOnBothStacks(t *testing.T) {
+	r := newResponder(t, http01.ResponderConfig{Addr: ":0"})
+	present(t, r, challengeFor(token))
+	for _, host := range loopbacks(t) {
+		if got := body(exchange(t, at(host, r.Addr()), get(http01.PathPrefix+token))); got != challengeFor(token).KeyAuth {
+			t.Errorf("%s: answered %q", host, got)
+		}
 	}
 }
 

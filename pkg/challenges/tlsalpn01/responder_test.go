@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -163,6 +164,40 @@ func TestResponderAnswersPendingNames(t *testing.T) {
 		cleanUp(t, r, c)
 		if _, err := handshake(addr, sni, "acme-tls/1"); err == nil || r.Addr() != nil {
 			t.Errorf("%s: answered after the clean-up", name)
+		}
+	}
+}
+
+// loopbacks are the addresses of this machine that talk to itself.
+func loopbacks(t *testing.T) []string {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := []string{"127.0.0.1"}
+	if slices.ContainsFunc(addrs, func(a net.Addr) bool { return a.String() == "::1/128" }) {
+		list = append(list, "::1")
+	}
+	return list
+}
+
+// at is the same port at another address.
+func at(host string, addr net.Addr) net.Addr {
+	return &net.TCPAddr{IP: net.ParseIP(host), Port: addr.(*net.TCPAddr).Port}
+}
+
+func TestResponderOnBothStacks(t *testing.T) {
+	r := newResponder(t, tlsalpn01.ResponderConfig{Addr: ":0"})
+	c := challengeFor(t, "example.com", "t")
+	present(t, r, c)
+	for _, host := range loopbacks(t) {
+		cert, err := handshake(at(host, r.Addr()), "example.com", "acme-tls/1")
+		if err == nil {
+			err = check(cert, c)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", host, err)
 		}
 	}
 }
