@@ -22,6 +22,9 @@ type crowd struct {
 	total atomic.Int64
 }
 
+// comeBack is how long a client stays away after it was cut off.
+const comeBack = 200 * time.Millisecond
+
 // hello begins as a TLS ClientHello does.
 const hello = "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
@@ -46,7 +49,7 @@ func (c *crowd) gather(ctx context.Context, n int) *sync.WaitGroup {
 		all.Go(func() {
 			for m := manners[i%len(manners)]; ctx.Err() == nil; {
 				c.annoy(ctx, m.text, m.pause)
-				wait(ctx, time.Second)
+				wait(ctx, comeBack)
 			}
 		})
 	}
@@ -55,7 +58,8 @@ func (c *crowd) gather(ctx context.Context, n int) *sync.WaitGroup {
 
 // annoy is one connection, which lasts as long as the responder lets it.
 func (c *crowd) annoy(ctx context.Context, text string, pause time.Duration) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.addr)
+	elsewhere := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 66, 0, byte(1+c.total.Load()%200))}} // not where the CA is
+	conn, err := elsewhere.DialContext(ctx, "tcp", c.addr)
 	if err != nil { // nobody listens yet, or any more
 		return
 	}
@@ -88,14 +92,14 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// TestOrdersAmongHostileClients: twenty certificates are obtained while 300 idle, slow and malformed clients sit on each
-// responder. The CA validates when they are there.
+// TestOrdersAmongHostileClients: twenty certificates are obtained while 600 idle, slow and malformed clients fight for the
+// 256 places of each responder, and those who lost theirs come back at once. The CA validates in the midst of it.
 func TestOrdersAmongHostileClients(t *testing.T) {
-	const clients, enough, certificates = 300, 150, 20
+	const clients, enough, certificates = 600, 1200, 20
 	var there []*crowd
 	gate := func(e acmetest.Endpoint, next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			for e == acmetest.Challenge && (there[0].open.Load() < enough || there[1].open.Load() < enough) && wait(r.Context(), 10*time.Millisecond) {
+			for e == acmetest.Challenge && (there[0].total.Load() < enough || there[1].total.Load() < enough) && wait(r.Context(), 10*time.Millisecond) {
 			}
 			next.ServeHTTP(w, r)
 		})

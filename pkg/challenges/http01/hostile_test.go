@@ -143,6 +143,34 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestACrowdElsewhereDoesNotCutOffTheCA: a CA whose request is on its way keeps its connection, however many clients of
+// another network come meanwhile.
+func TestACrowdElsewhereDoesNotCutOffTheCA(t *testing.T) {
+	const bound = 64
+	r := newResponder(t, http01.ResponderConfig{Addr: "127.0.0.1:0", MaxConns: bound})
+	c := challengeFor(token)
+	present(t, r, c)
+	ca, err := net.Dial("tcp", r.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ca.Close()
+	for i := range 10 * bound {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 66, 0, byte(1+i%200))}}
+		conn, err := d.DialContext(t.Context(), "tcp", r.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	exchange(t, r.Addr(), get("/")) // by now all are accepted
+	_ = ca.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = io.WriteString(ca, get(http01.PathPrefix+token))
+	if answer, err := io.ReadAll(ca); err != nil || body(string(answer)) != c.KeyAuth {
+		t.Errorf("answered %q, %v", answer, err)
+	}
+}
+
 func openFiles(t *testing.T) int {
 	t.Helper()
 	var limit unix.Rlimit

@@ -35,7 +35,7 @@ type ResponderConfig struct {
 	Addr     string         // host:port, :port (IPv4 and IPv6) or unix:/path; default ":80"
 	Listener net.Listener   // a socket from the service manager instead of Addr; the responder closes it in Close
 	Proxies  []netip.Prefix // peers whose PROXY protocol header (version 1 or 2) is believed; empty: nobody's
-	MaxConns int            // connections at once, the oldest makes room for a new one; default 256
+	MaxConns int            // connections at once, the oldest of the busiest network makes room for a new one; default 256
 	Log      *zap.Logger    // told at debug level about each answered challenge; may be nil
 }
 

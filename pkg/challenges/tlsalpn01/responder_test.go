@@ -418,6 +418,32 @@ func TestHostileClients(t *testing.T) {
 	})
 }
 
+// TestACrowdElsewhereDoesNotCutOffTheCA: a CA whose handshake is on its way keeps its connection, however many clients of
+// another network come meanwhile.
+func TestACrowdElsewhereDoesNotCutOffTheCA(t *testing.T) {
+	const bound = 64
+	r := newResponder(t, tlsalpn01.ResponderConfig{MaxConns: bound})
+	c := challengeFor(t, "example.com", "t")
+	present(t, r, c)
+	conn := dial(t, r.Addr())
+	for i := range 10 * bound {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 66, 0, byte(1+i%200))}}
+		other, err := d.DialContext(t.Context(), "tcp", r.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+	}
+	if err := validate(r, c); err != nil { // by now all are accepted
+		t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	ca := tls.Client(conn, &tls.Config{ServerName: "example.com", NextProtos: []string{tlsalpn01.Protocol}, InsecureSkipVerify: true})
+	if err := ca.HandshakeContext(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func dial(t *testing.T, addr net.Addr) net.Conn {
 	t.Helper()
 	conn, err := net.Dial(addr.Network(), addr.String())

@@ -41,6 +41,18 @@ func dial(t *testing.T, addr net.Addr) net.Conn {
 	return conn
 }
 
+// dialFrom connects from another address of loopback.
+func dialFrom(t *testing.T, addr net.Addr, from ...byte) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
+	conn, err := d.DialContext(t.Context(), addr.Network(), addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
 func accept(t *testing.T, ln net.Listener) net.Conn {
 	t.Helper()
 	conn, err := ln.Accept()
@@ -72,14 +84,78 @@ func TestTheOldestConnectionMakesRoom(t *testing.T) {
 		t.Error("the oldest connection is still open")
 	}
 	for _, c := range clients[2:] {
-		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("a new connection was closed: %v", err)
+		if !stays(c) {
+			t.Error("a new connection was closed")
 		}
 	}
 	_ = ln.Close()
 	if !ended(clients[2]) || !ended(clients[3]) {
 		t.Error("a connection outlives its listener")
+	}
+}
+
+// stays reports whether the other side leaves a connection open for the moment.
+func stays(conn net.Conn) bool {
+	_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	_, err := conn.Read(make([]byte, 1))
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+func TestACrowdTakesPlacesFromItself(t *testing.T) {
+	ln := open(t, Config{MaxConns: 64}) // a fair share are 4
+	connect := func(from ...byte) net.Conn {
+		conn := dialFrom(t, ln.Addr(), from...)
+		accept(t, ln)
+		return conn
+	}
+	var ca, crowd []net.Conn
+	for range 4 {
+		ca = append(ca, connect(127, 0, 0, 1))
+	}
+	for i := range byte(200) {
+		crowd = append(crowd, connect(127, 66, 0, i+1))
+	}
+	for range 4 {
+		ca = append(ca, connect(127, 0, 0, 1)) // more than a fair share, less than the crowd
+	}
+	for i, conn := range ca {
+		if !stays(conn) {
+			t.Errorf("connection %d of the CA made room for a crowd from elsewhere", i)
+		}
+	}
+	const left = 64 - 8
+	if !ended(crowd[len(crowd)-left-1]) || !stays(crowd[len(crowd)-left]) {
+		t.Error("the crowd did not lose its oldest connections")
+	}
+}
+
+func TestFairSharesAreEqual(t *testing.T) {
+	ln := open(t, Config{MaxConns: 64})
+	clients := []net.Conn{dialFrom(t, ln.Addr(), 127, 0, 0, 1)}
+	accept(t, ln)
+	for i := range byte(64) {
+		clients = append(clients, dialFrom(t, ln.Addr(), 127, 66, i/3, i+1)) // networks of 3, less than a fair share
+		accept(t, ln)
+	}
+	if !ended(clients[0]) || !stays(clients[1]) {
+		t.Error("it was not the oldest of all that made room")
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	for addr, want := range map[string]string{
+		"192.0.2.77:80":              "192.0.2.0/24",
+		"[::ffff:192.0.2.78]:80":     "192.0.2.0/24",
+		"[2001:db8:1:2::1]:80":       "2001:db8:1::/48",
+		"[fe80:0:0:1::1%lo]:80":      "fe80::/48",
+		"[2001:db8:2:ffff::1:1]:443": "2001:db8:2::/48",
+	} {
+		if got := network(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr))).String(); got != want {
+			t.Errorf("%s is of %s, want %s", addr, got, want)
+		}
+	}
+	if got := network(&net.UnixAddr{Name: "@", Net: "unix"}); got != (netip.Prefix{}) {
+		t.Errorf("a unix socket is of %s", got)
 	}
 }
 
