@@ -15,6 +15,7 @@ import (
 const (
 	cleanUpTimeout = time.Minute
 	cleanUpGrace   = 500 * time.Millisecond
+	cleanUpAtClose = time.Second // what is left is found by its solver after the next start
 )
 
 // presented are the answers that solvers made visible for one order.
@@ -49,6 +50,7 @@ func (p *presented) takeAway(abandoned []*authorization) {
 	i.background.Go(func() {
 		defer close(p.done)
 		defer cancel()
+		go hurry(ctx, cancel, i.closing)
 		var all sync.WaitGroup
 		for _, a := range p.list {
 			all.Go(func() { p.cleanUp(ctx, a) })
@@ -58,6 +60,15 @@ func (p *presented) takeAway(abandoned []*authorization) {
 		}
 		all.Wait()
 	})
+}
+
+// hurry ends ctx soon after the issuer began to close.
+func hurry(ctx context.Context, cancel context.CancelFunc, closing <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-closing:
+		time.AfterFunc(cleanUpAtClose, cancel)
+	}
 }
 
 func (p *presented) cleanUp(ctx context.Context, a answered) {

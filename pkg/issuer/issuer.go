@@ -123,7 +123,7 @@ func orDefault[T comparable](v, otherwise T) T {
 	return v
 }
 
-// Close waits for what cancelled orders still take away, which has its own deadline, stores how many orders there were, and
+// Close waits some seconds for what cancelled orders still take away, stores how many orders there were, and
 // closes idle connections. No other method may run or be called afterwards; a second Close is none of them.
 func (i *Issuer) Close() error {
 	i.closeOnce.Do(func() { close(i.closing) })

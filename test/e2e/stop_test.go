@@ -20,6 +20,7 @@ type phase struct {
 	name    string
 	stalled acmetest.Endpoint // this request is never answered
 	traced  []string          // arguments for strace, which slows the daemon down
+	solver  string            // configuration of the solver, if not the webroot
 	install string            // configuration of the target
 	lookFor string            // the phase is reached when this pattern matches a file
 }
@@ -27,6 +28,7 @@ type phase struct {
 func phases() []phase {
 	return []phase{
 		{name: "order", stalled: acmetest.NewOrder},
+		{name: "present", solver: "dns-01: { exec: { command: [%[1]s/stuck.sh] }, propagation: none, resolvers: [\"%[2]s\"] }", lookFor: "reached"},
 		{name: "validate", stalled: acmetest.Challenge},
 		{name: "finalize", stalled: acmetest.Finalize},
 		{name: "download", stalled: acmetest.Certificate},
@@ -131,9 +133,16 @@ func (s *site) prepare(p phase) <-chan struct{} {
 	if err := os.WriteFile(filepath.Join(s.dir, "slow.sh"), []byte(script), 0o755); err != nil {
 		s.t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(s.dir, "stuck.sh"), []byte(strings.Replace(script, "sleep 3", "sleep 3600", 1)), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	solver := strings.NewReplacer("%[1]s", s.dir, "%[2]s", s.ca.DNS.Addr).Replace(p.solver)
+	if solver == "" {
+		solver = fmt.Sprintf("http-01: { webroot: %s/webroot }", s.dir)
+	}
 	config, _, _ := strings.Cut(s.read("acmed.yaml"), "solvers:")
-	config += fmt.Sprintf("preflight: \"off\"\nsolvers:\n  - { name: webroot, http-01: { webroot: %s/webroot } }\n"+
-		"defaults: { issuers: [test-ca], solvers: [webroot] }\ncertificates:\n  - name: www\n    names: [example.com]\n", s.dir)
+	config += fmt.Sprintf("preflight: \"off\"\nsolvers:\n  - { name: solver, %s }\n"+
+		"defaults: { issuers: [test-ca], solvers: [solver] }\ncertificates:\n  - name: www\n    names: [example.com]\n", solver)
 	if p.install != "" {
 		target := strings.NewReplacer("%[1]s", s.dir, "%[2]s", listener.Addr().String()).Replace(p.install)
 		config += "    install:\n      - " + target + "\n"

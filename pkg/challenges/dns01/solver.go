@@ -35,6 +35,9 @@ func defaultRetries() []time.Duration { return []time.Duration{2 * time.Second, 
 // undoTimeout bounds the removal after a failed Present, which must not depend on the context that may have failed it.
 const undoTimeout = 2 * time.Minute
 
+// undoAtCancel bounds it when the caller does not wait any longer; [Solver.CleanUp] or [Solver.Recover] does the rest.
+const undoAtCancel = time.Second
+
 // Type returns dns-01.
 func (s *Solver) Type() challenges.Type { return challenges.DNS01 }
 
@@ -65,7 +68,11 @@ func (s *Solver) Present(ctx context.Context, c challenges.Challenge) error {
 		s.forget(r)
 		return errors.Join(err, s.journal.remove(s.name, r))
 	}
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	patience := undoTimeout
+	if ctx.Err() != nil {
+		patience = undoAtCancel
+	}
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	return errors.Join(err, s.remove(undo, r))
 }
