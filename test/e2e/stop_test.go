@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -45,12 +46,14 @@ func TestStopInPhase(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the grace time of a stop")
 	}
+	t.Parallel()
+	var all sync.WaitGroup
 	for _, p := range phases() {
-		t.Run(p.name, func(t *testing.T) {
-			t.Parallel()
-			stopIn(t, p)
+		all.Go(func() { // all at once, however many tests run in parallel: they only wait
+			t.Run(p.name, func(t *testing.T) { stopIn(t, p) })
 		})
 	}
+	all.Wait()
 }
 
 func stopIn(t *testing.T, p phase) {
