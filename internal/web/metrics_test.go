@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -30,6 +31,9 @@ func busy() *Server {
 	s.Recorder.Job(renewal.Result{Reason: renewal.ReasonRenewBefore, Err: &certs.UnavailableError{Err: errors.New("down")}})
 	s.Recorder.Request("letsencrypt", "new-order", 300*time.Millisecond, nil)
 	s.Recorder.Request("letsencrypt", "new-order", time.Hour, errors.New("late"))
+	for _, o := range []notify.Outcome{notify.Sent, notify.Failure, notify.Sent} {
+		s.Recorder.Notification("hook", o)
+	}
 	return s
 }
 
@@ -49,7 +53,9 @@ func TestMetrics(t *testing.T) {
 		`acmed_ca_request_duration_seconds_bucket{issuer="letsencrypt",endpoint="new-order",le="0.5"} 1`,
 		`acmed_ca_request_duration_seconds_bucket{issuer="letsencrypt",endpoint="new-order",le="+Inf"} 2`,
 		`acmed_ca_request_duration_seconds_sum{issuer="letsencrypt",endpoint="new-order"} 3600.3`,
-		`acmed_ca_request_failures_total{issuer="letsencrypt",endpoint="new-order"} 1`, "\nprocess_resident_memory_bytes ",
+		`acmed_ca_request_failures_total{issuer="letsencrypt",endpoint="new-order"} 1`,
+		"\nacmed_notifications_total{notifier=\"hook\",outcome=\"sent\"} 2\n", "\nacmed_notifications_total{notifier=\"hook\",outcome=\"failed\"} 1\n",
+		"\nprocess_resident_memory_bytes ",
 	)
 	if strings.Contains(text, `acmed_certificate_not_after_seconds{certificate="new"}`) {
 		t.Error("a certificate that does not exist has an end")

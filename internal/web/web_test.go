@@ -40,6 +40,21 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// TestPlots: bars stand where the times are, on an axis from 69.4 days ago to 73.4 days ahead, and weeks have their counts.
+func TestPlots(t *testing.T) {
+	_, page := get(t, server(&fake{list: append(few(), valid("more", 38))}), "/")
+	has(t, page,
+		`<rect class="fill-good" x="34.59%" y="107" width="40.62%" height="9" rx="2"/>`+ // www, for 58 days from 20 days ago
+			`<rect class="fill-renew" x="75.21%" y="107" width="22.40%" height="9" rx="2"/>`+ // from its renewal in 38 days to its end in 70
+			`<rect class="fill-window" x="74.50%" y="107" width="1.41%" height="9"/>`+ // the CA asks for two days around the renewal
+			`<text class="name" x="0" y="102">www</text>`,
+		`<title>mail: valid from 2026-09-16 to 2026-12-15, renews 2026-11-15</title><rect class="fill-bad" x="2.38%" y="17" width="42.01%"`,
+		`<title>1 expire between 2026-12-12 and 2026-12-19</title><rect class="fill-good" x="28.17%" y="83" width="7.27%" height="67"`,
+		`<title>2 expire between 2027-01-09 and 2027-01-16</title><rect class="fill-good" x="64.53%" y="16" width="7.27%" height="134"`,
+		`<title>0 expire between 2026-11-21 and 2026-11-28</title>`,
+	)
+}
+
 func TestHeadline(t *testing.T) {
 	for want, list := range map[string][]renewal.Status{
 		"No certificates are configured": nil,
