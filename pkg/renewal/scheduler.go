@@ -31,13 +31,16 @@ type SchedulerConfig struct {
 // those whose plan named an earlier time. It keeps one timer and one time per certificate; what is due is on disk.
 type Scheduler struct {
 	SchedulerConfig
+	share float64 // of the splay by which this machine comes later
+	poked chan struct{}
+	wg    sync.WaitGroup
+	watch clockWatch    // of Run alone
+	slots chan struct{} // of Run alone
+
+	mu       sync.Mutex
 	schedule cron.Schedule
 	offset   time.Duration
-	poked    chan struct{}
-	wg       sync.WaitGroup
-	watch    clockWatch // of Run alone
 
-	mu    sync.Mutex
 	sweep time.Time            // next sweep over everything
 	next  map[string]time.Time // next run of each certificate that is not running
 	works int                  // jobs that the scheduler began and that run
@@ -50,10 +53,6 @@ type Scheduler struct {
 
 // NewScheduler checks the schedule.
 func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
-	schedule, err := parseSchedule(c.Schedule)
-	if err != nil {
-		return nil, err
-	}
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -63,21 +62,37 @@ func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
 	if c.Beat == nil {
 		c.Beat = func() {}
 	}
-	return &Scheduler{
-		SchedulerConfig: c, schedule: schedule, next: map[string]time.Time{}, ends: map[string]time.Time{}, poked: make(chan struct{}, 1),
-		ails: map[string]bool{}, offset: time.Duration(spread() * float64(c.Splay)),
-	}, nil
+	s := &Scheduler{
+		SchedulerConfig: c, next: map[string]time.Time{}, ends: map[string]time.Time{}, poked: make(chan struct{}, 1),
+		ails: map[string]bool{}, share: spread(),
+	}
+	if err := s.Reschedule(c.Schedule, c.Splay); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Reschedule makes the sweeps follow another schedule, or another splay with the same draw. The one that was planned
+// still comes at its time; call [Scheduler.Sweep] for one now. An expression that cannot be used changes nothing.
+func (s *Scheduler) Reschedule(expr string, splay time.Duration) error {
+	schedule, err := parseSchedule(expr)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.schedule, s.offset = schedule, time.Duration(s.share*float64(splay))
+	return nil
 }
 
 // Run sweeps until ctx ends, then waits for the jobs that it began; [Engine.Close] bounds how long they take.
 func (s *Scheduler) Run(ctx context.Context) {
 	defer s.wg.Wait()
-	slots := make(chan struct{}, max(s.Engine.current().Concurrency, 1))
 	for ctx.Err() == nil {
 		s.Beat()
 		s.move(true)
 		s.watchClock(ctx)
-		s.start(ctx, slots, s.due(s.Clock()))
+		s.start(ctx, s.due(s.Clock()))
 		s.move(false)
 		s.wait(ctx, s.wake().Sub(s.Clock()))
 	}
@@ -123,11 +138,15 @@ func (s *Scheduler) byRisk(names []string) []string {
 	return names
 }
 
-// start begins a job for each name, at most as many at a time as there are slots.
-func (s *Scheduler) start(ctx context.Context, slots chan struct{}, names []string) {
+// start begins a job for each name, at most as many at a time as the engine's set says when the job begins.
+func (s *Scheduler) start(ctx context.Context, names []string) {
 	ticker := time.NewTicker(cmp.Or(s.BeatEvery, stuckAfter))
 	defer ticker.Stop()
 	for _, name := range names {
+		if n := max(s.Engine.current().Concurrency, 1); n != cap(s.slots) {
+			s.slots = make(chan struct{}, n)
+		}
+		slots := s.slots
 		if !s.slot(ctx, slots, ticker.C) {
 			return
 		}
