@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,7 @@ func newRenew(a *app) *cobra.Command {
 verify. Without --force nothing is ordered that is not due.
 
 With --force a new certificate is ordered although the present one is good, and a running wait after a failure is cut
-short. The CA's own rate limits are kept nevertheless, and the third time within a day needs --yes as well. Many
+short. The CA's own rate limits are kept nevertheless, and a third certificate within a day needs --yes as well. Many
 certificates are renewed gently with --all --force --spread 6h: each gets a time of its own within six hours, those that
 expire first come first, and the daemon goes on with it through restarts.
 
@@ -32,6 +33,9 @@ The daemon does the work when one runs; interrupting this command does not stop 
 			}
 			if all && len(names) > 0 {
 				return usageError(errors.New("give either names or --all"))
+			}
+			if cmd.Flags().Changed("spread") && r.Spread <= 0 {
+				return usageError(fmt.Errorf("--spread needs a time above zero, such as 6h, and not %s", r.Spread))
 			}
 			r.Names = names
 			if dry {

@@ -44,15 +44,18 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 	if err != nil {
 		return control.Report{}, err
 	}
+	if r.Spread < 0 {
+		return control.Report{}, &control.Error{Code: control.CodeUsage, Message: "--spread needs a time above zero, such as 6h"}
+	}
 	if r.Spread > 0 {
-		return d.spread(names, r)
+		return d.spread(names, r, progress)
 	}
 	results := make([]control.Result, len(names))
 	var group errgroup.Group
 	group.SetLimit(d.concurrency())
 	for i, name := range names {
 		group.Go(func() error {
-			if r.Force && !r.Again && d.engine.IssuedToday(name) > forceLimit {
+			if r.Force && d.forcedEnough(name, r) {
 				results[i] = refusedForce(name)
 				progress(control.Progress{Certificate: name, Result: &results[i]})
 				return nil
@@ -73,19 +76,25 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 	return control.Report{Version: control.Version, Results: results}, nil
 }
 
-// forceLimit is how often a certificate may be forced within 24 hours without saying so twice. Public CAs issue the same
-// certificate 5 times a week; whoever forces a third time today is looking for something else.
+// forceLimit is how often a certificate may be issued within 24 hours before a forced renewal must be asked for twice.
+// Public CAs issue the same certificate 5 times a week; whoever forces a third one today is looking for something else.
 const forceLimit = 2
+
+// forcedEnough reports whether a forced renewal is refused until the operator says --yes.
+func (d *Daemon) forcedEnough(name string, r control.RenewRequest) bool {
+	return !r.Again && d.engine.IssuedToday(name) >= forceLimit
+}
 
 func refusedForce(name string) control.Result {
 	return control.Result{
 		Certificate: name, Outcome: control.OutcomeFailed, Reason: renewal.ReasonIssueLimit,
-		Error: fmt.Sprintf("it was issued more than %d times within 24 hours, and public CAs allow 5 duplicates a week; --yes renews it all the same", forceLimit),
+		Error: fmt.Sprintf("it was already issued %d times within 24 hours, and public CAs allow 5 duplicates a week; --yes renews it all the same", forceLimit),
 	}
 }
 
-// spread stores a time for the renewal of each certificate and leaves the rest to the scheduler.
-func (d *Daemon) spread(names []string, r control.RenewRequest) (control.Report, error) {
+// spread stores a time for the renewal of each certificate and leaves the rest to the scheduler. Certificates that were
+// issued too often today are left out, and the report names them.
+func (d *Daemon) spread(names []string, r control.RenewRequest, progress func(control.Progress)) (control.Report, error) {
 	if !r.Force {
 		return control.Report{}, &control.Error{Code: control.CodeUsage, Message: "--spread needs --force: without it only what is due is renewed"}
 	}
@@ -95,16 +104,27 @@ func (d *Daemon) spread(names []string, r control.RenewRequest) (control.Report,
 	if scheduler == nil {
 		return control.Report{}, &control.Error{Code: control.CodeUsage, Message: "--spread needs a running daemon, which renews at the times drawn"}
 	}
-	times, err := d.engine.Spread(names, r.Spread)
+	report := control.Report{Version: control.Version}
+	var asked []string
+	for _, name := range names {
+		if d.forcedEnough(name, r) {
+			report.Results = append(report.Results, refusedForce(name))
+		} else {
+			asked = append(asked, name)
+		}
+	}
+	times, err := d.engine.Spread(asked, r.Spread)
 	if err != nil {
 		return control.Report{}, err
 	}
 	scheduler.Sweep()
-	report := control.Report{Version: control.Version}
-	for _, name := range names {
+	for _, name := range asked {
 		report.Results = append(report.Results, control.Result{
 			Certificate: name, Outcome: control.OutcomeScheduled, Reason: renewal.ReasonForced, Message: "renewal was asked for", Next: times[name],
 		})
+	}
+	for i := range report.Results {
+		progress(control.Progress{Certificate: report.Results[i].Certificate, Result: &report.Results[i]})
 	}
 	return report, nil
 }

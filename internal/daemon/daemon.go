@@ -152,6 +152,7 @@ func (d *Daemon) reload(ctx context.Context) error {
 	}
 	for _, fixed := range []struct{ key, now, then string }{
 		{"state_dir", d.config.StateDir, c.StateDir}, {"socket", d.config.Socket, c.Socket},
+		{"log.level", d.config.Log.Level, c.Log.Level}, {"log.format", d.config.Log.Format, c.Log.Format},
 	} {
 		if fixed.now != fixed.then {
 			return &control.Error{Code: control.CodeConfig, Message: fixed.key + " cannot change while acmed runs; restart it"}
@@ -163,6 +164,9 @@ func (d *Daemon) reload(ctx context.Context) error {
 	}
 	if d.scheduler != nil {
 		if err := d.swapSite(ctx, c.Web); err != nil {
+			return &control.Error{Code: control.CodeConfig, Message: err.Error()}
+		}
+		if err := d.scheduler.Reschedule(c.Renewal.Schedule, c.Renewal.Splay); err != nil {
 			return &control.Error{Code: control.CodeConfig, Message: err.Error()}
 		}
 	}

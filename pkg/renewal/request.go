@@ -16,7 +16,8 @@ func requested(in *input) (verdict, bool) {
 }
 
 // Spread asks for the renewal of many certificates, each at a time of its own within the given distance from now: those
-// that expire first come first. The times are stored, so that a restart goes on where it was. It returns them.
+// that expire first come first. One that was issued too often today comes when it may be issued again. The times are
+// stored, so that a restart goes on where it was. It returns them.
 func (e *Engine) Spread(names []string, within time.Duration) (map[string]time.Time, error) {
 	type entry struct {
 		name string
@@ -34,6 +35,9 @@ func (e *Engine) Spread(names []string, within time.Duration) (map[string]time.T
 	times, now := make(map[string]time.Time, len(list)), e.clock()
 	for i, l := range list {
 		at := now.Add(time.Duration(float64(within) * float64(i) / float64(len(list))))
+		if recent := issuedLately(&l.have.State, now); len(recent) >= issueLimit {
+			at = later(at, issueAgain(recent))
+		}
 		l.have.State.Requested = at
 		if err := e.store.SaveState(l.name, &l.have.State); err != nil {
 			return nil, fmt.Errorf("certificate %s: %w", l.name, err)
@@ -49,7 +53,7 @@ func (e *Engine) IssuedToday(name string) int {
 	if err != nil {
 		return 0
 	}
-	return len(since(have.State.Issued, e.clock().Add(-issueWindow)))
+	return len(issuedLately(&have.State, e.clock()))
 }
 
 // expiryOf orders certificates by risk: without one comes before all others.
