@@ -41,6 +41,15 @@ func (l *lines) Write(p []byte) (int, error) {
 
 func newMachine(t *testing.T, page string) *machine {
 	t.Helper()
+	m := prepare(t)
+	m.configure("web: { listen: \"" + page + "\" }")
+	m.start()
+	return m
+}
+
+// prepare makes a machine whose daemon does not run yet.
+func prepare(t *testing.T) *machine {
+	t.Helper()
 	m := &machine{t: t, ca: acmetest.Start(t), dir: t.TempDir()}
 	if err := os.WriteFile(filepath.Join(m.dir, "ca.pem"), m.ca.RootPEM, 0o644); err != nil {
 		t.Fatal(err)
@@ -48,7 +57,13 @@ func newMachine(t *testing.T, page string) *machine {
 	if err := os.Mkdir(filepath.Join(m.dir, "state"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	m.configure("web: { listen: \"" + page + "\" }")
+	return m
+}
+
+// start runs the daemon until the end of the test.
+func (m *machine) start() {
+	t := m.t
+	t.Helper()
 	var err error
 	if m.Daemon, err = Open(Options{Config: filepath.Join(m.dir, "acmed.yaml"), Version: "v0", LogTo: &m.log}); err != nil {
 		t.Fatal(err)
@@ -63,7 +78,6 @@ func newMachine(t *testing.T, page string) *machine {
 		}
 		m.Close()
 	})
-	return m
 }
 
 func (m *machine) configure(more string) {
