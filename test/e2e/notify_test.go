@@ -94,6 +94,7 @@ func TestNotifications(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(s.dir, "state"), 0o750); err != nil {
 		t.Fatal(err)
 	}
+	page := fmt.Sprintf("127.0.0.1:%d", acmetest.FreePort(t))
 	s.write("acmed.yaml", fmt.Sprintf(`state_dir: %[1]s/state
 socket: %[1]s/acmed.sock
 log: { level: debug }
@@ -109,7 +110,8 @@ notify:
   - { name: broken, webhook: { url: "http://127.0.0.1:1/%[5]s", secret_file: %[1]s/webhook.key } }
 certificates:
   - { name: www, names: [www.example.com] }
-`, s.dir, s.ca.Directory, s.ca.HTTPPort, o.URL, canary, program))
+web: { listen: "%[7]s" }
+`, s.dir, s.ca.Directory, s.ca.HTTPPort, o.URL, canary, program, page))
 	t.Cleanup(func() {
 		s.kill(syscall.SIGKILL)
 		if t.Failed() {
@@ -150,6 +152,7 @@ certificates:
 	o.until(t, "/hook/", 3)
 	o.until(t, "/chat/", 3)
 	run(0, "renew", "--force", "www")
+	outputs.WriteString(counted(t, "http://"+page+"/metrics"))
 	s.kill(syscall.SIGTERM)
 
 	var kinds []string
@@ -183,6 +186,30 @@ certificates:
 	if !strings.Contains(outputs.String(), "notification failed") || strings.Contains(outputs.String(), canary) {
 		t.Errorf("the broken notifier was not heard, or its URL was:\n%s", outputs.String())
 	}
+}
+
+// counted returns the metrics of the process that sent the test and the recovery, once they say what became of both.
+func counted(t *testing.T, address string) string {
+	t.Helper()
+	want := regexp.MustCompile(`(?s)\nacmed_notifications_total\{notifier="broken",outcome="failed"\} [1-9]\d*\n.*` +
+		`\nacmed_notifications_total\{notifier="hook",outcome="sent"\} 2\n`)
+	var text []byte
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want.Match(text) {
+			return string(text)
+		}
+	}
+	t.Fatalf("the metrics never counted what was sent and what failed:\n%s", text)
+	return ""
 }
 
 var guideProgram = regexp.MustCompile("(?s)```python\n(.*?)```")
