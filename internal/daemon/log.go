@@ -16,8 +16,12 @@ import (
 )
 
 // NewLogger makes the log that the configuration asks for, on w. Lines never contain control characters, whatever a CA
-// or a client sent: they are escaped in both formats.
+// or a client sent: they are escaped in both formats. When w goes to the journal, entries have fields to search for.
 func NewLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
+	return newLogger(c, w, systemd.JournalSocket)
+}
+
+func newLogger(c config.Log, w io.Writer, socket string) (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(c.Level)
 	if err != nil {
 		return nil, fmt.Errorf("log.level: %w", err)
@@ -30,19 +34,19 @@ func NewLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
 	if journal {
 		enc.TimeKey = "" // the journal has its own
 	}
-	var encoder zapcore.Encoder
+	var plain zapcore.Encoder
 	if c.Format == "json" {
-		encoder = zapcore.NewJSONEncoder(enc)
+		plain = zapcore.NewJSONEncoder(enc)
 	} else {
 		enc.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = zapcore.NewConsoleEncoder(enc)
+		plain = zapcore.NewConsoleEncoder(enc)
 	}
-	encoder = escaping{encoder}
-	if journal {
-		encoder = prioritised{encoder}
+	encoder, out := escaping{plain}, zapcore.Lock(zapcore.AddSync(w))
+	if !journal {
+		return zap.New(zapcore.NewCore(encoder, out, level)), nil
 	}
-	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)
-	return zap.New(core), nil
+	lines := zapcore.NewCore(prioritised{encoder}, out, level)
+	return zap.New(&fielded{Core: lines, encoder: encoder, socket: socket}), nil
 }
 
 // prioritised begins each line with its syslog priority, so that "journalctl -p warning" finds it.
@@ -59,22 +63,22 @@ func (p prioritised) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*
 	}
 	line := buf.String()
 	buf.Reset()
-	buf.AppendString(priority(entry.Level))
+	buf.AppendString("<" + priority(entry.Level) + ">")
 	buf.AppendString(line)
 	return buf, nil
 }
 
-// priority is the prefix of sd-daemon(3).
+// priority is the number that syslog(3) has for a level.
 func priority(l zapcore.Level) string {
 	switch {
 	case l >= zapcore.ErrorLevel:
-		return "<3>"
+		return "3"
 	case l == zapcore.WarnLevel:
-		return "<4>"
+		return "4"
 	case l == zapcore.InfoLevel:
-		return "<6>"
+		return "6"
 	}
-	return "<7>"
+	return "7"
 }
 
 // escaping makes each entry one line of printable text. The console encoder would write messages as they are, and even

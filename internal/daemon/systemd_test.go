@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,7 +28,7 @@ func TestStatusLine(t *testing.T) {
 	}
 }
 
-// TestLogToJournal: lines have a priority and no time of their own; elsewhere it is the other way round.
+// TestLogToJournal: without the journal's socket, lines have a priority and no time of their own; elsewhere it is the other way round.
 func TestLogToJournal(t *testing.T) {
 	for _, format := range []string{"console", "json"} {
 		for _, journal := range []bool{true, false} {
@@ -41,7 +44,7 @@ func TestLogToJournal(t *testing.T) {
 			if st := info.Sys().(*syscall.Stat_t); journal {
 				t.Setenv("JOURNAL_STREAM", fmt.Sprintf("%d:%d", st.Dev, st.Ino))
 			}
-			log, err := NewLogger(config.Log{Level: "debug", Format: format}, w)
+			log, err := newLogger(config.Log{Level: "debug", Format: format}, w, "/nonexistent")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,5 +61,50 @@ func TestLogToJournal(t *testing.T) {
 			}
 			_ = r.Close()
 		}
+	}
+}
+
+// TestLogWithFields: each entry is one datagram with a line that can be read alone and the fields that people look for;
+// nothing goes to standard error then.
+func TestLogWithFields(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	journal, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer journal.Close()
+	if err := journal.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	info, err := w.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	t.Setenv("JOURNAL_STREAM", fmt.Sprintf("%d:%d", st.Dev, st.Ino))
+	log, err := newLogger(config.Log{Level: "info", Format: "console"}, w, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Debug("too little")
+	log.With(zap.String("certificate", "www")).Info("certificate event", zap.String("event", "obtained"), zap.Int("n", 1), zap.Error(nil))
+	log.Error("a\nPRIORITY=0", zap.String("code", "x\x1b[31m"), zap.Error(errors.New("one\ntwo")))
+	for _, want := range []string{
+		"MESSAGE=INFO\tcertificate event\t{\"certificate\": \"www\", \"event\": \"obtained\", \"n\": 1}\nPRIORITY=6\nSYSLOG_IDENTIFIER=acmed\nCERTIFICATE=www\nEVENT=obtained\n",
+		"MESSAGE=ERROR\ta\\x0aPRIORITY=0\t{\"code\": \"x\\u001b[31m\", \"error\": \"one\\ntwo\"}\nPRIORITY=3\nSYSLOG_IDENTIFIER=acmed\nCODE=x\\x1b[31m\nERROR\n\x07\x00\x00\x00\x00\x00\x00\x00one\ntwo\n",
+	} {
+		buf := make([]byte, 10000)
+		n, err := journal.Read(buf)
+		if got := string(buf[:n]); err != nil || got != want {
+			t.Errorf("the journal got\n%q, %v, want\n%q", got, err, want)
+		}
+	}
+	if text, err := os.ReadFile(w.Name()); err != nil || len(text) != 0 {
+		t.Errorf("on standard error: %q, %v", text, err)
 	}
 }

@@ -145,6 +145,14 @@ func obtain(m *machine) {
 		}
 		return nil
 	})
+	out := m.do("journalctl", "--no-pager", "-o", "json", "CERTIFICATE=www", "EVENT=obtained")
+	var entry struct {
+		Message, Priority string
+		Unit              string `json:"_SYSTEMD_UNIT"`
+	}
+	if err := json.Unmarshal([]byte(out), &entry); err != nil || !strings.Contains(entry.Message, "www") || entry.Priority != "6" || entry.Unit != "acmed.service" {
+		m.t.Errorf("the journal says of the new certificate %+v, %v\n%s", entry, err, out)
+	}
 }
 
 type certificate struct {
