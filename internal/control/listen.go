@@ -27,6 +27,9 @@ func Listen(path string) (net.Listener, error) {
 		return nil, err
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+strconv.Itoa(os.Getpid()))
+	if err := clearLeft(temp); err != nil {
+		return nil, err
+	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
@@ -61,6 +64,19 @@ func clearStale(path string) error {
 	if err == nil {
 		_ = conn.Close()
 		return fmt.Errorf("control socket %s: another acmed answers there", path)
+	}
+	return nil
+}
+
+// clearLeft removes the socket of a daemon that was killed before it had its name, and that had our process ID, as each
+// daemon of a container has.
+func clearLeft(temp string) error {
+	info, err := os.Lstat(temp)
+	if err != nil || info.Mode().Type() != os.ModeSocket {
+		return nil // what else is there makes listening fail
+	}
+	if err := os.Remove(temp); err != nil {
+		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil
 }
