@@ -31,6 +31,10 @@ const (
 // farewellTimeout bounds how long a server may take to hang up.
 const farewellTimeout = time.Second
 
+// shortestLook is what one look at all addresses gets however little of the time is left, so that the last look of a
+// verification is a fair one.
+const shortestLook = time.Second
+
 // parallelProbes bounds the connections that one verification keeps open at once.
 const parallelProbes = 16
 
@@ -146,13 +150,15 @@ func alpn(e Endpoint) []string {
 }
 
 // VerifyEndpoints polls until every address of every endpoint serves b's leaf, or wait is over; with no wait it looks
-// once. For a dual unit each address must serve both leaves, unless it speaks TLS 1.3 only, where a client cannot choose.
+// once. An address that accepts and does not answer holds up the verification for no more than what is left of wait, or a
+// second if that is longer. For a dual unit each address must serve both leaves, unless it speaks TLS 1.3 only, where a client cannot choose.
 // The error joins one line for each address that is still wrong, and says what it serves instead.
 func VerifyEndpoints(ctx context.Context, endpoints []Endpoint, b *certs.Bundle, wait time.Duration) error {
+	begun := time.Now()
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
 	for delay := firstPoll; ; delay = min(delay*3/2, lastPoll) {
-		err := advice.Tag(advice.NotServed, verifyOnce(ctx, endpoints, b))
+		err := advice.Tag(advice.NotServed, look(ctx, endpoints, b, wait, wait-time.Since(begun)))
 		if err == nil || wait <= 0 {
 			return err
 		}
@@ -167,6 +173,17 @@ func VerifyEndpoints(ctx context.Context, endpoints []Endpoint, b *certs.Bundle,
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}
+}
+
+// look ends after what is left of the verification's time. A verification that looks only once gives each address the full
+// time of a handshake.
+func look(ctx context.Context, endpoints []Endpoint, b *certs.Bundle, wait, left time.Duration) error {
+	if wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(left, shortestLook))
+		defer cancel()
+	}
+	return verifyOnce(ctx, endpoints, b)
 }
 
 func verifyOnce(ctx context.Context, endpoints []Endpoint, b *certs.Bundle) error {

@@ -101,6 +101,26 @@ func TestVerifyWaitsForTheNewCertificate(t *testing.T) {
 	}
 }
 
+// A server that accepts and never answers costs no more than the time of the verification, or the second of the last look.
+func TestVerifyGivesUpOnSilence(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	b := installertest.Bundle(t, "example.com")
+	for _, wait := range []time.Duration{100 * time.Millisecond, 1500 * time.Millisecond} {
+		start := time.Now()
+		err := installers.VerifyEndpoints(t.Context(), []installers.Endpoint{{Addr: silent.Addr().String()}}, b, wait)
+		if err == nil || !strings.Contains(err.Error(), silent.Addr().String()) {
+			t.Errorf("%s: VerifyEndpoints = %v, want an error with the address", wait, err)
+		}
+		if took := time.Since(start); took < wait || took > wait+3*time.Second {
+			t.Errorf("%s: took %s", wait, took)
+		}
+	}
+}
+
 func TestVerifyGivesUp(t *testing.T) {
 	old, fresh := installertest.Bundle(t, "example.com"), installertest.Bundle(t, "example.com")
 	server, _ := serve(t, old)
