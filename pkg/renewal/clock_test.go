@@ -126,20 +126,3 @@ func TestWindow(t *testing.T) {
 		t.Error("a window of a minute is accepted")
 	}
 }
-
-// TestSpread: renewals that an operator asked for come spread over the time given, those that expire first come first,
-// and a restart goes on with the rest.
-func TestSpread(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 90*day)
-		live(t, b, day, func(time.Time) {})
-		times, err := b.engine.Spread([]string{"www"}, 6*time.Hour)
-		if err != nil || !times["www"].Equal(time.Now()) {
-			t.Fatalf("%v, %v", times, err)
-		}
-		live(t, b, 12*time.Hour, func(time.Time) {})
-		if b.ca.count() != 2 || !b.load(t).State.Requested.IsZero() {
-			t.Errorf("%d orders, %+v", b.ca.count(), b.load(t).State)
-		}
-	})
-}
