@@ -344,23 +344,23 @@ func TestProxiesAnswerStateless(t *testing.T) {
 	}
 }
 
-// TestALPNBesideAWebServer: nginx and HAProxy route acme-tls/1 to the responder and browsers to the web server.
+// TestALPNBesideAWebServer: nginx and HAProxy route acme-tls/1 to the responder and browsers to their own TLS site, which
+// has moved to another address.
 func TestALPNBesideAWebServer(t *testing.T) {
 	for _, s := range []snippet.Server{snippet.Nginx, snippet.HAProxy} {
 		t.Run(string(s), func(t *testing.T) {
 			f := newFront(t)
-			f.secureSite()
-			text := f.snippet(s, snippet.ALPN, snippet.Options{Upstream: f.innerTLS, Web: f.web, Port: f.ca.TLSPort})
+			pair, text := f.keyPair(), f.snippet(s, snippet.ALPN, snippet.Options{Upstream: f.innerTLS, Web: f.web, Port: f.ca.TLSPort})
 			if s == snippet.Nginx {
-				f.nginx("", text)
+				f.nginx(fmt.Sprintf("listen %s ssl; ssl_certificate %s; ssl_certificate_key %[2]s;", f.web, pair), text)
 			} else {
-				f.haproxy(text)
+				f.haproxy(fmt.Sprintf("    bind %s ssl crt %s\n%s", f.web, pair, text))
 			}
 			for range 2 {
 				if got := f.obtain("tls-alpn-01"); got != "tls-alpn-01" {
 					t.Errorf("validated through %s", got)
 				}
-				if body, err := browse(f.ca.TLSPort); err != nil || body != "secure site" {
+				if body, err := browse(f.ca.TLSPort); err != nil || body != "site" {
 					t.Errorf("a browser got %q, %v", body, err)
 				}
 			}
@@ -384,22 +384,6 @@ func TestProxyProtocolOfRealProxies(t *testing.T) {
 			}
 		})
 	}
-}
-
-// secureSite runs the web server that has TLS, at its inner address.
-func (f *front) secureSite() {
-	f.Helper()
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "secure site")
-	}))
-	_ = srv.Listener.Close()
-	ln, err := net.Listen("tcp", f.web)
-	if err != nil {
-		f.Fatal(err)
-	}
-	srv.Listener = ln
-	srv.StartTLS()
-	f.Cleanup(srv.Close)
 }
 
 func browse(port int) (string, error) {
