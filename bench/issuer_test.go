@@ -1,5 +1,5 @@
-// Package bench compares acmed with its peers. Every benchmark runs the peers in the same process against the same CA and
-// reports ratios, because times of different machines do not compare.
+// Package bench compares acmed with its peers. Every benchmark runs the peers against the same kind of CA, where time is
+// measured a fresh instance for each, and reports ratios, because times of different machines do not compare.
 package bench
 
 import (
@@ -51,7 +51,7 @@ func (f *fresh) names(count int) []string {
 	return list
 }
 
-// newCA has a CA without artificial delays whose challenge port is ours to give to one client after the other.
+// newCA is a CA without artificial delays whose challenge port is ours to give to its client.
 func newCA(b *testing.B) *acmetest.CA {
 	b.Helper()
 	return acmetest.Start(b, acmetest.WithRetryAfter(0, 0))

@@ -19,38 +19,45 @@ const (
 	directoryVar = "ACMED_BENCH_DIRECTORY"
 	rootsVar     = "ACMED_BENCH_ROOTS"
 	portVar      = "ACMED_BENCH_HTTP_PORT"
+	countVar     = "ACMED_BENCH_NAMES"
 )
 
-// memoryNames is the size of the certificate: enough names for parallel work to show, few enough for lego, which takes
-// seconds for each.
-const memoryNames = 5
-
-// BenchmarkMemory is the peak resident memory of a process that obtains one certificate, for each client in a process of
-// its own, against the same CA.
+// BenchmarkMemory is the peak resident memory of a process that obtains one certificate of 1, 10 and 100 names, for each
+// client in a process of its own, one after the other against one CA. lego takes minutes for 100 names and is left out there.
 func BenchmarkMemory(b *testing.B) {
 	if os.Getenv(clientVar) != "" {
 		b.Skip("this is a child")
 	}
-	ca := newCA(b)
-	peak := map[string]float64{}
-	for b.Loop() {
-		for _, name := range []string{"acmed", "bare", "lego"} {
-			peak[name] = child(b, ca.Server, name)
-		}
+	for _, count := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("names=%d", count), func(b *testing.B) {
+			ca := newCA(b)
+			clients := []string{"acmed", "bare"}
+			if count < 100 {
+				clients = append(clients, "lego")
+			}
+			peak := map[string]float64{}
+			for b.Loop() {
+				for _, name := range clients {
+					peak[name] = child(b, ca.Server, name, count)
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			for name, mib := range peak {
+				b.ReportMetric(mib, name+"-peak-MiB")
+			}
+			if lego, ok := peak["lego"]; ok {
+				b.ReportMetric(lego/peak["acmed"], "lego/acmed")
+			}
+		})
 	}
-	b.ReportMetric(0, "ns/op")
-	for name, mib := range peak {
-		b.ReportMetric(mib, name+"-peak-MiB")
-	}
-	b.ReportMetric(peak["lego"]/peak["acmed"], "lego/acmed")
 }
 
 // child runs BenchmarkClient as another process and returns its peak resident memory in MiB.
-func child(b *testing.B, ca acmetest.Server, name string) float64 {
+func child(b *testing.B, ca acmetest.Server, name string, count int) float64 {
 	b.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run", "^$", "-test.bench", "^BenchmarkClient$", "-test.benchtime", "1x")
 	cmd.Env = append(os.Environ(), clientVar+"="+name, directoryVar+"="+ca.Directory, rootsVar+"="+string(ca.RootPEM),
-		portVar+"="+strconv.Itoa(ca.HTTPPort))
+		portVar+"="+strconv.Itoa(ca.HTTPPort), countVar+"="+strconv.Itoa(count))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		b.Fatalf("%s: %v\n%s", name, err, out)
@@ -78,6 +85,10 @@ func BenchmarkClient(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	count, err := strconv.Atoi(os.Getenv(countVar))
+	if err != nil {
+		b.Fatal(err)
+	}
 	ca := acmetest.Server{Directory: os.Getenv(directoryVar), RootPEM: []byte(os.Getenv(rootsVar)), Roots: x509.NewCertPool(), HTTPPort: port}
 	ca.Roots.AppendCertsFromPEM(ca.RootPEM)
 	f := &fresh{}
@@ -93,7 +104,7 @@ func BenchmarkClient(b *testing.B) {
 		default:
 			c, stop = newLego(b, ca)
 		}
-		if err := c(b.Context(), f.names(memoryNames)); err != nil {
+		if err := c(b.Context(), f.names(count)); err != nil {
 			b.Fatal(err)
 		}
 		stop()
