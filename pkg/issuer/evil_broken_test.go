@@ -2,7 +2,9 @@ package issuer_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -126,12 +128,16 @@ func retryAfterHeaders(t *testing.T) {
 			if wait := limit.At.Sub(now); wait < tc.min || wait > tc.max {
 				t.Errorf("wait %s, want %s to %s", wait, tc.min, tc.max)
 			}
-			w.remake(nil) // the whole account pauses, also after a restart
-			if _, err := w.obtain("other.example.com"); !errors.As(err, &limit) {
-				t.Errorf("the account does not pause: %v", err)
-			}
 			if n := w.ca.Requests(acmetest.NewOrder); n != 1 {
 				t.Errorf("%d orders", n)
+			}
+			w.ca.ResetRequests()
+			w.remake(nil) // the whole account pauses, also after a restart
+			if _, err := w.Obtain(t.Context(), w.named("other", "other.example.com")); !errors.As(err, &limit) {
+				t.Errorf("the account does not pause: %v", err)
+			}
+			if n := len(w.ca.AllRequests()); n != 0 {
+				t.Errorf("the pause costs requests to %d endpoints", n)
 			}
 			w.ca.Use() // but other names need not wait longer than a minute
 			clock = clock.Add(time.Minute)
@@ -155,28 +161,33 @@ func retryAfterNearTheEnd(t *testing.T) {
 	}
 }
 
-// Maintenance stops the account for as long as the CA says.
+// Maintenance stops the account, and with it every certificate, for as long as the CA says.
 func maintenance(t *testing.T) {
-	w := newWorld(t)
-	clock := time.Now()
-	w.remake(func(c *issuer.Config) { c.Clock = func() time.Time { return clock } })
-	w.mustObtain(w.request("example.com"))
-	w.ca.Use(acmetest.At(acmetest.Unavailable("7200"), acmetest.NewOrder))
-	w.ca.ResetRequests()
-	for range 3 {
-		w.remake(nil) // what kind of pause it is survives a restart
-		var limit *certs.RateLimitError
-		if _, err := w.obtain("example.com"); !errors.As(err, &limit) || !limit.Unavailable {
-			t.Fatalf("got %v", err)
-		}
-		clock = clock.Add(30 * time.Minute)
+	for header, wait := range map[string]time.Duration{"7200": 2 * time.Hour, "120": 2 * time.Minute} {
+		t.Run(header, func(t *testing.T) {
+			w := newWorld(t)
+			begun := time.Now()
+			clock := begun
+			w.remake(func(c *issuer.Config) { c.Clock = func() time.Time { return clock } })
+			w.mustObtain(w.request("example.com"))
+			w.ca.Use(acmetest.At(acmetest.Unavailable(header), acmetest.NewOrder))
+			w.ca.ResetRequests()
+			for n := range 4 {
+				w.remake(nil) // what kind of pause it is survives a restart
+				var limit *certs.RateLimitError
+				_, err := w.Obtain(t.Context(), w.named(fmt.Sprint("c", n), fmt.Sprintf("n%d.example.com", n)))
+				if !errors.As(err, &limit) || !limit.Unavailable || !limit.At.Equal(begun.Add(wait)) {
+					t.Fatalf("got %v", err)
+				}
+				if seen := w.ca.Requests(acmetest.NewOrder); seen != 1 {
+					t.Errorf("%d orders", seen)
+				}
+				clock = clock.Add(wait / 4)
+			}
+			w.ca.Use()
+			w.mustObtain(w.request("example.com"))
+		})
 	}
-	if n := w.ca.Requests(acmetest.NewOrder); n != 1 {
-		t.Errorf("%d orders", n)
-	}
-	w.ca.Use()
-	clock = clock.Add(time.Hour)
-	w.mustObtain(w.request("example.com"))
 }
 
 func badNonces(t *testing.T) {
@@ -302,17 +313,24 @@ func nameLost(t *testing.T) {
 	w.mustObtain(w.request("example.com"))
 }
 
+// No order is sent to a stranger, and none over plain HTTP.
 func directoryTLS(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fault acmetest.ServerFault
+		cause any
 		hint  string
 	}{
-		"wrong name": {acmetest.ServerWrongName, "not"}, "expired": {acmetest.ServerExpired, "clock"}, "unknown root": {acmetest.ServerUnknownRoot, "ca_file"},
+		"wrong name":   {acmetest.ServerWrongName, new(x509.HostnameError), "not"},
+		"expired":      {acmetest.ServerExpired, new(x509.CertificateInvalidError), "clock"},
+		"unknown root": {acmetest.ServerUnknownRoot, new(x509.UnknownAuthorityError), "ca_file"},
 	} {
 		w := newWorld(t, acmetest.WithServerFault(tc.fault))
 		_, err := w.obtain("example.com")
-		if kind(err) != "unavailable" || !strings.Contains(err.Error(), tc.hint) {
+		if kind(err) != "unavailable" || !errors.As(err, tc.cause) || !strings.Contains(err.Error(), tc.hint) {
 			t.Errorf("%s: got %v", name, err)
+		}
+		if n := len(w.ca.AllRequests()); n != 0 {
+			t.Errorf("%s: requests to %d endpoints", name, n)
 		}
 	}
 }

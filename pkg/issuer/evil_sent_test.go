@@ -101,6 +101,24 @@ func foreignAuthorizations(t *testing.T) {
 	order := func(change func(doc map[string]any)) acmetest.Middleware {
 		return acmetest.At(acmetest.ChangeJSON(change), acmetest.NewOrder)
 	}
+	const elsewhere = `a URL on "127.0.0.2", which is not its own host`
+	want := map[string]string{
+		"other name":     `an authorization for "bank.example.net", which was not ordered`,
+		"wildcard":       `an authorization for "*.example.com", which was not ordered`,
+		"invalid":        `the new authorization for example.com is "invalid"`,
+		"too many":       "an answer with more than 10000 elements",
+		"one too many":   "has 2 authorizations",
+		"none":           "the pending order has no authorizations",
+		"elsewhere":      elsewhere,
+		"finalize":       `a URL on "169.254.169.254", which is not its own host`,
+		"other order":    "order identifiers have been modified",
+		"location":       elsewhere,
+		"no location":    `the URL "", which is not https`,
+		"account":        elsewhere,
+		"certificate":    elsewhere,
+		"challenge":      elsewhere,
+		"challenge file": "HTTPS is required",
+	}
 	for name, fault := range map[string]acmetest.Middleware{
 		"other name": acmetest.At(acmetest.ChangeJSON(func(doc map[string]any) {
 			doc["identifier"] = map[string]any{"type": "dns", "value": "bank.example.net"}
@@ -136,6 +154,9 @@ func foreignAuthorizations(t *testing.T) {
 			_, err := w.obtain("example.com")
 			if kind(err) != "unavailable" {
 				t.Errorf("%s: got %s: %v", name, kind(err), err)
+			}
+			if err != nil && (want[name] == "" || !strings.Contains(err.Error(), want[name])) {
+				t.Errorf("%s: got %q, want %q in it", name, err, want[name])
 			}
 			checkText(t, err)
 		})

@@ -30,13 +30,13 @@ func redirects(t *testing.T) {
 			checkText(t, err)
 		})
 	}
-	for _, endpoint := range orderEndpoints() {
-		check(http.StatusTemporaryRedirect, stranger.Directory, endpoint)
-	}
-	for _, endpoint := range []acmetest.Endpoint{acmetest.Directory, acmetest.NewOrder} {
-		for _, status := range []int{301, 302, 303, 308} {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		for _, endpoint := range orderEndpoints() {
 			check(status, stranger.Directory, endpoint)
 		}
+		redirectedManagement(t, status, stranger.Directory)
+	}
+	for _, endpoint := range []acmetest.Endpoint{acmetest.Directory, acmetest.NewOrder} {
 		for _, to := range []string{"http://127.0.0.1:1/", "https://169.254.169.254/latest", "file:///etc/passwd", "https://a:b@127.0.0.1/", "::", ""} {
 			check(http.StatusTemporaryRedirect, to, endpoint)
 		}
@@ -44,6 +44,32 @@ func redirects(t *testing.T) {
 	t.Cleanup(func() {
 		if n := other.Load(); n != 0 {
 			t.Errorf("a stranger got %d requests", n)
+		}
+	})
+}
+
+// redirectedManagement redirects what is asked outside of orders.
+func redirectedManagement(t *testing.T, status int, to string) {
+	t.Run(fmt.Sprint(status, to, " outside of orders"), func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.remake(func(c *issuer.Config) { c.OrderTimeout = time.Second })
+		leaf := w.mustObtain(w.request("example.com")).Leaf
+		for endpoint, ask := range map[acmetest.Endpoint]func() error{
+			acmetest.KeyChange:   func() error { return w.Rollover(t.Context()) },
+			acmetest.Revoke:      func() error { return w.Revoke(t.Context(), leaf, issuer.Superseded, nil) },
+			acmetest.RenewalInfo: func() error { _, err := w.RenewalInfo(t.Context(), leaf); return err },
+		} {
+			w.ca.Use(acmetest.At(acmetest.Redirect(status, to), endpoint))
+			w.ca.ResetRequests()
+			err := ask()
+			if kind(err) != "unavailable" || !strings.Contains(err.Error(), "redirects") {
+				t.Errorf("%s: got %v", endpoint, err)
+			}
+			checkText(t, err)
+			if n := w.ca.Requests(endpoint); n != 1 {
+				t.Errorf("%s: %d requests", endpoint, n)
+			}
 		}
 	})
 }
