@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -23,10 +21,6 @@ seconds even when orders hang.
 With --once, look at every certificate one time, do what is due, and end.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A core dump would hold private keys.
-			if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
-				return fmt.Errorf("switch core dumps off: %w", err)
-			}
 			d, err := a.open(cmd.Context())
 			if err != nil {
 				return err
