@@ -3,8 +3,9 @@
 // programs that they run, and say which secrets they used (package canary). At the end none of the secrets, and
 // no private key in PEM form, may be in any of it.
 //
-//	canary DIR go test -json [ARGUMENTS]
+//	canary [-optional] DIR go test -json [ARGUMENTS]
 //
+// Without a secret nothing is proved, which is an error, except with -optional: for tests that may all be skipped.
 // It shows the result of each package, what failing tests printed, and which tests were skipped for what reason. DIR is emptied first.
 package main
 
@@ -12,6 +13,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -23,17 +25,19 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: canary DIR COMMAND [ARGUMENTS]")
+	optional := flag.Bool("optional", false, "the tests need not name a secret")
+	flag.Parse()
+	if flag.NArg() < 2 {
+		fmt.Fprintln(os.Stderr, "usage: canary [-optional] DIR COMMAND [ARGUMENTS]")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2:]); err != nil {
+	if err := run(flag.Arg(0), flag.Args()[1:], *optional); err != nil {
 		fmt.Fprintln(os.Stderr, "canary:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dir string, argv []string) error {
+func run(dir string, argv []string, optional bool) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -58,7 +62,7 @@ func run(dir string, argv []string) error {
 	showErr := show(pipe, output)
 	testErr := cmd.Wait()
 	argvErr := stop()
-	return errors.Join(testErr, showErr, argvErr, output.Close(), search(dir))
+	return errors.Join(testErr, showErr, argvErr, output.Close(), search(dir, optional))
 }
 
 // event is one line of go test -json.
@@ -114,7 +118,7 @@ func reason(printed *strings.Builder) string {
 }
 
 // search looks for every secret in every file.
-func search(dir string) error {
+func search(dir string, optional bool) error {
 	secrets, err := canary.Secrets(dir)
 	if err != nil {
 		return err
@@ -136,7 +140,7 @@ func search(dir string) error {
 		}
 	}
 	fmt.Printf("canary: %d secrets looked for in %d files, %d KiB: %d found\n", len(secrets), len(files), size/1024, len(found))
-	if len(secrets) == 0 {
+	if len(secrets) == 0 && !optional {
 		found = append(found, errors.New("no test named a secret, so nothing is proved"))
 	}
 	return errors.Join(found...)

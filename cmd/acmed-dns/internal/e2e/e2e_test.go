@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/internal/acmetest/canary"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
@@ -199,13 +200,20 @@ func TestTwoCredentialsAtTheSameTime(t *testing.T) {
 
 func TestWrongTokenIsNotShown(t *testing.T) {
 	api := newCloudflare(t, nil)
-	s, err := solver("s", credential(t, api.URL, "s3cret-token-of-nobody"), resolver(t, "example.com"), filepath.Join(t.TempDir(), "dns"))
+	const secret = "s3cret-token-of-nobody"
+	if err := canary.Secret(secret); err != nil {
+		t.Fatal(err)
+	}
+	s, err := solver("s", credential(t, api.URL, secret), resolver(t, "example.com"), filepath.Join(t.TempDir(), "dns"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // within the pause before the second attempt
 	defer cancel()
 	err = s.Present(ctx, challenge("example.com", "0123456789abcdef0123456789"))
+	if hearErr := canary.Heard(fmt.Sprint(err)); hearErr != nil {
+		t.Error(hearErr)
+	}
 	if err == nil || !strings.Contains(err.Error(), "Authentication error for <redacted>") || strings.Contains(err.Error(), "s3cret") {
 		t.Error(err)
 	}
