@@ -30,7 +30,7 @@ test: ## all tests, with the race detector; then a look for secrets in all that 
 	@sh test/needs.sh $(TEST_NEEDS)
 	go run ./test/canary .cache/test-output go test -json -race -timeout 20m ./...
 	go test -run TestTenYears ./pkg/renewal
-	cd cmd/acmed-dns && CGO_ENABLED=0 go test ./...
+	CGO_ENABLED=0 go run ./test/canary .cache/test-output-dns go -C cmd/acmed-dns test -json -count=1 ./...
 	$(MAKE) test-systemd ACMED_SYSTEMD=try
 
 lint: $(TOOLS)/golangci-lint
@@ -93,7 +93,7 @@ test-systemd: deb ## the package and the guides under a real systemd, in contain
 	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container
 	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
 	cd cmd/acmed-dns && CGO_ENABLED=0 go build -o ../../.cache/acmed-dns .
-	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go test -count=1 -v -timeout 15m ./test/systemd
+	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go run ./test/canary $(if $(filter try,$(ACMED_SYSTEMD)),-optional) .cache/test-output-systemd go test -json -count=1 -timeout 15m ./test/systemd
 
 clean:
 	rm -rf bin .cache dist

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/acmed/acmed/internal/acmetest/canary"
 )
 
 // packages are what the container has besides the smallest Debian.
@@ -70,6 +73,7 @@ func boot(t *testing.T) *machine {
 			t.Logf("console:\n%s", text)
 		}
 	})
+	t.Cleanup(m.confess)
 	m.until("systemd is up", time.Minute, func() error {
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
 		if m.leader = strings.TrimSpace(string(children)); err != nil || m.leader == "" {
@@ -79,6 +83,37 @@ func boot(t *testing.T) *machine {
 		return err
 	})
 	return m
+}
+
+// confess hands the whole journal over to the search for secrets, and the keys that must not be in it.
+func (m *machine) confess() {
+	if os.Getenv(canary.Variable) == "" || m.leader == "" {
+		return
+	}
+	out, err := m.try("journalctl", "--no-pager", "--all", "-o", "export")
+	err = errors.Join(err, canary.Heard(out))
+	for _, dir := range []string{"/var/lib/acmed", "/var/lib/acmed-installd"} {
+		if at := filepath.Join(m.root, dir); exists(at) {
+			err = errors.Join(err, canary.Keys(at))
+		}
+	}
+	if err != nil {
+		m.t.Error(err)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// secret names something that must be in no output.
+func (m *machine) secret(text string) string {
+	m.t.Helper()
+	if err := canary.Secret(text); err != nil {
+		m.t.Error(err)
+	}
+	return text
 }
 
 // mountable reports whether file systems can be mounted here, which an unprivileged container does not allow.
@@ -164,6 +199,9 @@ func (m *machine) try(argv ...string) (string, error) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	text := strings.TrimSpace(out.String())
+	if slices.Contains([]string{"acmed", "systemctl", "journalctl", "bash", "setpriv"}, argv[0]) {
+		err = errors.Join(err, canary.Heard(text))
+	}
 	if err != nil {
 		return text, fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, text)
 	}

@@ -319,7 +319,7 @@ func (m *machine) restarts(pid int) {
 
 // credentials: a secret that only root can read reaches the daemon, and commands work although they have not got it.
 func credentials(m *machine) {
-	m.put("/etc/acmed/secrets/eab", []byte(strings.Repeat("c2VjcmV0", 8)), 0o600)
+	m.put("/etc/acmed/secrets/eab", []byte(m.secret(strings.Repeat("c2VjcmV0", 8))), 0o600)
 	m.write("/etc/acmed/conf.d/bound.yaml", `issuers:
   - { name: bound, directory: "https://127.0.0.1:1/dir", private: true, eab: { kid: x, hmac_file: $CREDENTIALS_DIRECTORY/eab } }
 `)

@@ -22,7 +22,7 @@ func TestWorker(t *testing.T) {
 	const key = "the-secret-of-team-"
 	var bind, solvers, certificates strings.Builder
 	for i, zone := range []string{"example.com", "example.org"} {
-		server, secret := []string{"23.192.0.3", "23.192.0.5"}[i], fmt.Sprintf("%s%d", key, i)
+		server, secret := []string{"23.192.0.3", "23.192.0.5"}[i], m.secret(fmt.Sprintf("%s%d", key, i))
 		dir := fmt.Sprintf("/etc/customer-%d", i)
 		m.write(dir+"/pdns.conf", fmt.Sprintf("launch=lmdb\nlmdb-filename=%s/zones\nlocal-address=%s\nwebserver=yes\nwebserver-address=127.0.0.1\nwebserver-port=%d\napi=yes\napi-key=%s\nsocket-dir=%[1]s\ncache-ttl=0\n",
 			dir, server, 8081+i, secret))
