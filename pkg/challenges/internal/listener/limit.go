@@ -7,25 +7,29 @@ import (
 	"sync"
 )
 
-// fairShare says which part of all connections a network can count on: one in so many.
-const fairShare = 16
+const (
+	fairShare = 16 // a network can count on one in so many of all connections
+	memory    = 64 // what made room is remembered for so many times all connections
+)
 
 // limited bounds the connections of a listener. A new connection over the bound closes an old one: the oldest of the
-// network that holds the most, if that is more than its fair share, else the oldest of all. So clients that come back as
-// fast as they are cut off take places from each other and not from the CA; and a CA needs milliseconds, so whoever has
-// been connected for longest is the least likely to be one. Closing the listener closes its connections too.
+// network with the most connections, open ones and those that made room lately, if these are more than its fair share;
+// else the oldest of all. So clients that come back as fast as they are cut off take places from each other and not from
+// the CA, also when they are of many networks; and a CA needs milliseconds, so whoever has been connected for longest is
+// the least likely to be one. Closing the listener closes its connections too.
 type limited struct {
 	net.Listener
 	most int
 
-	mu     sync.Mutex
-	open   *list.List // of *limitedConn, the oldest in front
-	held   map[netip.Prefix]int
-	closed bool
+	mu      sync.Mutex
+	open    *list.List           // of *limitedConn, the oldest in front
+	counts  map[netip.Prefix]int // open connections and those that made room lately
+	evicted int                  // since the counts of those were halved
+	closed  bool
 }
 
 func newLimited(ln net.Listener, most int) *limited {
-	return &limited{Listener: ln, most: most, open: list.New(), held: map[netip.Prefix]int{}}
+	return &limited{Listener: ln, most: most, open: list.New(), counts: map[netip.Prefix]int{}}
 }
 
 // Accept returns the next connection.
@@ -42,10 +46,10 @@ func (l *limited) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	for l.open.Len() >= l.most {
-		l.evict(l.victim())
+		l.makeRoom()
 	}
 	c.place = l.open.PushBack(c)
-	l.held[c.from]++
+	l.counts[c.from]++
 	return c, nil
 }
 
@@ -61,15 +65,41 @@ func (l *limited) Close() error {
 	return err
 }
 
+// makeRoom closes one connection and remembers its network.
+func (l *limited) makeRoom() {
+	victim := l.victim()
+	l.evict(victim)
+	l.counts[victim.Value.(*limitedConn).from]++
+	if l.evicted++; l.evicted >= memory*l.most {
+		l.forget()
+	}
+}
+
 // victim chooses the connection that makes room.
 func (l *limited) victim() *list.Element {
 	chosen, most := l.open.Front(), l.most/fairShare
 	for e := l.open.Front(); e != nil; e = e.Next() {
-		if n := l.held[e.Value.(*limitedConn).from]; n > most {
+		if n := l.counts[e.Value.(*limitedConn).from]; n > most {
 			chosen, most = e, n
 		}
 	}
 	return chosen
+}
+
+// forget halves what is remembered, which also bounds it.
+func (l *limited) forget() {
+	l.evicted = 0
+	open := map[netip.Prefix]int{}
+	for e := l.open.Front(); e != nil; e = e.Next() {
+		open[e.Value.(*limitedConn).from]++
+	}
+	for from, n := range l.counts {
+		if n = open[from] + (n-open[from])/2; n == 0 {
+			delete(l.counts, from)
+			continue
+		}
+		l.counts[from] = n
+	}
 }
 
 func (l *limited) evict(e *list.Element) {
@@ -85,8 +115,8 @@ func (l *limited) remove(c *limitedConn) {
 	}
 	c.gone = true
 	l.open.Remove(c.place)
-	if l.held[c.from]--; l.held[c.from] == 0 {
-		delete(l.held, c.from)
+	if l.counts[c.from]--; l.counts[c.from] == 0 {
+		delete(l.counts, c.from)
 	}
 }
 

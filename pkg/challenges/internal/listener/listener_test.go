@@ -129,6 +129,53 @@ func TestACrowdTakesPlacesFromItself(t *testing.T) {
 	}
 }
 
+func TestACrowdOfManyNetworksIsRemembered(t *testing.T) {
+	const bound, networks = 64, 40
+	ln := open(t, Config{MaxConns: bound})
+	crowd := func(n int) {
+		for i := range n {
+			dialFrom(t, ln.Addr(), 127, 66, byte(i%networks), 1)
+			accept(t, ln)
+		}
+	}
+	crowd(10 * networks)
+	ca := dialFrom(t, ln.Addr(), 127, 0, 0, 1)
+	accept(t, ln)
+	crowd(2 * bound)
+	if !stays(ca) {
+		t.Error("the CA made room for clients that come again and again")
+	}
+}
+
+func TestTheMemoryIsBounded(t *testing.T) {
+	l := newLimited(nil, 2)
+	for i := range 1000 * memory {
+		c := &limitedConn{Conn: nobody{}, owner: l, from: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i)}), 24)}
+		for l.open.Len() >= l.most {
+			l.makeRoom()
+		}
+		c.place = l.open.PushBack(c)
+		l.counts[c.from]++
+		if n := len(l.counts); n > 3*memory*l.most {
+			t.Fatalf("%d networks are remembered", n)
+		}
+	}
+	for l.open.Len() > 0 {
+		l.evict(l.open.Front())
+	}
+	for range 20 {
+		l.forget()
+	}
+	if len(l.counts) != 0 {
+		t.Errorf("%d networks are never forgotten", len(l.counts))
+	}
+}
+
+// nobody is a connection that can be closed.
+type nobody struct{ net.Conn }
+
+func (nobody) Close() error { return nil }
+
 func TestFairSharesAreEqual(t *testing.T) {
 	ln := open(t, Config{MaxConns: 64})
 	clients := []net.Conn{dialFrom(t, ln.Addr(), 127, 0, 0, 1)}

@@ -1,9 +1,9 @@
 // Package listener opens the sockets on which challenge responders answer strangers, and opens and closes them with
 // the need ([Shared]).
 //
-// It promises a bound on open connections that no crowd of clients can turn into a refusal of the CA: when the bound is
-// reached, the oldest connection of the network that holds the most makes room for the new one. Behind a proxy all
-// clients are of one network. A port that is taken is reported with the process that holds it ([Holder]). It reads no bytes of a connection except the PROXY protocol header of trusted peers.
+// It promises a bound on open connections. When it is reached, the oldest connection of the network that holds the most,
+// or lately had to make room the most, makes room for the new one: a crowd cuts off itself and not the CA. A crowd of so
+// many networks that none is seen often still can, and behind a proxy all clients are of one network. A port that is taken is reported with the process that holds it ([Holder]). It reads no bytes of a connection except the PROXY protocol header of trusted peers.
 package listener
 
 import (
