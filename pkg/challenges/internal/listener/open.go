@@ -3,7 +3,9 @@
 //
 // It promises a bound on open connections. When it is reached, the oldest connection of the network that holds the most,
 // or lately had to make room the most, makes room for the new one: a crowd cuts off itself and not the CA. A crowd of so
-// many networks that none is seen often still can, and behind a proxy all clients are of one network. A port that is taken is reported with the process that holds it ([Holder]). It reads no bytes of a connection except the PROXY protocol header of trusted peers.
+// many networks that none is seen often still can, and behind a proxy all clients are of one network. A port that is
+// taken is reported with the process that holds it ([Holder]). It reads no bytes of a connection except the PROXY
+// protocol header of trusted peers.
 package listener
 
 import (
