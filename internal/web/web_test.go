@@ -224,21 +224,17 @@ func TestCache(t *testing.T) {
 	ask(4)
 }
 
-// TestFleet: with 10,000 certificates a page is small and quick, and so are the metrics.
+// TestFleet: with 10,000 certificates a page is small, and so are the metrics; bench measures how long they take.
 func TestFleet(t *testing.T) {
 	s := server(&fake{list: many(10_000)})
 	for _, tt := range []struct {
 		address string
 		bytes   int
-		within  time.Duration
 	}{
-		{"/", 200 << 10, time.Second}, {"/?sort=name&page=50", 200 << 10, time.Second}, {"/?q=site-0", 200 << 10, time.Second},
-		{"/metrics", 8 << 20, 2 * time.Second}, {"/certificate/site-04711", 30 << 10, time.Second},
+		{"/", 200 << 10}, {"/?sort=name&page=50", 200 << 10}, {"/?q=site-0", 200 << 10}, {"/metrics", 8 << 20}, {"/certificate/site-04711", 30 << 10},
 	} {
-		begun := time.Now()
-		code, page := get(t, s, tt.address)
-		if took := time.Since(begun); code != http.StatusOK || len(page) > tt.bytes || took > tt.within {
-			t.Errorf("%s: status %d, %d bytes in %s; at most %d in %s", tt.address, code, len(page), took, tt.bytes, tt.within)
+		if code, page := get(t, s, tt.address); code != http.StatusOK || len(page) > tt.bytes {
+			t.Errorf("%s: status %d, %d bytes; at most %d", tt.address, code, len(page), tt.bytes)
 		}
 	}
 }
