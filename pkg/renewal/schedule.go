@@ -32,7 +32,47 @@ func parseSchedule(expr string) (schedule cron.Schedule, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("schedule %q: %w; use five cron fields or @hourly, @daily, @every 30m", expr, err)
 	}
+	if spec, ok := schedule.(*cron.SpecSchedule); ok && spec.Hour&everyHour == 0 {
+		schedule = wallSchedule{spec}
+	}
 	return schedule, checkInterval(expr, schedule)
+}
+
+// everyHour marks a schedule whose hour is a star: it goes by the time that passes, not by the hour that the clock shows.
+const everyHour = 1 << 63
+
+// wallSchedule runs once for each time that its expression names, whatever summer time does to the clock: a time that the
+// clock leaves out is run at the first moment after the gap, one that it shows twice only the first time.
+type wallSchedule struct{ named cron.Schedule }
+
+// Next is the first run after t, in t's time zone.
+func (s wallSchedule) Next(t time.Time) time.Time {
+	for face := s.named.Next(clockFace(t)); !face.IsZero(); face = s.named.Next(face) {
+		if at := shows(face, t.Location()); at.After(t) {
+			return at
+		}
+	}
+	return time.Time{}
+}
+
+// clockFace is what a local clock shows at t, as a time without summer time.
+func clockFace(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+}
+
+// shows is the first moment at which a clock in loc shows face, or the end of the gap in which it would have.
+func shows(face time.Time, loc *time.Location) time.Time {
+	_, before := face.In(loc).Add(-day).Zone()
+	_, after := face.In(loc).Add(day).Zone()
+	late := face.Add(-time.Duration(min(before, after)) * time.Second).In(loc)
+	early := face.Add(-time.Duration(max(before, after)) * time.Second).In(loc)
+	for _, at := range []time.Time{early, late} {
+		if clockFace(at).Equal(face) {
+			return at
+		}
+	}
+	gap, _ := late.ZoneBounds()
+	return gap
 }
 
 func checkInterval(expr string, schedule cron.Schedule) error {
