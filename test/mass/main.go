@@ -1,9 +1,10 @@
 // Command mass shows what happens on the day a CA wants everything replaced: it lets the real daemon obtain many
 // certificates, flags all of them at once through their renewal windows (RFC 9773), kills the daemon in the middle of the
 // renewals and starts it again. It prints how long each part took and the daemon's peak memory, and fails unless every
-// certificate was replaced, and none more often than the kill explains.
+// certificate was replaced, none more often than the kill explains, and the daemon never held more memory than -memory
+// says, in MiB.
 //
-//	mass [-n 5000] ACMED
+//	mass [-n 5000] [-limit 15m] [-memory 200] ACMED
 package main
 
 import (
@@ -27,12 +28,13 @@ import (
 func main() {
 	n := flag.Int("n", 5000, "certificates")
 	limit := flag.Duration("limit", 15*time.Minute, "give up after this long for one part")
+	memory := flag.Int("memory", 200, "most memory that the daemon may hold, in MiB")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(flag.Arg(0), *n, *limit); err != nil {
+	if err := run(flag.Arg(0), *n, *limit, *memory); err != nil {
 		fmt.Fprintln(os.Stderr, "mass:", err)
 		os.Exit(1)
 	}
@@ -48,7 +50,7 @@ type fleet struct {
 	peak       int // KiB
 }
 
-func run(acmed string, n int, limit time.Duration) (err error) {
+func run(acmed string, n int, limit time.Duration, memory int) (err error) {
 	dir, err := os.MkdirTemp("", "acmed-mass")
 	if err != nil {
 		return err
@@ -90,6 +92,9 @@ func run(acmed string, n int, limit time.Duration) (err error) {
 		n, time.Since(begun).Round(100*time.Millisecond), orders, len(half), f.peak/1024)
 	if orders > n+64 {
 		return fmt.Errorf("%d orders for %d certificates", orders, n)
+	}
+	if f.peak > memory*1024 {
+		return fmt.Errorf("the daemon held %d MiB, more than %d", f.peak/1024, memory)
 	}
 	return nil
 }
