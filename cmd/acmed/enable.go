@@ -49,6 +49,9 @@ of it fails, or is interrupted, everything is as it was before. "acmed disable" 
   acmed enable -d example.com --webroot /var/www/html for a web server that acmed does not know
   acmed enable -d example.com --standalone            for a machine without a web server
 
+With --webroot and --standalone there is no web server to install into: the certificate and its key are kept in a
+directory, and that is printed in the place of a URL. Give the server its paths, or add an install section later.
+
 Names of nginx and Apache are proved through the directories from which they serve plain HTTP. Where a site has none, as
 in front of an application, let challenges through ("acmed snippet nginx") and add --listen 127.0.0.1:5080, or name
 configured solvers with --solver.
