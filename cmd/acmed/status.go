@@ -30,7 +30,7 @@ func newStatus(a *app) *cobra.Command {
 		Short: "Show certificates and what happens to them next",
 		Long: `Show the named certificates, or all: state, expiry, next action, targets. A single name shows everything about that
 certificate: how its names were proved, when it renews and why then, its chain, targets and versions. A name may be a
-pattern with * and ?, in quotes.
+pattern with * and ?, in quotes. On a terminal the table is cut at its edge; a single name and -o wide show everything.
 
 The exit code is 3 when one of those shown needs attention.`,
 		Example: `  acmed status www

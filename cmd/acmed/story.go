@@ -12,11 +12,10 @@ import (
 // story prints everything about one certificate, under headings at the left.
 func (a *app) story(s control.Status, now time.Time) {
 	c := s.Certificates[0]
-	head := newGrid(a.out)
-	head.add(cell{c.Name, bold}, healthCell(c.Health))
-	head.flush()
 	g := newGrid(a.out)
 	g.width = 0 // nothing is cut off here
+	g.add(cell{c.Name, bold}, healthCell(c.Health))
+	g.flush()
 	section := func(title string, lines []string) {
 		for i, text := range lines {
 			if i > 0 {
@@ -38,7 +37,7 @@ func (a *app) story(s control.Status, now time.Time) {
 	section("chain", chainLines(c))
 	section("versions", versionLines(c))
 	g.flush()
-	a.reloadError(s)
+	g.reloadError(s)
 }
 
 // proofs tells how each name was proved to the CA, and why in that way.

@@ -63,7 +63,8 @@ func (g *grid) line(texts ...string) {
 	g.add(row...)
 }
 
-// flush prints the rows. The last cell of a row does not count for the width of its column.
+// flush prints the rows. The last cell of a row does not count for the width of its column. On a terminal the first
+// column gives way to the others, and what is beyond the edge is left out.
 func (g *grid) flush() {
 	var widths []int
 	for _, row := range g.rows {
@@ -74,24 +75,55 @@ func (g *grid) flush() {
 			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
 		}
 	}
+	g.narrow(widths)
 	var b strings.Builder
 	for _, row := range g.rows {
-		at := 0
-		for i, c := range row {
-			text, pad := c.text, 0
-			if i < len(row)-1 {
-				pad = widths[i] - utf8.RuneCountInString(text) + 2
-			} else if g.width > at+1 {
-				text = cut(text, g.width-at-1)
-			}
-			b.WriteString(g.paint(text, c.colour))
-			b.WriteString(strings.Repeat(" ", pad))
-			at += utf8.RuneCountInString(text) + pad
-		}
-		b.WriteByte('\n')
+		g.write(&b, row, widths)
 	}
 	g.rows = nil
 	_, _ = io.WriteString(g.out, b.String())
+}
+
+const (
+	gap        = 2  // between columns
+	leastFirst = 12 // of the first column stays, however narrow the terminal
+)
+
+// narrow takes from the first column what all of them have too much for the terminal.
+func (g *grid) narrow(widths []int) {
+	if g.width == 0 || len(widths) == 0 {
+		return
+	}
+	over := 1 - g.width
+	for _, w := range widths {
+		over += w + gap
+	}
+	if over > 0 {
+		widths[0] = max(min(widths[0], leastFirst), widths[0]-over)
+	}
+}
+
+func (g *grid) write(b *strings.Builder, row []cell, widths []int) {
+	at := 0
+	for i, c := range row {
+		text, pad := c.text, 0
+		if i < len(row)-1 {
+			text = cut(text, widths[i])
+			pad = widths[i] - utf8.RuneCountInString(text) + gap
+		}
+		if g.width > 0 {
+			room := g.width - 1 - at
+			if room <= 0 {
+				break
+			}
+			text = cut(text, room)
+			pad = min(pad, room-utf8.RuneCountInString(text))
+		}
+		b.WriteString(g.paint(text, c.colour))
+		b.WriteString(strings.Repeat(" ", pad))
+		at += utf8.RuneCountInString(text) + pad
+	}
+	b.WriteByte('\n')
 }
 
 func (g *grid) paint(text, colour string) string {
@@ -122,7 +154,14 @@ func (a *app) table(s control.Status, now time.Time, sel selection) {
 		return
 	}
 	g := newGrid(a.out)
-	wide := sel.output == "wide"
+	a.tableIn(g, s, now, sel.output == "wide")
+}
+
+// tableIn prints the table into a grid. A wide one is whole, however narrow the terminal.
+func (a *app) tableIn(g *grid, s control.Status, now time.Time, wide bool) {
+	if wide {
+		g.width = 0
+	}
 	g.add(header(wide)...)
 	for i := range s.Certificates {
 		g.add(tableRow(&s.Certificates[i], now, wide)...)
@@ -130,19 +169,33 @@ func (a *app) table(s control.Status, now time.Time, sel selection) {
 	g.flush()
 	for _, c := range s.Certificates {
 		for _, line := range attention(c, now) {
-			a.printf("%s: %s\n", c.Name, line)
+			g.sentence(g.short(c.Name) + ": " + line)
 		}
 	}
 	const many = 10
 	if len(s.Certificates) > many {
-		a.printf("%s\n", tally(s.Certificates))
+		g.sentence(tally(s.Certificates))
 	}
-	a.reloadError(s)
+	g.reloadError(s)
 }
 
-func (a *app) reloadError(s control.Status) {
+// sentence prints a line outside of all columns.
+func (g *grid) sentence(text string) {
+	g.line(text)
+	g.flush()
+}
+
+// short leaves most of a line to what is said about a name.
+func (g *grid) short(name string) string {
+	if g.width == 0 {
+		return name
+	}
+	return cut(name, max(leastFirst, g.width/3))
+}
+
+func (g *grid) reloadError(s control.Status) {
 	if s.Daemon != nil && s.Daemon.ReloadError != "" {
-		a.printf("configuration on disk: %s\n", s.Daemon.ReloadError)
+		g.sentence("configuration on disk: " + s.Daemon.ReloadError)
 	}
 }
 
