@@ -23,7 +23,7 @@ func (a *app) choose(ctx context.Context, q *asker, m *setup.Machine, f *enableF
 	case len(sites) == 0 && err != nil:
 		return nil, err
 	case len(sites) == 0:
-		return nil, errors.New("no site with a name was found in nginx or Apache; for another web server give --webroot DIRECTORY, without any --standalone")
+		return nil, errors.New("no site with a name was found in nginx or Apache; for another web server give -d NAME --webroot DIRECTORY, and without any -d NAME --standalone")
 	case err != nil:
 		a.errf("warning: %s\n", err)
 	}
@@ -114,7 +114,11 @@ func (a *app) chooseSites(ctx context.Context, q *asker, m *setup.Machine, f *en
 	sites = offered(a, m, f, sites)
 	fresh := slices.DeleteFunc(slices.Clone(sites), func(s setup.Site) bool { return s.TLS })
 	if q.can() && len(sites) > 0 {
-		a.printf("%d sites were found:\n", len(sites))
+		what := "1 site was"
+		if len(sites) > 1 {
+			what = fmt.Sprintf("%d sites were", len(sites))
+		}
+		a.printf("%s found:\n", what)
 		for i, s := range sites {
 			note := ""
 			if s.TLS {

@@ -73,7 +73,7 @@ func (a *app) diagnosis(d *control.Diagnosis) {
 		if f.Attention {
 			mark = "ATTENTION"
 		}
-		a.printf("\n%s: %s\n  why: %s\n  do:  %s\n", mark, f.What, f.Why, f.Do)
+		a.printf("\n%s: %s\n  why: %s\n  do:  %s\n", mark, f.What, oneLine(f.Why), f.Do)
 	}
 }
 

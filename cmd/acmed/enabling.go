@@ -202,7 +202,7 @@ func (e *enabling) preflight(ctx context.Context, names []string) error {
 	for _, f := range d.Findings {
 		if f.Attention {
 			doubts = true
-			e.app.errf("%s\n  why: %s\n  do:  %s\n", f.What, f.Why, f.Do)
+			e.app.errf("%s\n  why: %s\n  do:  %s\n", f.What, oneLine(f.Why), f.Do)
 		}
 	}
 	if !doubts || !e.asker.can() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 	"unicode"
@@ -43,6 +44,18 @@ func usageError(err error) error {
 		return nil
 	}
 	return &exitError{exitUsage, fmt.Errorf("%w; 'acmed help' shows the usage", err)}
+}
+
+// beginning says where to begin when there is no configuration at all.
+func (a *app) beginning(err error) error {
+	var conf *config.Error
+	if !errors.As(err, &conf) || conf.Problems[0].File != a.config {
+		return err
+	}
+	if _, missing := os.Stat(a.config); !errors.Is(missing, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("%w; start with 'acmed enable', or name another file with -c", err)
 }
 
 // exitCode is the one place that turns an error into an exit code.

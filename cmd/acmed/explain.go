@@ -77,8 +77,10 @@ func complain(out io.Writer, err error) {
 
 // what is one line: the kind of failure, then its details.
 func what(e *advice.Entry, details string) string {
-	return e.What + ": " + strings.ReplaceAll(details, "\n", "; ")
+	return e.What + ": " + oneLine(details)
 }
+
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
 func remedy(e *advice.Entry) string { return fmt.Sprintf("%s (acmed explain %s)", e.Do, e.Code) }
 

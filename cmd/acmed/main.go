@@ -47,6 +47,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = root.ExecuteContext(ctx)
 	}
+	err = app.beginning(err)
 	if err != nil && err.Error() != "" {
 		complain(stderr, err)
 	}

@@ -22,7 +22,7 @@ with the one it has, and the problems are printed.`,
 				if _, _, problems := config.Load(a.config); problems != nil {
 					return problems // one of them may be the socket
 				}
-				return &exitError{exitPermission, errors.New("no acmed is running; there is nothing to reload")}
+				return &exitError{exitPermission, errors.New("no acmed is running, so there is nothing to reload; start it with 'systemctl start acmed' (or acmed-single), or with 'acmed run'")}
 			}
 			if err != nil {
 				return err

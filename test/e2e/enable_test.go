@@ -121,3 +121,17 @@ func TestEnableStaging(t *testing.T) {
 		}
 	}
 }
+
+// TestEnableWithoutSites: where there is nothing to find, the ways that need no site are named.
+func TestEnableWithoutSites(t *testing.T) {
+	s := newSite(t)
+	if err := os.Remove(filepath.Join(s.dir, "acmed.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	s.write("nginx.conf", "events {}\nhttp {}\n")
+	out, code := s.run("enable", "--yes", "--server", "nginx", "--set", "config="+s.nginxConf, "--set", "prefix="+s.dir)
+	want := "no site with a name was found in nginx or Apache; for another web server give -d NAME --webroot DIRECTORY, and without any -d NAME --standalone\n"
+	if code != 1 || !strings.HasSuffix(out, want) {
+		t.Errorf("exit %d, not said: %s\n%s", code, want, out)
+	}
+}

@@ -322,10 +322,14 @@ func TestFailures(t *testing.T) {
 				want = 1
 			}
 			e, _ := advice.Lookup(f.code)
-			lines := []string{e.What + ": ", "why: " + e.Why + "\n", "do: " + e.Do + " (acmed explain " + string(f.code) + ")\n"}
-			for _, line := range lines {
-				if !strings.Contains(out, line) {
-					t.Errorf("%q is not said", line)
+			said := strings.Split(out, "\n")
+			at := slices.IndexFunc(said, func(line string) bool { return strings.Contains(line, e.What+": ") })
+			if at < 0 || at+2 >= len(said) {
+				t.Fatalf("%q and two lines after it are not said", e.What)
+			}
+			for i, end := range []string{"why: " + e.Why, "do: " + e.Do + " (acmed explain " + string(f.code) + ")"} {
+				if !strings.HasSuffix(said[at+1+i], end) {
+					t.Errorf("%d lines below what it is stands %q, not %q", i+1, said[at+1+i], end)
 				}
 			}
 			if exit != want {
