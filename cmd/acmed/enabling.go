@@ -51,14 +51,18 @@ func (e *enabling) run(ctx context.Context) error {
 	if err := e.asker.agree(ctx, "go ahead?"); err != nil {
 		return err
 	}
+	if err := e.prepare(ctx); err != nil {
+		return err
+	}
 	if err := e.change.Apply(); err != nil {
 		return err
 	}
-	err := e.prepare(ctx)
-	if err == nil {
-		return e.obtain(ctx)
+	if e.helper != nil {
+		if _, _, err := daemon.CheckHelper(e.helper.Path); err != nil {
+			return errors.Join(err, e.revert(ctx))
+		}
 	}
-	return errors.Join(err, e.revert(ctx))
+	return e.obtain(ctx)
 }
 
 // chooseHelper finds out who changes the web server: a daemon that runs as another user leaves it to acmed-installd.
@@ -159,18 +163,17 @@ func (e *enabling) show() {
 	}
 }
 
-// prepare reads the new configuration as a whole, and looks at the names as a CA would.
+// prepare looks at the configuration as a whole as it will be, and at the names as a CA would. Nothing is written.
 func (e *enabling) prepare(ctx context.Context) error {
-	c, _, err := config.Load(e.machine.Path)
+	planned := map[string][]byte{}
+	for _, f := range e.change.Files {
+		planned[f.Path] = f.Content
+	}
+	c, _, err := config.Preview(e.machine.Path, planned)
 	if err != nil {
 		return err
 	}
 	e.config = c
-	if e.helper != nil {
-		if _, _, err := daemon.CheckHelper(e.helper.Path); err != nil {
-			return err
-		}
-	}
 	var names []string
 	for _, w := range e.wishes {
 		cert := e.certificate(w.name)

@@ -55,7 +55,7 @@ func LoadHelper(path string) (*Helper, []Warning, error) {
 	patterns, _ := main.values["include"].([]any)
 	for i, p := range patterns {
 		at := fmt.Sprintf("include[%d]", i)
-		files, err := match(filepath.Dir(path), p.(string))
+		files, err := match(filepath.Dir(path), p.(string), nil)
 		if err != nil {
 			main.problems = append(main.problems, Problem{File: path, Line: main.where[at].line, Path: at, Message: err.Error()})
 		}

@@ -34,6 +34,43 @@ func TestInclude(t *testing.T) {
 	}
 }
 
+// TestPreview: planned texts are read in the place of files, or before there is any, and nothing is written.
+func TestPreview(t *testing.T) {
+	dir := place(t, "testdata/include/good")
+	path := filepath.Join(dir, "acmed.yaml")
+	text := func(name string) []byte {
+		return []byte("certificates:\n  - { name: " + name + ", names: [" + name + ".example.com] }\n")
+	}
+	empty := t.TempDir()
+	for _, tt := range []struct {
+		main    string
+		planned map[string][]byte
+		want    []string
+	}{
+		{path, nil, []string{"www", "db"}},
+		{path, map[string][]byte{filepath.Join(dir, "conf.d", "zz.yaml"): text("zz"), filepath.Join(dir, "conf.d", "zz.txt"): text("no")}, []string{"www", "db", "zz"}},
+		{path, map[string][]byte{path: []byte("email: ops@example.com\nagree_tos: true\ninclude: new.d/*.yaml\n"), filepath.Join(dir, "new.d", "a.yaml"): text("a")}, []string{"a"}},
+		{filepath.Join(empty, "acmed.yaml"), map[string][]byte{
+			filepath.Join(empty, "acmed.yaml"): []byte("email: ops@example.com\nagree_tos: true\ninclude: conf.d/*.yaml\n"), filepath.Join(empty, "conf.d", "a.yaml"): text("a"),
+		}, []string{"a"}},
+	} {
+		c, _, err := config.Preview(tt.main, tt.planned)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if diff := cmp.Diff(tt.want, names(c)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if _, _, err := config.Preview(path, map[string][]byte{filepath.Join(dir, "conf.d", "zz.yaml"): []byte("nonsense: 1\n")}); err == nil || !strings.Contains(err.Error(), "zz.yaml:1: ") {
+		t.Errorf("a planned file with a problem: %v", err)
+	}
+	if list, err := os.ReadDir(empty); err != nil || len(list) > 0 {
+		t.Errorf("there is %v %v", list, err)
+	}
+}
+
 func TestIncludeProblems(t *testing.T) {
 	for _, name := range []string{"twice", "broken", "patterns"} {
 		t.Run(name, func(t *testing.T) {

@@ -35,6 +35,13 @@ func Load(path string, opts ...Option) (*Config, []Warning, error) {
 	return l.load(path)
 }
 
+// Preview is [Load] of what the configuration will be once files are written: planned has their texts by absolute path, in
+// the place of what is on disk. Nothing is written.
+func Preview(path string, planned map[string][]byte) (*Config, []Warning, error) {
+	l := &loader{schema: reflect.TypeFor[Config](), order: map[string]int{}, files: true, planned: planned}
+	return l.load(path)
+}
+
 // Reload reads the file at path and what it includes in the place of the configuration that runs, like [Load] with
 // [Lenient]. An included file that has a problem is not left out if the running configuration has an earlier text of it
 // which still fits: that stays in use, and [Config.Kept] names the file. The [*Error] says what is wrong in any case.
@@ -103,12 +110,16 @@ type loader struct {
 	files   bool              // look at the files that the configuration names
 	lenient bool              // leave out included files that have problems
 	before  map[string][]byte // included file → its text in the configuration that runs
+	planned map[string][]byte // absolute path → text that will be written there
 	schema  reflect.Type      // what a file holds
 }
 
 // read reads and parses one file. What is wrong with it is in the source's problems.
 func (l *loader) read(path string) *source {
 	l.order[path] = len(l.order)
+	if text, ok := l.planned[path]; ok {
+		return l.parse(path, text)
+	}
 	text, err := readFile(path, 0o022, maxFile)
 	if err != nil {
 		return &source{file: path, lost: true, problems: []Problem{{File: path, Message: plain(path, err)}}}
@@ -134,7 +145,7 @@ func (l *loader) included(main *source) []*source {
 	var sources []*source
 	for i, p := range patterns {
 		at := fmt.Sprintf("include[%d]", i)
-		files, err := match(filepath.Dir(main.file), p.(string))
+		files, err := match(filepath.Dir(main.file), p.(string), l.planned)
 		if err != nil {
 			main.problems = append(main.problems, Problem{File: main.file, Line: main.where[at].line, Path: at, Message: err.Error()})
 		}
@@ -159,7 +170,8 @@ func (l *loader) drop(path string) *source {
 
 // match lists the files that an include pattern stands for, in the order of their names. A directory or a plain file
 // that does not exist is an error, because it is a mistyped one more often than not; a pattern that matches nothing is none.
-func match(dir, pattern string) ([]string, error) {
+// Planned files exist, and their directories too.
+func match(dir, pattern string, planned map[string][]byte) ([]string, error) {
 	if !strings.HasSuffix(pattern, ".yaml") {
 		return nil, fmt.Errorf("%s does not end in .yaml; write for example conf.d/*.yaml", quote(pattern))
 	}
@@ -176,14 +188,24 @@ func match(dir, pattern string) ([]string, error) {
 	if !strings.ContainsAny(base, `*?[\`) {
 		return []string{pattern}, nil
 	}
+	var found []string
+	for path := range planned {
+		if filepath.Dir(path) == filepath.Clean(dir) {
+			found = append(found, filepath.Base(path))
+		}
+	}
 	list, err := os.ReadDir(dir)
-	if err != nil {
+	if err != nil && len(found) == 0 {
 		return nil, err
 	}
-	var files []string
 	for _, entry := range list {
-		if ok, _ := filepath.Match(base, entry.Name()); ok && entry.Name()[0] != '.' {
-			files = append(files, filepath.Join(dir, entry.Name()))
+		found = append(found, entry.Name())
+	}
+	slices.Sort(found)
+	var files []string
+	for _, name := range slices.Compact(found) {
+		if ok, _ := filepath.Match(base, name); ok && name[0] != '.' {
+			files = append(files, filepath.Join(dir, name))
 		}
 	}
 	return files, nil

@@ -3,11 +3,15 @@ package e2e
 import (
 	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
@@ -133,5 +137,48 @@ func TestEnableWithoutSites(t *testing.T) {
 	want := "no site with a name was found in nginx or Apache; for another web server give -d NAME --webroot DIRECTORY, and without any -d NAME --standalone\n"
 	if code != 1 || !strings.HasSuffix(out, want) {
 		t.Errorf("exit %d, not said: %s\n%s", code, want, out)
+	}
+}
+
+// TestEnablePreflightsFirst: when the names are looked at, nothing is written yet.
+func TestEnablePreflightsFirst(t *testing.T) {
+	m := newMinute(t, "nginx")
+	file := filepath.Join(m.dir, "conf.d/example.com.yaml")
+	if err := os.Mkdir(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked sync.Once
+	early := make(chan bool, 1)
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		asked.Do(func() {
+			_, err := os.Lstat(file)
+			early <- err == nil
+		})
+		m.ca.DNS.ServeDNS(w, q)
+	})}
+	go func() { _ = server.ActivateAndServe() }()
+	t.Cleanup(func() { _ = server.Shutdown() })
+	m.write("acmed.yaml", fmt.Sprintf(`state_dir: %[1]s/state
+socket: %[1]s/acmed.sock
+issuers:
+  - { name: test-ca, directory: %[2]q, ca_file: %[1]s/ca.pem, private: true, preflight: advisory }
+probe: { resolver: %[3]q, http_port: %[4]d, tls_port: %[5]d, timeout: 3s }
+include: conf.d/*.yaml
+`, m.dir, m.ca.Directory, conn.LocalAddr().String(), m.ca.HTTPPort, m.ca.TLSPort))
+	said := m.enableAlone("example.com", "--webroot", m.dir+"/html", "--directory", m.ca.Directory)
+	if strings.Contains(said, "why: ") {
+		t.Errorf("there are doubts:\n%s", said)
+	}
+	select {
+	case there := <-early:
+		if there {
+			t.Error("the file is written before the names are looked at")
+		}
+	default:
+		t.Error("nobody looked at the names")
 	}
 }
