@@ -188,6 +188,21 @@ func match(dir, pattern string, planned map[string][]byte) ([]string, error) {
 	if !strings.ContainsAny(base, `*?[\`) {
 		return []string{pattern}, nil
 	}
+	found, err := entries(dir, planned)
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, name := range found {
+		if ok, _ := filepath.Match(base, name); ok && name[0] != '.' {
+			files = append(files, filepath.Join(dir, name))
+		}
+	}
+	return files, nil
+}
+
+// entries lists the names in a directory, in order.
+func entries(dir string, planned map[string][]byte) ([]string, error) {
 	var found []string
 	for path := range planned {
 		if filepath.Dir(path) == filepath.Clean(dir) {
@@ -202,13 +217,7 @@ func match(dir, pattern string, planned map[string][]byte) ([]string, error) {
 		found = append(found, entry.Name())
 	}
 	slices.Sort(found)
-	var files []string
-	for _, name := range slices.Compact(found) {
-		if ok, _ := filepath.Match(base, name); ok && name[0] != '.' {
-			files = append(files, filepath.Join(dir, name))
-		}
-	}
-	return files, nil
+	return slices.Compact(found), nil
 }
 
 // assemble merges, decodes and validates. The problems include those of the sources.
