@@ -188,7 +188,7 @@ func match(dir, pattern string, planned map[string][]byte) ([]string, error) {
 	if !strings.ContainsAny(base, `*?[\`) {
 		return []string{pattern}, nil
 	}
-	found, err := entries(dir, planned)
+	found, err := filesIn(dir, planned)
 	if err != nil {
 		return nil, err
 	}
@@ -201,8 +201,8 @@ func match(dir, pattern string, planned map[string][]byte) ([]string, error) {
 	return files, nil
 }
 
-// entries lists the names in a directory, in order.
-func entries(dir string, planned map[string][]byte) ([]string, error) {
+// filesIn lists the names in a directory, in order.
+func filesIn(dir string, planned map[string][]byte) ([]string, error) {
 	var found []string
 	for path := range planned {
 		if filepath.Dir(path) == filepath.Clean(dir) {
