@@ -92,7 +92,7 @@ func forgotten(b *testing.B, pid int) {
 
 // page fetches the page and returns its size. One without rows is an error.
 func page(url string) (int, error) {
-	resp, err := http.Get(url) //nolint:noctx // the program ends with the benchmark
+	resp, err := http.Get(url)
 	if err != nil {
 		return 0, err
 	}

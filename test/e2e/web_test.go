@@ -19,7 +19,7 @@ import (
 // browser opens pages as a visitor would see them.
 type browser struct{ *testing.T }
 
-func (b browser) open(width int, dark bool, url string, more ...string) (stderr string) {
+func (b browser) open(width int, dark bool, url string, more ...string) (stdout, stderr string) {
 	b.Helper()
 	args := []string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -30,18 +30,18 @@ func (b browser) open(width int, dark bool, url string, more ...string) (stderr 
 		args = append(args, "--blink-settings=preferredColorScheme=0")
 	}
 	cmd := exec.CommandContext(b.Context(), "chromium", append(append(args, more...), url)...)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
 		b.Fatalf("chromium: %v\n%s", err, errs.String())
 	}
-	return errs.String()
+	return out.String(), errs.String()
 }
 
 func (b browser) screenshot(width int, dark bool, url string) image.Image {
 	b.Helper()
 	file := filepath.Join(b.TempDir(), "page.png")
-	log := b.open(width, dark, url, "--screenshot="+file)
+	_, log := b.open(width, dark, url, "--screenshot="+file)
 	for line := range strings.SplitSeq(log, "\n") {
 		if strings.Contains(line, "CONSOLE") && !strings.Contains(line, "favicon") {
 			b.Errorf("the browser complains: %s", line)
