@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/store"
 )
 
 const (
@@ -57,6 +59,9 @@ func (w *clockWatch) judge(mono time.Time, ask func() (time.Duration, error)) (s
 // ahead must not renew everything, nor one that is behind let things expire without a word.
 func (s *Scheduler) watchClock(ctx context.Context) {
 	wall, mono := s.Clock(), time.Now()
+	if s.watch.doubtSince.IsZero() && s.Engine.doubted() != "" { // a job found out, see confirmClock
+		s.watch.doubtSince, s.watch.lookAt = mono, mono.Add(clockLook)
+	}
 	if s.watch.look(wall, mono) {
 		s.Log.Error("the clock jumped, renewals wait until it is confirmed", zap.Duration("by", s.watch.by), zap.Time("now", wall))
 		s.Engine.doubt(fmt.Sprintf("the clock jumped by %s and is not confirmed yet", s.watch.by.Round(time.Second)))
@@ -67,4 +72,33 @@ func (s *Scheduler) watchClock(ctx context.Context) {
 		s.Engine.doubt("")
 		s.Sweep()
 	}
+}
+
+// needsClock reports whether a plan rests on the clock's being right: an order where there is a version already, or the
+// first question to a CA. It does as well when the certificate or its state come from the future, which is what a machine
+// that is behind sees while nothing seems to be due.
+func needsClock(now time.Time, plan Plan, have *store.Lineage) bool {
+	return newest(have) != nil && (plan.Obtain || plan.AskARI || plan.Reason == ReasonClock || have.State.ARI.CheckAt.After(now.Add(longestWait)))
+}
+
+// confirmClock asks a CA for the time once after the start, where there is no earlier reading to compare with, and returns
+// why the clock is not believed. Jobs that come meanwhile wait for the answer. When no CA answers the clock is believed.
+func (e *Engine) confirmClock(ctx context.Context) string {
+	select {
+	case e.confirming <- struct{}{}:
+		defer func() { <-e.confirming }()
+	case <-ctx.Done():
+		return e.doubted()
+	}
+	if e.confirmed {
+		return e.doubted()
+	}
+	e.confirmed = true
+	ahead, err := e.clockOffset(ctx)
+	if err != nil || ahead.Abs() <= clockJump {
+		return e.doubted()
+	}
+	e.log.Error("the clock differs from the CA's, renewals wait until it is right", zap.Duration("ahead", ahead), zap.Time("now", e.clock()))
+	e.doubt(fmt.Sprintf("the clock differs from the CA's by %s", ahead.Round(time.Second)))
+	return e.doubted()
 }

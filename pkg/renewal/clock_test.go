@@ -3,6 +3,7 @@ package renewal
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -60,6 +61,100 @@ func TestClockJump(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestClockAtStart: a machine that starts with a wrong clock renews nothing that is there until the clock is right, one
+// whose clock is right renews what is due, and nobody is asked for the time while there is nothing to do.
+func TestClockAtStart(t *testing.T) {
+	const years = 365 * day
+	for _, c := range []struct {
+		name    string
+		age     time.Duration // of the certificate when the machine starts
+		off     time.Duration // of the clock then
+		silent  bool          // no CA tells the time
+		doubted bool
+		orders  int // three hours after the start, the first one included
+		asked   bool
+	}{
+		{"right, nothing due", time.Hour, 0, false, false, 1, false},
+		{"right, due", 61 * day, 0, false, false, 2, true},
+		{"a year ahead", time.Hour, years, false, true, 1, true},
+		{"a year ahead, no CA to ask", time.Hour, years, true, false, 3, true}, // as many as the limit of a day allows
+		{"a year behind", time.Hour, -years, false, true, 1, true},
+		{"behind by less than the certificate's age", 40 * day, -20 * day, false, true, 1, true},
+		{"behind, due all the same", 85 * day, -10 * day, false, true, 1, true},
+		{"none yet, a year ahead", 0, years, false, true, 1, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var offset, asked atomic.Int64
+				clock := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+				b := newBenchAt(t, 90*day, clock)
+				if c.age > 0 {
+					b.engine.Run(t.Context(), "www", Options{}, nil)
+					time.Sleep(c.age)
+				}
+				offset.Store(int64(c.off))
+				set := b.set()
+				set.ClockOffset = func(context.Context) (time.Duration, error) {
+					asked.Add(1)
+					if c.silent {
+						return 0, errors.New("down")
+					}
+					return time.Duration(offset.Load()), nil
+				}
+				b.engine.Swap(set)
+				s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Clock: clock})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				ended := make(chan struct{})
+				go func() { defer close(ended); s.Run(ctx) }()
+				defer func() { stop(); <-ended }()
+				time.Sleep(3 * time.Hour)
+				synctest.Wait()
+				if got := b.engine.doubted() != ""; got != c.doubted || (asked.Load() > 0) != c.asked {
+					t.Errorf("doubted %v, want %v; asked %d times", got, c.doubted, asked.Load())
+				}
+				if b.ca.count() != c.orders {
+					t.Errorf("%d orders, want %d", b.ca.count(), c.orders)
+				}
+				offset.Store(0)
+				time.Sleep(3 * time.Hour)
+				synctest.Wait()
+				if b.engine.doubted() != "" {
+					t.Error("a clock that is right is not believed")
+				}
+				if due := c.age > 60*day; due && b.ca.count() != 2 {
+					t.Errorf("%d orders after the clock was set", b.ca.count())
+				}
+			})
+		})
+	}
+}
+
+// TestClockAskedOnce: however many certificates are due at the start, a CA is asked for the time once.
+func TestClockAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 90*day)
+		var asked atomic.Int64
+		set := b.set()
+		set.ClockOffset = func(context.Context) (time.Duration, error) {
+			asked.Add(1)
+			time.Sleep(time.Second)
+			return 0, nil
+		}
+		b.engine.Swap(set)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { b.engine.confirmClock(t.Context()) })
+		}
+		wg.Wait()
+		if asked.Load() != 1 {
+			t.Errorf("asked %d times", asked.Load())
+		}
+	})
 }
 
 // TestAlerts: people are told at 14, 7, 3 and 1 days, once each, and not at all while things go well.

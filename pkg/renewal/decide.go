@@ -108,8 +108,9 @@ func clockWrong(in *input) (verdict, bool) {
 }
 
 func neverIssued(in *input) (verdict, bool) {
+	v := newest(in.have)
 	return verdict{ReasonNeverIssued, "there is no certificate yet"},
-		in.have.Current == nil && in.have.Damage == nil && newest(in.have) == nil
+		in.have.Current == nil && in.have.Damage == nil && (v == nil || ended(v, in.now))
 }
 
 func damaged(in *input) (verdict, bool) {
@@ -243,7 +244,7 @@ func remaining(now, notAfter time.Time) string {
 // mustWait says why something that is due is not done now.
 func mustWait(in *input, due verdict) (Plan, bool) {
 	st := &in.have.State
-	if in.opts.doubt != "" {
+	if in.opts.doubt != "" && newest(in.have) != nil { // what is missing is missing at any time
 		return Plan{Reason: ReasonClock, Message: due.message + ", but " + in.opts.doubt, Next: in.now.Add(clockLook)}, true
 	}
 	// A time further away than the schedule ever goes was not written by this clock.

@@ -260,3 +260,12 @@ func TestCheckSchedule(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyEndedVersions: a version that ended before it ever went live is as good as none.
+func TestOnlyEndedVersions(t *testing.T) {
+	now := time.Now()
+	have := &store.Lineage{Name: "www", Versions: []store.Version{{ID: "20200101T000000Z-00000000", NotAfter: now.Add(-time.Hour)}}}
+	if p := Decide(now, certs.Spec{Name: "www"}, have, Options{}); !p.Obtain || p.Reason != ReasonNeverIssued {
+		t.Errorf("%+v", p)
+	}
+}

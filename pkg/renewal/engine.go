@@ -107,6 +107,9 @@ type Engine struct {
 	troubles map[string]trouble // by certificate
 	closed   bool
 	doubts   string // why the clock is not believed
+
+	confirming chan struct{} // has a place for the one who asks a CA for the time after the start
+	confirmed  bool          // it was asked; guarded by confirming
 }
 
 // Config makes an [Engine].
@@ -126,7 +129,7 @@ func NewEngine(c Config) *Engine {
 		c.Ended = func(Result) {}
 	}
 	base, cancel := context.WithCancel(context.Background())
-	e := &Engine{store: c.Store, log: c.Log, clock: c.Clock, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}, troubles: map[string]trouble{}}
+	e := &Engine{store: c.Store, log: c.Log, clock: c.Clock, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}, troubles: map[string]trouble{}, confirming: make(chan struct{}, 1)}
 	e.Swap(&Set{})
 	return e
 }
@@ -166,6 +169,12 @@ func (e *Engine) doubt(reason string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.doubts = reason
+}
+
+func (e *Engine) doubted() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.doubts
 }
 
 // clockOffset asks a CA how far this machine's clock is ahead.

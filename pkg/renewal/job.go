@@ -101,6 +101,12 @@ func (j *job) run(ctx context.Context) {
 		}
 		opts.doubt = j.doubt
 		plan := Decide(j.engine.clock(), j.want, lineage, opts)
+		if needsClock(j.engine.clock(), plan, lineage) {
+			if doubt := j.engine.confirmClock(ctx); doubt != "" {
+				j.doubt, opts.doubt = doubt, doubt
+				plan = Decide(j.engine.clock(), j.want, lineage, opts)
+			}
+		}
 		if j.result.Reason == "" || j.result.Reason == ReasonNothing {
 			j.result.Reason, j.result.Message = plan.Reason, plan.Message
 		}
