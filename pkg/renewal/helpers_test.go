@@ -84,15 +84,20 @@ type fakeCA struct {
 	hold    chan struct{} // when set, Obtain waits for it
 	panics  bool
 	down    func(time.Time) bool // whether the CA is away at a time
+	now     func() time.Time     // its clock, time.Now if nil
 	replace []*certs.Bundle
 }
 
 func (ca *fakeCA) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, error) {
 	ca.mu.Lock()
-	ca.orders = append(ca.orders, time.Now())
+	now := time.Now()
+	if ca.now != nil {
+		now = ca.now()
+	}
+	ca.orders = append(ca.orders, now)
 	ca.replace = append(ca.replace, req.Replaces)
 	err, hold, panics := ca.err, ca.hold, ca.panics
-	if err == nil && ca.down != nil && ca.down(time.Now()) {
+	if err == nil && ca.down != nil && ca.down(now) {
 		err = &certs.UnavailableError{Directory: "https://ca.example", Err: errors.New("connection refused")}
 	}
 	ca.mu.Unlock()
@@ -111,7 +116,7 @@ func (ca *fakeCA) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle,
 	}
 	req.Tell(certs.Step{Phase: certs.PhaseOrder})
 	req.Tell(certs.Step{Phase: certs.PhaseFinalize})
-	return bundleOf(ca.t, time.Now(), ca.life, req.Spec.Names()...), nil
+	return bundleOf(ca.t, now, ca.life, req.Spec.Names()...), nil
 }
 
 func (ca *fakeCA) RenewalInfo(context.Context, *x509.Certificate) (certs.Window, error) {
