@@ -17,7 +17,7 @@ func TestRun(t *testing.T) {
 		"output":           {script: secret + `echo '{"Action":"output","Package":"p","Test":"T","Output":"x token-of-nobody-1234"}'`, want: "tests.out"},
 		"heard":            {script: secret + `echo "token-of-""nobody-1234" >"$ACMED_TEST_OUTPUT/heard-1.out"`, want: "heard-1.out"},
 		"arguments":        {script: secret + `sleep 1; sh -c 'sleep 1; :' "token-of-""nobody-1234"`, want: "argv.out"},
-		"a key":            {script: secret + `echo "-----BEGIN PRIVATE ""KEY-----"`, want: "tests.out"},
+		"a key":            {script: secret + `printf '%s\n' '{"Action":"output","Package":"p","Test":"T","Output":"-----BEGIN PRIVATE K''EY-----\n"}'`, want: "tests.out"},
 		"a failing test":   {script: secret + "exit 1", want: "exit status 1"},
 		"no secret":        {script: ":", want: "nothing is proved"},
 		"optional":         {script: ":", optional: true},
