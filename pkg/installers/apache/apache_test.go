@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -73,7 +74,7 @@ func newInstance(t testing.TB, files map[string]string) *instance {
 	if _, err := os.Stat(binary); err != nil {
 		t.Skip("Apache is not installed")
 	}
-	a := &instance{t: t, conf: t.TempDir(), run: t.TempDir(), plain: freePort(t), tls: freePort(t)}
+	a := &instance{t: t, conf: t.TempDir(), run: t.TempDir(), plain: acmetest.FreePort(t), tls: acmetest.FreePort(t)}
 	for _, dir := range []string{"sites-available", "sites-enabled", "conf-available", "conf-enabled", "mods-available", "mods-enabled"} {
 		must(t, os.Mkdir(a.path(dir), 0o755))
 	}
@@ -322,14 +323,6 @@ func (a *instance) wantFiles(before map[string]string, what string) {
 	if diff := cmp.Diff(before, a.files()); diff != "" {
 		a.t.Errorf("%s (-before +after):\n%s", what, diff)
 	}
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func poll(t testing.TB, what string, done func() bool) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
@@ -179,7 +180,7 @@ func TestTree(t *testing.T) {
 	b := installertest.Bundle(t, names...)
 	l.publish(b)
 	cfg := Config{Binary: wrapper, Root: a.conf, Config: a.path("apache2.conf"), PIDFile: filepath.Join(a.run, "pid"), Reload: []string{"/bin/true"},
-		Listen: freePort(t), Redirect: true, HSTS: time.Hour}
+		Listen: acmetest.FreePort(t), Redirect: true, HSTS: time.Hour}
 	i := a.installer(cfg, l)
 	text, err := i.Preview(t.Context(), b)
 	must(t, err)

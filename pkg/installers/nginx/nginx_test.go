@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -50,7 +50,7 @@ http {
 func newInstance(t testing.TB, files map[string]string) *instance {
 	t.Helper()
 	needNginx(t)
-	n := &instance{t: t, conf: t.TempDir(), run: t.TempDir(), plain: freePort(t), tls: freePort(t)}
+	n := &instance{t: t, conf: t.TempDir(), run: t.TempDir(), plain: acmetest.FreePort(t), tls: acmetest.FreePort(t)}
 	n.write("nginx.conf", mainConf)
 	for name, text := range files {
 		n.write(name, text)
@@ -224,22 +224,6 @@ func (n *instance) get(scheme, host, path string) (*http.Response, string) {
 		n.t.Fatal(err)
 	}
 	return resp, string(body)
-}
-
-// freePort is a port below those that the kernel gives to outgoing connections, so that it is still free later. It is
-// free for every address.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		port := 20000 + rand.IntN(12000)
-		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(port)))
-		if err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 func poll(t testing.TB, what string, done func() bool) {
