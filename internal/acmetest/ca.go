@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/core"
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
@@ -246,7 +247,7 @@ func (c *CA) pebble(r *http.Request) *Response {
 	return answer
 }
 
-// awaitIssued waits until an order has its certificate or its error.
+// awaitIssued waits until an order has its error, or its certificate and its place among what a new order may replace.
 func (c *CA) awaitIssued(id string) {
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Microsecond) {
 		order := c.store.GetOrderByID(id)
@@ -254,12 +255,28 @@ func (c *CA) awaitIssued(id string) {
 			return
 		}
 		order.RLock()
-		done := order.CertificateObject != nil || order.Error != nil
+		failed, cert := order.Error != nil, order.CertificateObject
 		order.RUnlock()
-		if done {
+		if failed || cert != nil && c.replaceable(order, cert) {
 			return
 		}
 	}
+}
+
+// replaceable reports whether Pebble knows the order by the serial number of its certificate. RFC 9773 section 4.1 writes a
+// serial number as DER does, with a leading zero when the first bit is set, and Pebble looks for exactly those digits: one
+// order in 512 would never be found without the second entry.
+func (c *CA) replaceable(order *core.Order, cert *core.Certificate) bool {
+	if _, err := c.store.GetOrderByIssuedSerial(cert.ID); err != nil {
+		return false
+	}
+	if serial := cert.Cert.SerialNumber; serial.BitLen()%8 == 0 {
+		order.RLock()
+		known := &core.Order{Order: order.Order, ID: order.ID, AccountID: order.AccountID, CertificateObject: &core.Certificate{ID: "00" + cert.ID}}
+		order.RUnlock()
+		return c.store.AddOrderByIssuedSerial(known) == nil
+	}
+	return true
 }
 
 // askPebble asks Pebble's management interface without a network.
