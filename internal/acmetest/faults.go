@@ -140,9 +140,10 @@ func Alternates(n int) Fault {
 
 // Answer replies without asking the CA.
 func Answer(status int, header http.Header, body string) Fault {
+	content := []byte(body)
 	return func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			(&Response{Status: status, Header: header.Clone(), Body: []byte(body)}).send(w)
+			(&Response{Status: status, Header: header.Clone(), Body: content}).send(w)
 		})
 	}
 }

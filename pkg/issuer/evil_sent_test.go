@@ -128,7 +128,7 @@ func foreignAuthorizations(t *testing.T) {
 		"too many": order(func(doc map[string]any) {
 			list := make([]any, 10_000)
 			for i := range list {
-				list[i] = fmt.Sprintf("https://127.0.0.1/authz/%d", i)
+				list[i] = fmt.Sprintf("https://a/%d", i)
 			}
 			doc["authorizations"] = list
 		}),

@@ -101,7 +101,7 @@ func isKind(err error, kind string) bool {
 func newProblem(status int, header http.Header, body []byte) *problem {
 	p := &problem{status: status, retryAfter: header.Get("Retry-After")}
 	var details acme.ProblemDetails
-	if simple(body) && json.Unmarshal(body, &details) == nil && details.Type+details.Detail != "" {
+	if json.Unmarshal(body, &details) == nil && details.Type+details.Detail != "" {
 		p.kind, p.detail = clean(details.Type, 200), describe(&details)
 		return p
 	}

@@ -23,19 +23,17 @@ import (
 
 // The bounds on what one answer may cost. They hold memory far below 64 MB with every connection busy.
 const (
-	maxBody    = 1 << 20   // JSON and PEM; the largest honest answers have a few 10 kB
-	maxProblem = 256 << 10 // of an error answer; more is cut off, not refused
-	maxHeader  = 64 << 10
-	maxURL     = 2048
-	maxNonce   = 512
-	maxNonces  = 64 // kept; each saves one request
-	maxConns   = 8  // to the CA; further requests queue
-	maxCommas  = 10_000
+	maxJSON   = 256 << 10 // the largest honest answers have a few 10 kB; of an error the rest is cut off, not refused
+	maxChain  = 1 << 20   // of PEM, which costs no more than its length
+	maxHeader = 64 << 10
+	maxURL    = 2048
+	maxNonce  = 512
+	maxNonces = 64 // kept; each saves one request
+	maxConns  = 8  // to the CA; further requests queue
+	// maxCommas is how many elements an answer may have, or a JSON array of a million nulls would become a million structs.
+	// 100 names need less than 1,000.
+	maxCommas = 10_000
 )
-
-// simple reports whether a body has no more elements than an honest answer could: a JSON array of a million nulls would
-// otherwise become a million structs. 100 names need less than 1,000 commas.
-func simple(body []byte) bool { return bytes.Count(body, []byte{','}) <= maxCommas }
 
 // nonceLife is how long a nonce is kept. CAs forget them, Let's Encrypt after some minutes on a busy day, and a stale one
 // costs as much as a fresh one.
@@ -190,22 +188,39 @@ func (t *transport) exchange(ctx context.Context, req *http.Request) (*answer, e
 		return nil, refuse("the CA sent the content coding %q, which was not asked for", clean(coding, 40))
 	}
 	a := &answer{status: resp.StatusCode, header: resp.Header}
-	limit := maxBody
-	if a.status >= http.StatusBadRequest {
-		limit = maxProblem
-	}
-	if a.body, err = io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1)); err != nil {
+	var surplus string
+	switch a.body, surplus, err = read(resp); {
+	case err != nil:
 		return nil, fmt.Errorf("the answer broke off: %w", err)
-	}
-	switch failed := a.status >= http.StatusBadRequest; {
-	case !failed && len(a.body) > limit:
-		return nil, refuse("the CA sent an answer of more than %d bytes", limit)
-	case !failed && !simple(a.body):
-		return nil, refuse("the CA sent an answer with more than %d elements", maxCommas)
-	case len(a.body) > limit:
-		a.body = a.body[:limit]
+	case surplus != "" && a.status < http.StatusBadRequest:
+		return nil, refuse("the CA sent an answer %s", surplus)
 	}
 	return a, nil
+}
+
+// read takes an answer as far as its bounds go, and says of the rest what was too much. Its memory is of the length that the
+// CA announced: a buffer that grows on its way costs several times as much. A chain is told from JSON by its first line
+// (RFC 8555 section 9.1), whatever the CA calls it.
+func read(resp *http.Response) (body []byte, surplus string, err error) {
+	var b bytes.Buffer
+	b.Grow(min(max(int(resp.ContentLength), 0), maxJSON) + bytes.MinRead)
+	for limit, commas := maxJSON, 0; ; {
+		n, err := io.CopyN(&b, resp.Body, int64(min(limit+1-b.Len(), 32<<10)))
+		if bytes.HasPrefix(b.Bytes(), []byte("-----BEGIN ")) {
+			limit = maxChain
+		}
+		commas += bytes.Count(b.Bytes()[b.Len()-int(n):], []byte{','})
+		switch {
+		case commas > maxCommas:
+			return b.Bytes(), fmt.Sprintf("with more than %d elements", maxCommas), nil
+		case b.Len() > limit:
+			return b.Bytes()[:limit], fmt.Sprintf("of more than %d bytes", limit), nil
+		case errors.Is(err, io.EOF):
+			return b.Bytes(), "", nil
+		case err != nil:
+			return nil, "", err
+		}
+	}
 }
 
 // get fetches one URL without a signature. Redirects are followed at most hops times, within the CA's host.
