@@ -2,12 +2,18 @@ package main
 
 import (
 	"context"
+	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/internal/control"
 	"github.com/acmed/acmed/internal/daemon"
 )
+
+// residentGrowth is by how many percent the daemon's memory grows before it is collected, half of what Go does by itself:
+// it holds the same certificates for months and is in no hurry.
+const residentGrowth = 50
 
 func newRun(a *app) *cobra.Command {
 	var once bool
@@ -21,6 +27,9 @@ seconds even when orders hang.
 With --once, look at every certificate one time, do what is due, and end.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(residentGrowth)
+			}
 			d, err := a.open(cmd.Context())
 			if err != nil {
 				return err
