@@ -114,14 +114,22 @@ func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
 
 // Sync makes the entries of a directory durable. File systems that cannot sync directories are taken at their word.
 func (d *Dir) Sync(name string) error {
-	if err := d.ask("fsync", name); err != nil {
-		return err
-	}
-	f, err := d.root.Open(name)
+	f, err := d.toSync(name)
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
+	return syncDir(f)
+}
+
+func (d *Dir) toSync(name string) (*os.File, error) {
+	if err := d.ask("fsync", name); err != nil {
+		return nil, err
+	}
+	return d.root.Open(name)
+}
+
+func syncDir(f *os.File) error {
+	err := f.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
 		err = nil
 	}
@@ -130,10 +138,26 @@ func (d *Dir) Sync(name string) error {
 
 // Mkdir makes sure that a directory exists, durably; a new one, and only a new one, gets the mode. Its parent must exist.
 func (d *Dir) Mkdir(name string, mode fs.FileMode) error {
-	if err := d.mkdir(name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+	durable, err := d.StartMkdir(name, mode)
+	if err != nil {
 		return err
 	}
-	return d.Sync(path.Dir(name)) // also for an old one: who made it may have died before this
+	return durable()
+}
+
+// StartMkdir is [Dir.Mkdir] that returns once the directory can be used. It is durable when the function says so, which
+// must be called.
+func (d *Dir) StartMkdir(name string, mode fs.FileMode) (durable func() error, err error) {
+	if err := d.mkdir(name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	f, err := d.toSync(path.Dir(name)) // also for an old one: who made it may have died before this
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- syncDir(f) }()
+	return func() error { return <-done }, nil
 }
 
 func (d *Dir) mkdir(name string, mode fs.FileMode) error {

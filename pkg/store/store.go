@@ -286,19 +286,29 @@ func (s *Store) in(name, what string, do func(d *atomicfile.Dir, e *entry) error
 	})
 }
 
-// inMade is in for those who write: it makes the directory if need be.
+// inMade is in for those who write: it makes the directory if need be, durable while do writes into it.
 func (s *Store) inMade(name, what string, do func(d *atomicfile.Dir, e *entry) error) error {
-	return s.inDir(name, what, do, func(dir string, e *entry) (*atomicfile.Dir, error) {
+	durable := func() error { return nil }
+	return s.inDir(name, what, func(d *atomicfile.Dir, e *entry) error {
+		err := do(d, e)
+		madeErr := durable()
+		e.made = madeErr == nil
+		return errors.Join(err, madeErr)
+	}, func(dir string, e *entry) (*atomicfile.Dir, error) {
 		if e.made {
 			if d, err := s.dir.Sub(dir); !errors.Is(err, fs.ErrNotExist) {
 				return d, err
 			}
 		}
-		if err := s.dir.Mkdir(dir, publicDir); err != nil {
+		var err error
+		if durable, err = s.dir.StartMkdir(dir, publicDir); err != nil {
 			return nil, err
 		}
-		e.made = true
-		return s.dir.Sub(dir)
+		d, err := s.dir.Sub(dir)
+		if err != nil {
+			return nil, errors.Join(err, durable())
+		}
+		return d, nil
 	})
 }
 
