@@ -151,13 +151,20 @@ func readState(d *atomicfile.Dir) (State, error) {
 }
 
 // rebuild makes the state of a lineage of which only the versions are known. Their times count as issuances, so that
-// losing the state does not lift the limit on them.
+// losing the state does not lift the limit on them. A version that was taken over from another client was issued when it
+// says so, not when it came here: a limit on the day of the move would keep what is due from being renewed.
 func (e *entry) rebuild() State {
+	const issuing = 25 * time.Hour // the most from notBefore to here; CAs set it back by an hour, and an order may wait a day
 	st := State{Version: StateVersion}
 	for _, v := range e.versions {
-		if v.Fingerprint != "" && len(st.Issued) < maxTimes {
-			st.Issued = append(st.Issued, v.Created)
+		if v.Fingerprint == "" || len(st.Issued) == maxTimes {
+			continue
 		}
+		at := v.Created
+		if at.Sub(v.NotBefore) > issuing {
+			at = v.NotBefore
+		}
+		st.Issued = append(st.Issued, at)
 	}
 	return st
 }

@@ -100,6 +100,18 @@ func TestStateThatCannotBeReadIsNotDamaged(t *testing.T) {
 	}
 }
 
+// TestTakenOver: certificates of last month that were stored just now are no reason to wait with the next one.
+func TestTakenOver(t *testing.T) {
+	s, issuer := openTest(t, stateDir(t), nil), newCA(t)
+	notBefore := noon().Add(-time.Hour)
+	for i := range 2 {
+		add(t, s, issuer.bundle(t), notBefore.Add(26*time.Hour+time.Duration(i)*time.Minute), true)
+	}
+	if diff := cmp.Diff([]time.Time{notBefore, notBefore}, load(t, s).State.Issued); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestNewerFilesAreLeftAlone(t *testing.T) {
 	const future = `{"version": 2, "failures": {"count": 3}}`
 	s, id := live(t, newCA(t).bundle(t))
