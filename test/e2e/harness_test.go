@@ -141,6 +141,20 @@ func (s *site) start() {
 	}
 }
 
+// up waits for a daemon's answer at one of its pages. Unlike commands, which do without a daemon, it is one by then.
+func up(t *testing.T, address string) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		var resp *http.Response
+		if resp, err = http.Get(address); err == nil {
+			_ = resp.Body.Close()
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
 // kill ends the daemon and waits for it.
 func (s *site) kill(sig syscall.Signal) {
 	if s.daemon == nil {

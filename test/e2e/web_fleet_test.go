@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"image/color"
 	"math/big"
-	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -95,16 +94,7 @@ func TestStatusPageOfFleet(t *testing.T) {
 	address := fmt.Sprintf("127.0.0.1:%d", acmetest.FreePort(t))
 	s.write("acmed.yaml", s.read("acmed.yaml")+"web: { listen: \""+address+"\" }\n")
 	s.start()
-	for end := time.Now().Add(s.patience); ; time.Sleep(20 * time.Millisecond) {
-		resp, err := http.Get("http://" + address + "/")
-		if err == nil {
-			_ = resp.Body.Close()
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
+	up(t, "http://"+address+"/")
 	b := browser{t}
 	for _, tt := range []struct {
 		path string
