@@ -1,13 +1,8 @@
 package bench
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -20,8 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/acmed/acmed/internal/acmetest/fleet"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/installers"
@@ -44,7 +39,7 @@ type many struct {
 	specs      []certs.Spec
 }
 
-// newMany makes it. All certificates share a key, because making keys is not what is measured.
+// newMany makes it.
 func newMany(b *testing.B, count int) *many {
 	b.Helper()
 	m := &many{dir: b.TempDir(), specs: make([]certs.Spec, count)}
@@ -52,29 +47,21 @@ func newMany(b *testing.B, count int) *many {
 	if err := os.Mkdir(m.state, 0o750); err != nil {
 		b.Fatal(err)
 	}
-	s, err := store.Open(m.state)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = s.Close() }()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "state_dir: %s\nsocket: %s/acmed.sock\nissuers:\n  - { name: ca, directory: \"https://127.0.0.1:1/dir\", private: true }\n"+
 		"defaults: { issuers: [ca] }\ncertificates:\n", m.state, m.dir)
-	var group errgroup.Group
-	group.SetLimit(32) // most of the time goes into waiting for the disk
 	for i := range count {
+		id, _, err := certs.ParseIdentifier(fleet.Host(i))
+		if err != nil {
+			b.Fatal(err)
+		}
 		m.specs[i] = certs.Spec{
-			Name: fmt.Sprintf("c%d", i), KeyTypes: []certs.KeyType{certs.EC256}, Issuers: []string{"ca"},
+			Name: fleet.Name(i), Identifiers: []certs.Identifier{id}, KeyTypes: []certs.KeyType{certs.EC256}, Issuers: []string{"ca"},
 			Targets: []string{install(i).ID()},
 		}
-		group.Go(func() error { return m.add(s, key, i) })
-		fmt.Fprintf(&text, "  - {name: c%[1]d, names: [c%[1]d.example.com], install: [{file: {dir: %[2]s}}]}\n", i, install(i).File.Dir)
+		fmt.Fprintf(&text, "  - {name: %s, names: [%s], install: [{file: {dir: %s}}]}\n", fleet.Name(i), fleet.Host(i), install(i).File.Dir)
 	}
-	if err := group.Wait(); err != nil {
+	if err := fleet.Fill(m.state, count, "ca", func(i int) []string { return m.specs[i].Targets }); err != nil {
 		b.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(m.dir, "acmed.yaml"), []byte(text.String()), 0o600); err != nil {
@@ -86,42 +73,6 @@ func newMany(b *testing.B, count int) *many {
 // install is the target of the i-th certificate. Nothing is due, so nothing touches its directory.
 func install(i int) *config.Install {
 	return &config.Install{File: &file.Config{Dir: fmt.Sprintf("/srv/c%d", i)}}
-}
-
-// add makes the i-th certificate, which its target has had since a moment ago.
-func (m *many) add(s *store.Store, key *ecdsa.PrivateKey, i int) error {
-	now, name := time.Now(), m.specs[i].Name
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(int64(i + 1)), DNSNames: []string{name + ".example.com"}, NotBefore: now, NotAfter: now.AddDate(0, 0, 90),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return err
-	}
-	pem, err := certs.EncodeKey(key)
-	if err != nil {
-		return err
-	}
-	bundle, err := certs.NewBundle(certs.EncodeCert(leaf), pem)
-	if err != nil {
-		return err
-	}
-	bundle.Issuer = "ca"
-	version, err := s.AddVersion(name, bundle, now)
-	if err != nil {
-		return err
-	}
-	id, _, err := certs.ParseIdentifier(name + ".example.com")
-	m.specs[i].Identifiers = []certs.Identifier{id}
-	return errors.Join(err, s.Activate(name, version),
-		s.SaveState(name, &store.State{
-			ARI:       store.ARI{For: certs.Fingerprint(leaf), CheckAt: now.Add(24 * time.Hour)},
-			Installed: map[string]store.Installed{m.specs[i].Targets[0]: {Fingerprint: bundle.Fingerprint(), At: now, VerifiedAt: now}},
-		}))
 }
 
 // BenchmarkSweep is 10,000 certificates with a target each, of which none is due: the sweep of a daemon that has seen them

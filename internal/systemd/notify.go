@@ -35,15 +35,24 @@ func Notify(states ...string) error {
 	if path[0] == '@' { // an abstract socket
 		path = "\x00" + path[1:]
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return fmt.Errorf("notify systemd: %w", err)
-	}
-	defer func() { _ = conn.Close() }()
-	if _, err := conn.Write([]byte(strings.Join(states, "\n"))); err != nil {
+	if err := send(path, []byte(strings.Join(states, "\n")), time.Time{}); err != nil {
 		return fmt.Errorf("notify systemd: %w", err)
 	}
 	return nil
+}
+
+// send sends one datagram. It gives up at the deadline, if there is one.
+func send(path string, data []byte, deadline time.Time) error {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetWriteDeadline(deadline); err != nil {
+		return err
+	}
+	_, err = conn.Write(data)
+	return err
 }
 
 // WatchdogInterval is how often systemd wants to hear that the service makes progress, a third of its limit; 0 without a

@@ -1,7 +1,6 @@
 package renewal
 
 import (
-	"context"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -23,14 +22,8 @@ func TestBeat(t *testing.T) {
 		b.ca.hold = make(chan struct{})
 
 		var beats atomic.Int32
-		s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: "@hourly", BeatEvery: time.Minute, Beat: func() { beats.Add(1) }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() { defer close(ended); s.Run(ctx) }()
-		defer func() { stop(); <-ended }()
+		s, stop := runScheduler(t, SchedulerConfig{Engine: b.engine, Schedule: "@hourly", BeatEvery: time.Minute, Beat: func() { beats.Add(1) }})
+		defer stop()
 
 		within := func(d time.Duration) int {
 			synctest.Wait()

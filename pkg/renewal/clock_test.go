@@ -37,14 +37,8 @@ func TestClockJump(t *testing.T) {
 					return clock().Sub(ca), err
 				}
 				b.engine.Swap(set)
-				s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Clock: clock})
-				if err != nil {
-					t.Fatal(err)
-				}
-				ctx, stop := context.WithCancel(t.Context())
-				ended := make(chan struct{})
-				go func() { defer close(ended); s.Run(ctx) }()
-				defer func() { stop(); <-ended }()
+				_, stop := runScheduler(t, SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Clock: clock})
+				defer stop()
 				time.Sleep(2*time.Hour + 30*time.Minute) // between two sweeps
 				offset.Store(int64(c.jump))
 				time.Sleep(3 * time.Hour)
@@ -104,14 +98,8 @@ func TestClockAtStart(t *testing.T) {
 					return time.Duration(offset.Load()), nil
 				}
 				b.engine.Swap(set)
-				s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Clock: clock})
-				if err != nil {
-					t.Fatal(err)
-				}
-				ctx, stop := context.WithCancel(t.Context())
-				ended := make(chan struct{})
-				go func() { defer close(ended); s.Run(ctx) }()
-				defer func() { stop(); <-ended }()
+				_, stop := runScheduler(t, SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Clock: clock})
+				defer stop()
 				time.Sleep(3 * time.Hour)
 				synctest.Wait()
 				if got := b.engine.doubted() != ""; got != c.doubted || (asked.Load() > 0) != c.asked {

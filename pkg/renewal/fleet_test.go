@@ -149,17 +149,10 @@ func sleepBy(t *testing.T, b *bench, d time.Duration) {
 // startScheduler returns what lets it work for a while and stops it.
 func startScheduler(t *testing.T, b *bench) func(time.Duration) {
 	t.Helper()
-	s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: "@hourly"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); s.Run(ctx) }()
+	_, stop := runScheduler(t, SchedulerConfig{Engine: b.engine, Schedule: "@hourly"})
 	return func(d time.Duration) {
 		time.Sleep(d)
 		stop()
-		<-ended
 	}
 }
 

@@ -293,3 +293,16 @@ func (b *bench) load(t testing.TB) *store.Lineage {
 	}
 	return l
 }
+
+// runScheduler starts a scheduler. The function stops it and waits for its end.
+func runScheduler(t *testing.T, c SchedulerConfig) (s *Scheduler, stop func()) {
+	t.Helper()
+	s, err := NewScheduler(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.Run(ctx) }()
+	return s, func() { cancel(); <-ended }
+}

@@ -1,7 +1,6 @@
 package renewal
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -20,14 +19,8 @@ func live(t *testing.T, b *bench, d time.Duration, check func(time.Time)) {
 
 func liveBy(t *testing.T, b *bench, schedule string, d time.Duration, check func(time.Time)) {
 	t.Helper()
-	s, err := NewScheduler(SchedulerConfig{Engine: b.engine, Schedule: schedule, Splay: 30 * time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); s.Run(ctx) }()
-	defer func() { stop(); <-ended }()
+	_, stop := runScheduler(t, SchedulerConfig{Engine: b.engine, Schedule: schedule, Splay: 30 * time.Minute})
+	defer stop()
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		time.Sleep(6 * time.Hour)
 		synctest.Wait()

@@ -111,14 +111,7 @@ func (h *history) boot(t *testing.T) {
 	set := h.set()
 	set.ClockOffset = h.offset
 	h.engine.Swap(set)
-	s, err := NewScheduler(SchedulerConfig{Engine: h.engine, Schedule: h.schedule, Splay: 30 * time.Minute, Clock: h.clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); s.Run(ctx) }()
-	h.stop = func() { cancel(); <-ended }
+	_, h.stop = runScheduler(t, SchedulerConfig{Engine: h.engine, Schedule: h.schedule, Splay: 30 * time.Minute, Clock: h.clock})
 }
 
 // happen is what comes in six hours of the machine's life.

@@ -1,82 +1,31 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"image/color"
-	"math/big"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/acmed/acmed/internal/acmetest"
-	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/store"
+	"github.com/acmed/acmed/internal/acmetest/fleet"
 )
 
-// fleet replaces the certificates of a site by many that are all in order, c0 and so on, without an order for any.
+// fleet replaces the certificates of a site by many that are all in order, without an order for any.
 func (s *site) fleet(count int) {
 	s.t.Helper()
-	state, err := store.Open(filepath.Join(s.dir, "state"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = state.Close() }()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // one for all: keys take longer than all the rest
-	if err != nil {
+	if err := fleet.Fill(filepath.Join(s.dir, "state"), count, "test-ca", func(int) []string { return nil }); err != nil {
 		s.t.Fatal(err)
 	}
 	main, _, _ := strings.Cut(s.read("acmed.yaml"), "certificates:")
 	var text strings.Builder
 	text.WriteString(main + "certificates:\n")
-	var group errgroup.Group
-	group.SetLimit(32) // most of the time goes into waiting for the disk
 	for i := range count {
-		name := fmt.Sprintf("c%d", i)
-		fmt.Fprintf(&text, "  - { name: %[1]s, names: [%[1]s.example.com] }\n", name)
-		group.Go(func() error { return obtained(state, key, name) })
-	}
-	if err := group.Wait(); err != nil {
-		s.t.Fatal(err)
+		fmt.Fprintf(&text, "  - { name: %s, names: [%s] }\n", fleet.Name(i), fleet.Host(i))
 	}
 	s.write("acmed.yaml", text.String())
-}
-
-// obtained makes a certificate that looks as if it had just come from the CA.
-func obtained(state *store.Store, key *ecdsa.PrivateKey, name string) error {
-	now := time.Now()
-	template := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), DNSNames: []string{name + ".example.com"}, NotBefore: now, NotAfter: now.AddDate(0, 0, 90)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return err
-	}
-	pem, err := certs.EncodeKey(key)
-	if err != nil {
-		return err
-	}
-	bundle, err := certs.NewBundle(certs.EncodeCert(leaf), pem)
-	if err != nil {
-		return err
-	}
-	bundle.Issuer = "test-ca"
-	version, err := state.AddVersion(name, bundle, now)
-	if err != nil {
-		return err
-	}
-	return errors.Join(state.Activate(name, version),
-		state.SaveState(name, &store.State{ARI: store.ARI{For: certs.Fingerprint(leaf), CheckAt: now.Add(24 * time.Hour)}}))
 }
 
 // TestStatusPageOfFleet: with 10,000 certificates a browser shows the first page, the last one and a search, each complete,
