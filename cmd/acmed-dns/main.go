@@ -14,10 +14,11 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/go-acme/lego/v4/providers/dns"
+
 	"github.com/acmed/acmed/cmd/acmed-dns/internal/manual"
 	"github.com/acmed/acmed/cmd/acmed-dns/internal/serve"
 	"github.com/acmed/acmed/cmd/acmed-dns/internal/show"
-	"github.com/go-acme/lego/v4/providers/dns"
 )
 
 // version is set by the linker for releases.

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/acmed/acmed/internal/setup"
+	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 )
 
 // errInterrupted ends a command whose question was answered with Ctrl-C.

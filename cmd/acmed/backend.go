@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/acmed/acmed/internal/control"
-	"github.com/acmed/acmed/internal/daemon"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/store"

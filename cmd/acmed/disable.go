@@ -8,10 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/acmed/acmed/internal/control"
-	"github.com/acmed/acmed/internal/installd"
-	"github.com/acmed/acmed/internal/setup"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/installers/helper"
 )
 
 func newDisable(a *app) *cobra.Command {
@@ -151,7 +151,7 @@ func (a *app) removeFiles(ctx context.Context, m *setup.Machine, cert *config.Ce
 			continue
 		}
 		taken := &setup.Change{Files: []setup.File{{Path: h.Dropin(target.Target)}}}
-		if err := errors.Join(taken.Remove(), installd.Restart(ctx, target.Socket)); err != nil {
+		if err := errors.Join(taken.Remove(), helper.Restart(ctx, target.Socket)); err != nil {
 			return err
 		}
 	}

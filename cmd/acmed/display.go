@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
 )
 
 // display shows progress. On a terminal each running certificate has one line that changes, and leaves one line behind

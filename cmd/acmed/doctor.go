@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/acmed/acmed/internal/control"
-	"github.com/acmed/acmed/internal/daemon"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 )
 
 func newDoctor(a *app) *cobra.Command {

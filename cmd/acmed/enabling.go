@@ -13,11 +13,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/acmed/acmed/internal/control"
-	"github.com/acmed/acmed/internal/daemon"
-	"github.com/acmed/acmed/internal/installd"
-	"github.com/acmed/acmed/internal/setup"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
+	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/installers/helper"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -89,14 +89,14 @@ func (e *enabling) chooseHelper(ctx context.Context) (err error) {
 	if e.helper, err = e.machine.Helper(); err != nil {
 		return err
 	}
-	return installd.Restart(ctx, "")
+	return helper.Restart(ctx, "")
 }
 
 // revert takes the files back, also for a helper that runs.
 func (e *enabling) revert(ctx context.Context) error {
 	err := e.change.Revert()
 	if e.helper != nil {
-		err = errors.Join(err, installd.Restart(context.WithoutCancel(ctx), ""))
+		err = errors.Join(err, helper.Restart(context.WithoutCancel(ctx), ""))
 	}
 	return err
 }
@@ -236,7 +236,7 @@ func (e *enabling) obtain(ctx context.Context) error {
 	if viaDaemon {
 		err = e.reload(ctx, client)
 		if err == nil && e.helper != nil {
-			err = installd.Restart(ctx, "")
+			err = helper.Restart(ctx, "")
 		}
 		if err != nil {
 			return errors.Join(err, e.revert(ctx))
@@ -424,7 +424,7 @@ func (e *enabling) takeBack(ctx context.Context, b control.Backend, bad []wish) 
 		}
 	}
 	if e.helper != nil {
-		errs = append(errs, installd.Restart(ctx, ""))
+		errs = append(errs, helper.Restart(ctx, ""))
 	}
 	if client, ok := b.(*control.Client); ok {
 		errs = append(errs, e.reload(ctx, client))

@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/store"

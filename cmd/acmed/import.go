@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/acmed/acmed/internal/certbot"
-	"github.com/acmed/acmed/internal/setup"
+	"github.com/acmed/acmed/cmd/acmed/internal/certbot"
+	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/store"
 )

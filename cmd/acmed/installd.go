@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/acmed/acmed/internal/daemon"
+	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 )
 
 const defaultHelperConfig = "/etc/acmed/installd.yaml"

@@ -14,9 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/acmed/acmed/internal/probe"
 	"github.com/acmed/acmed/pkg/config"
-	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 	"github.com/acmed/acmed/pkg/trust"
 )
 
@@ -41,7 +40,7 @@ client at least accepts the chain, or each one that --client names.`,
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			report, err := a.look(cmd.Context(), args[0], starttls, name, probe.Options{
+			report, err := a.look(cmd.Context(), args[0], starttls, name, endpoint.ReportOptions{
 				Must: must, At: time.Now().Add(time.Duration(in)), Days: int(time.Duration(least) / (24 * time.Hour)),
 			})
 			if err != nil {
@@ -50,7 +49,7 @@ client at least accepts the chain, or each one that --client names.`,
 			return a.probeReport(report, output)
 		},
 	}
-	cmd.Flags().StringVar(&starttls, "starttls", "", "`protocol` to begin with: "+strings.Join(installers.StartTLSProtocols(), ", "))
+	cmd.Flags().StringVar(&starttls, "starttls", "", "`protocol` to begin with: "+strings.Join(endpoint.StartTLSProtocols(), ", "))
 	cmd.Flags().StringVar(&name, "name", "", "server `name` to ask for; default HOST")
 	cmd.Flags().StringSliceVar(&must, "client", nil, "`store` that must accept the chain; may be repeated")
 	cmd.Flags().Var(&least, "days", "fewer days left than this are a problem")
@@ -60,8 +59,8 @@ client at least accepts the chain, or each one that --client names.`,
 }
 
 // look probes an endpoint with all clients that are known here.
-func (a *app) look(ctx context.Context, address, starttls, name string, o probe.Options) (*probe.Report, error) {
-	endpoint, err := endpointOf(address, starttls, name)
+func (a *app) look(ctx context.Context, address, starttls, name string, o endpoint.ReportOptions) (*endpoint.Report, error) {
+	at, err := endpointOf(address, starttls, name)
 	if err != nil {
 		return nil, usageError(err)
 	}
@@ -73,7 +72,7 @@ func (a *app) look(ctx context.Context, address, starttls, name string, o probe.
 			return nil, usageError(fmt.Errorf("there is no trust store %q", must))
 		}
 	}
-	return probe.Look(ctx, endpoint, o)
+	return endpoint.Examine(ctx, at, o)
 }
 
 // clients are the trust stores of the configuration, if there is one, and that of this machine.
@@ -96,7 +95,7 @@ func (a *app) clients() ([]*trust.Store, error) {
 }
 
 // endpointOf reads HOST or HOST:PORT; the port without one is that of the protocol.
-func endpointOf(address, starttls, name string) (installers.Endpoint, error) {
+func endpointOf(address, starttls, name string) (endpoint.Endpoint, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		address = net.JoinHostPort(strings.Trim(address, "[]"), portOf(starttls))
 	}
@@ -106,7 +105,7 @@ func endpointOf(address, starttls, name string) (installers.Endpoint, error) {
 	if name != "" {
 		address += "/" + name
 	}
-	return installers.ParseEndpoint(address)
+	return endpoint.Parse(address)
 }
 
 // portOf is the registered port of a protocol (IANA), https without one.
@@ -130,7 +129,7 @@ func portOf(starttls string) string {
 	return "443"
 }
 
-func (a *app) probeReport(r *probe.Report, output string) error {
+func (a *app) probeReport(r *endpoint.Report, output string) error {
 	if output == "json" {
 		if err := a.json(r); err != nil {
 			return err
@@ -144,7 +143,7 @@ func (a *app) probeReport(r *probe.Report, output string) error {
 	return nil
 }
 
-func (a *app) probeText(r *probe.Report) error {
+func (a *app) probeText(r *endpoint.Report) error {
 	a.printf("endpoint   %s\n", r.Endpoint)
 	a.printf("protocols  %s\n", strings.Join(r.Protocols, ", "))
 	a.printf("names      %s\n", strings.Join(r.Names, " "))

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
 )
 
 func newRenew(a *app) *cobra.Command {

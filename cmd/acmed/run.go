@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/acmed/acmed/internal/control"
-	"github.com/acmed/acmed/internal/daemon"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 )
 
 // residentGrowth is by how many percent the daemon's memory grows before it is collected, half of what Go does by itself:

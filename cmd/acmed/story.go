@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/acmed/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 

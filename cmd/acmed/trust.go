@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/acmed/acmed/internal/control"
-	"github.com/acmed/acmed/internal/probe"
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
 
 func newChain(a *app) *cobra.Command {
@@ -143,7 +143,7 @@ func verdictCell(trusted, listed bool, until time.Time) string {
 }
 
 func (a *app) trustEndpoint(ctx context.Context, address, name string, at time.Time, output string) error {
-	report, err := a.look(ctx, address, "", name, probe.Options{At: at})
+	report, err := a.look(ctx, address, "", name, endpoint.ReportOptions{At: at})
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (a *app) trustEndpoint(ctx context.Context, address, name string, at time.T
 	return a.clientTable(report)
 }
 
-func (a *app) clientTable(r *probe.Report) error {
+func (a *app) clientTable(r *endpoint.Report) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "CLIENT\tACCEPTS\tREASON")
 	for _, c := range r.Clients {

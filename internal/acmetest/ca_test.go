@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/acmed/acmed/internal/acmetest"
 	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/acmed/acmed/internal/acmetest"
 )
 
 // parse decodes a PEM chain.

@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/internal/acmetest"
 )
 
 func TestOptionsThatRefuse(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"syscall"
 )
 
 // Keep as an owner or group leaves that of the running process.
@@ -171,4 +172,12 @@ func chown(f *os.File, uid, gid int) error {
 		return nil
 	}
 	return f.Chown(uid, gid)
+}
+
+// Owner is the user that a file belongs to, [Keep] where the system does not tell.
+func Owner(info fs.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return Keep
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/acmed/acmed/internal/installd"
+	"github.com/acmed/acmed/pkg/installers/helper"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/acmed/acmed/pkg/installers/apache"
@@ -302,7 +302,7 @@ type Install struct {
 	Apache *apache.Config `mapstructure:"apache"`
 	// Helper leaves the installation to acmed-installd, which runs as root on this machine and has the target in its own
 	// configuration, installd.yaml. Optional.
-	Helper *installd.Config `mapstructure:"helper"`
+	Helper *helper.Config `mapstructure:"helper"`
 	// File writes the certificate to files of your choice and runs a command. Optional.
 	File *file.Config `mapstructure:"file"`
 	// HAProxy writes the file of an HAProxy on this machine, and hands it to the running process. Optional.

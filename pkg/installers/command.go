@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/acmed/acmed/internal/atomicfile"
 )
 
 // Command is one program with its arguments.
@@ -116,7 +118,7 @@ func checkProgram(path string) error {
 	case info.Mode().Perm()&0o002 != 0:
 		return fmt.Errorf("everybody can write to the program %s: not run", path)
 	}
-	if uid := owner(info); uid != 0 && uid != os.Geteuid() {
+	if uid := atomicfile.Owner(info); uid != 0 && uid != os.Geteuid() {
 		return fmt.Errorf("the program %s belongs to user %d, neither to root nor to acmed: not run", path, uid)
 	}
 	return checkParents(file)

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 func sh(script string) Command { return Command{Argv: []string{"/bin/sh", "-c", script}} }
@@ -150,11 +152,11 @@ func TestCommandOutputIsCapped(t *testing.T) {
 		t.Errorf("Run = %d bytes, %v", len(out), err)
 	}
 	c.MaxOutput = 1000
-	if out, err := c.Run(t.Context()); err == nil || len(out) != 1000 || len(err.Error()) > 10*maxShown {
+	if out, err := c.Run(t.Context()); err == nil || len(out) != 1000 || len(err.Error()) > 10*text.Most {
 		t.Errorf("Run = %d bytes, %v", len(out), err)
 	}
 	failing := sh("head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1")
-	if _, err := failing.Run(t.Context()); err == nil || len(err.Error()) > maxShown+100 {
+	if _, err := failing.Run(t.Context()); err == nil || len(err.Error()) > text.Most+100 {
 		t.Errorf("an error of %d bytes", len(err.Error()))
 	}
 }
@@ -197,18 +199,9 @@ func TestRefusedPrograms(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		" plain\n":           "plain",
-		"a\r\nb\tc":          `a\r\nb\tc`,
-		"\x1b]0;title\x07":   `\x1b]0;title\a`,
-		"right \u202e left":  `right \u202e left`,
-		"bad \xff byte":      `bad \ufffd byte`,
-		"\"quoted\" 'ü'":     `"quoted" 'ü'`,
-		"0123456789abcdef01": "…89abcdef01",
-	} {
-		if got := printable(in, 10); want != got && len(in) > 17 || len(in) <= 17 && printable(in, 100) != want {
-			t.Errorf("printable(%q) = %q, %q, want %q", in, got, printable(in, 100), want)
-		}
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
 	}
 }

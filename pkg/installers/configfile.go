@@ -13,9 +13,15 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
-// ReadRegular reads a regular file of at most [Change]'s own bound, following symbolic links. It does not block on a FIFO
+// MaxFile is the largest file that is read or edited, in bytes. The largest web server configurations have a few
+// megabytes.
+const MaxFile = 16 << 20
+
+// ReadRegular reads a regular file of at most [MaxFile] bytes, following symbolic links. It does not block on a FIFO
 // and reads no device.
 func ReadRegular(path string) ([]byte, error) {
 	f, info, err := openRegular(path)
@@ -23,13 +29,13 @@ func ReadRegular(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	if info.Size() > maxFile {
-		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", path, info.Size(), maxFile)
+	if info.Size() > MaxFile {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", path, info.Size(), MaxFile)
 	}
 	var text bytes.Buffer
-	_, err = text.ReadFrom(io.LimitReader(f, maxFile+1))
-	if err == nil && text.Len() > maxFile {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	_, err = text.ReadFrom(io.LimitReader(f, MaxFile+1))
+	if err == nil && text.Len() > MaxFile {
+		err = fmt.Errorf("%s has more than %d bytes", path, MaxFile)
 	}
 	return text.Bytes(), err
 }
@@ -91,7 +97,7 @@ func (l *LogTail) Explain(err error) error {
 	if err == nil || l.Path == "" {
 		return err
 	}
-	if said := printable(string(l.since()), maxShown); said != "" {
+	if said := text.Tail(string(l.since()), text.Most); said != "" {
 		return fmt.Errorf("%w; the server logged: %s", err, said)
 	}
 	return err
@@ -104,8 +110,8 @@ func (l *LogTail) since() []byte {
 		return nil
 	}
 	defer func() { _ = f.Close() }()
-	from := max(l.from, info.Size()-maxShown)
-	text, err := io.ReadAll(io.NewSectionReader(f, from, maxShown))
+	from := max(l.from, info.Size()-text.Most)
+	text, err := io.ReadAll(io.NewSectionReader(f, from, text.Most))
 	if err != nil {
 		return nil
 	}

@@ -1,15 +1,13 @@
-// Package installers puts issued certificates where servers serve them, and proves that they are served.
+// Package installers is the contract between a certificate and the servers that serve it.
 //
-// It owns the contract of every plugin ([Installer], with [Uninstaller] and [Previewer] on top), and it is the only
-// package that changes files outside the state directory or starts a process:
+// It owns what every plugin implements ([Installer], with [Uninstaller], [Previewer] and [Recoverer] on top), what a
+// plugin learns about its certificate ([Target]), and what plugins of one machine share:
 //
-//   - [Change] writes a set of files, tests, reloads and probes. It is all or nothing: when any step fails, or the
-//     process is killed anywhere, every byte goes back. [Undo] takes committed changes away again, [Recover] finishes
-//     what a crash left.
-//   - [Command] runs one program without a shell, with a clean environment, a deadline and bounded output.
-//   - [Server] stands for one web server of this machine: it serialises edits and shares reloads.
-//   - [Handshake] and [VerifyEndpoints] look at what really answers.
+//   - [Server] is one server of this machine: it serializes edits and shares reloads.
+//   - [Command] runs one program without a shell, with a clean environment, a deadline and bounded output. No other
+//     package starts a program, except for DNS providers.
 //
-// It never overwrites an edit that somebody else made, never starts a server that is stopped, and never judges whether a
-// certificate is trusted. It knows nothing of any configuration syntax: that is the plugins' part.
+// Package change edits files all or nothing, package endpoint makes the handshakes that prove what is served.
+//
+// It never starts a server that is stopped, and it knows nothing of any configuration syntax: that is the plugins' part.
 package installers

@@ -2,11 +2,9 @@ package installers
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 )
 
@@ -78,7 +76,7 @@ func (e *CommandError) Error() string {
 	if e.TimedOut {
 		what = e.Argv0 + ": it did not end in time and was killed"
 	}
-	if said := printable(e.Output, maxShown); said != "" {
+	if said := text.Tail(e.Output, text.Most); said != "" {
 		what += ": " + said
 	}
 	return what
@@ -102,28 +100,15 @@ func (e *DamagedJournalError) Error() string {
 // Unwrap returns what was wrong.
 func (e *DamagedJournalError) Unwrap() error { return e.Err }
 
-// maxShown is how much foreign text an error shows. What a server says last is what it failed on.
-const maxShown = 2000
-
-// Printable is the end of a foreign text on one line, fit for an error: at most 2000 bytes, with everything escaped that
-// a terminal or a log could take for more than text.
-func Printable(text string) string { return printable(text, maxShown) }
-
-// printable is the end of a foreign text on one line, with everything escaped that a terminal or a log could take for
-// more than text.
-func printable(text string, most int) string {
-	text = strings.TrimSpace(text)
-	if len(text) > most {
-		text = "…" + text[len(text)-most:]
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRuneToASCII(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
+// NewerError says that a target has a certificate for the same names that was issued after the wanted one: acmed's state
+// is older than what it once installed, because a backup was restored, or another ACME client renews there.
+type NewerError struct {
+	Fingerprint string // of what is there, as of [certs.Fingerprint]
+	Err         error
 }
+
+// Error says what is there.
+func (e *NewerError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the same without the meaning.
+func (e *NewerError) Unwrap() error { return e.Err }

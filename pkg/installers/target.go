@@ -2,8 +2,6 @@ package installers
 
 import (
 	"fmt"
-	"net"
-	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,47 +79,4 @@ func (t *Target) covers(id certs.Identifier) bool {
 	return slices.ContainsFunc(t.Names, func(n certs.Identifier) bool {
 		return n == id || n.IsWildcard() && !id.IsWildcard() && id.Type == certs.DNS && parent == n.Base()
 	})
-}
-
-// ProbeName is what a client asks for (SNI) that wants the identifier: nothing for an IP address, some host for a
-// wildcard.
-func ProbeName(id certs.Identifier) string {
-	switch {
-	case id.Type == certs.IP:
-		return ""
-	case id.IsWildcard():
-		return "acmed-probe." + id.Base()
-	}
-	return id.Value
-}
-
-// GivenEndpoints reads an operator's list of [ParseEndpoint] form. An IP address without a server name stands for all
-// names there.
-func GivenEndpoints(list []string, names []certs.Identifier) ([]Endpoint, error) {
-	var all []Endpoint
-	for _, text := range list {
-		e, err := ParseEndpoint(text)
-		if err != nil {
-			return nil, err
-		}
-		if e.ServerName != "" || !hasIP(e.Addr) {
-			all = append(all, e)
-			continue
-		}
-		for _, id := range names {
-			one := e
-			one.ServerName = ProbeName(id)
-			all = append(all, one)
-		}
-	}
-	return all, nil
-}
-
-func hasIP(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	_, err = netip.ParseAddr(host)
-	return err == nil
 }

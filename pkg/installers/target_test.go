@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -53,21 +54,6 @@ func TestTargetSelect(t *testing.T) {
 		t.Error("a certificate without names was accepted")
 	}
 }
-
-func TestGivenEndpoints(t *testing.T) {
-	got, err := GivenEndpoints([]string{"127.0.0.1:443", "[::1]:443/b.example", "c.example:8443"}, identifiers(t, "a.example", "*.b.example", "192.0.2.1"))
-	want := []Endpoint{
-		{Addr: "127.0.0.1:443", ServerName: "a.example"}, {Addr: "127.0.0.1:443", ServerName: "acmed-probe.b.example"}, {Addr: "127.0.0.1:443"},
-		{Addr: "[::1]:443", ServerName: "b.example"}, {Addr: "c.example:8443"},
-	}
-	if diff := cmp.Diff(want, got); err != nil || diff != "" {
-		t.Errorf("%v\n%s", err, diff)
-	}
-	if _, err := GivenEndpoints([]string{"nonsense"}, nil); err == nil {
-		t.Error("nonsense was accepted")
-	}
-}
-
 func TestPIDFileActive(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -110,7 +96,7 @@ func TestLogTail(t *testing.T) {
 	}
 	must(t, os.WriteFile(path, []byte("old\n"+strings.Repeat("noise\n", 1000)+"new \x1b[1m\n"), 0o600))
 	got := log.Explain(failed).Error()
-	if !strings.HasSuffix(got, `new \x1b[1m`) || len(got) > 3*maxShown {
+	if !strings.HasSuffix(got, `new \x1b[1m`) || len(got) > 3*text.Most {
 		t.Errorf("got %q", got)
 	}
 	if err := log.Explain(nil); err != nil {

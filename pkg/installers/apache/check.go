@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -22,9 +24,9 @@ type served struct {
 
 // endpoints are where the bundle must be served: each name at each address of its virtual host, or at the addresses that
 // the operator gave. A name that no virtual host of the certificate answers with TLS is an error.
-func (s *served) endpoints() ([]installers.Endpoint, error) {
+func (s *served) endpoints() ([]endpoint.Endpoint, error) {
 	finder := picker{m: s.m, port: s.cfg.Listen}
-	var list []installers.Endpoint
+	var list []endpoint.Endpoint
 	var errs []error
 	for _, id := range s.names {
 		l := finder.look(id, finder.secure)
@@ -48,7 +50,7 @@ func (s *served) endpoints() ([]installers.Endpoint, error) {
 		return nil, err
 	}
 	if len(s.cfg.Verify) > 0 {
-		return installers.GivenEndpoints(s.cfg.Verify, s.names)
+		return endpoint.Given(s.cfg.Verify, s.names)
 	}
 	return list, nil
 }
@@ -59,11 +61,11 @@ func (s *served) points(v *vhost) bool {
 }
 
 // addresses are where one virtual host answers for an identifier.
-func (s *served) addresses(id certs.Identifier, v *vhost) ([]installers.Endpoint, error) {
+func (s *served) addresses(id certs.Identifier, v *vhost) ([]endpoint.Endpoint, error) {
 	if len(s.cfg.Verify) > 0 {
 		return nil, nil
 	}
-	var list []installers.Endpoint
+	var list []endpoint.Endpoint
 	for _, g := range s.m.groups {
 		if chosen, _ := g.choose(id); chosen != v || !s.m.reaches(g, s.cfg.Listen) {
 			continue
@@ -74,7 +76,7 @@ func (s *served) addresses(id certs.Identifier, v *vhost) ([]installers.Endpoint
 					return nil, v.errorf("connections to %s go to another virtual host: set \"verify\" to the address that clients use", host)
 				}
 			}
-			e := installers.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(s.cfg.Listen)), ServerName: installers.ProbeName(id)}
+			e := endpoint.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(s.cfg.Listen)), ServerName: endpoint.ProbeName(id)}
 			if !slices.Contains(list, e) {
 				list = append(list, e)
 			}

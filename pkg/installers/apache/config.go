@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/installers"
 )
 
 // Config is one Apache target of a certificate. The zero value is the Apache of Debian and its derivatives: asked and
@@ -94,7 +95,7 @@ func (c *Config) checkAddresses() error {
 		errs = append(errs, fmt.Errorf("listen: %d is not a port", c.Listen))
 	}
 	for _, addr := range c.Verify {
-		if _, err := installers.ParseEndpoint(addr); err != nil {
+		if _, err := endpoint.Parse(addr); err != nil {
 			errs = append(errs, fmt.Errorf("verify: %w", err))
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acmed/acmed/internal/acmetest"
@@ -50,7 +52,7 @@ func switchedOff(d *directive) bool {
 // editAll does to every virtual host what an installation does: a block, and certificate directives switched off.
 func editAll(t testing.TB, src *source, certificate string) []byte {
 	t.Helper()
-	var edits []installers.Edit
+	var edits []change.Edit
 	var visit func(ds []*directive)
 	visit = func(ds []*directive) {
 		for _, d := range ds {
@@ -64,7 +66,7 @@ func editAll(t testing.TB, src *source, certificate string) []byte {
 		}
 	}
 	visit(src.root)
-	out, err := installers.Splice(src.text, edits)
+	out, err := change.Splice(src.text, edits)
 	must(t, err)
 	return out
 }

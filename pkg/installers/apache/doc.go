@@ -15,7 +15,7 @@
 //   - What several certificates share, a Listen directive or a module that was enabled, is noted in acmed.conf and goes
 //     with the last certificate.
 //
-// Every change goes through installers.Change: tested before and after, compared with what Apache then says about its
+// Every change goes through change.Change: tested before and after, compared with what Apache then says about its
 // virtual hosts, reloaded, and proved by a TLS handshake for every name, or every byte is put back. A renewal edits
 // nothing.
 //

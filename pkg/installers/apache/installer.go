@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -89,7 +92,7 @@ func (a *Installer) install(ctx context.Context, b *certs.Bundle) error {
 		}
 	}
 	log := installers.LogTail{Path: p.m.errorLog}
-	change := installers.Change{
+	edit := change.Change{
 		Journal: a.target.Journal,
 		Files:   files,
 		Always:  true,
@@ -99,10 +102,10 @@ func (a *Installer) install(ctx context.Context, b *certs.Bundle) error {
 			return a.server.Reload(ctx)
 		},
 		Probe: func(ctx context.Context) error {
-			return log.Explain(installers.VerifyEndpoints(ctx, trial.endpoints, b, a.cfg.VerifyTimeout))
+			return log.Explain(endpoint.Verify(ctx, trial.endpoints, b, a.cfg.VerifyTimeout))
 		},
 	}
-	_, err = change.Apply(ctx)
+	_, err = edit.Apply(ctx)
 	return err
 }
 
@@ -113,21 +116,21 @@ func (a *Installer) dropTwin(ctx context.Context, b *certs.Bundle) error {
 	if b.RSA != nil || exists(pair.Cert) {
 		return nil
 	}
-	originals, err := installers.Originals(ctx, a.target.Journal)
+	originals, err := change.Originals(ctx, a.target.Journal)
 	if err != nil {
 		return err
 	}
-	change := installers.Change{Journal: a.target.Journal}
+	edit := change.Change{Journal: a.target.Journal}
 	for _, o := range originals {
 		disk, err := installers.ReadRegular(o.Path)
 		if err != nil || isLink(o.Path) {
 			continue
 		}
 		if text, found := withoutPair(o.Path, disk, a.target.Certificate, pair); found {
-			change.Files = append(change.Files, installers.File{Path: o.Path, Content: text, Was: installers.Hash(disk), Follow: true})
+			edit.Files = append(edit.Files, change.File{Path: o.Path, Content: text, Was: change.Hash(disk), Follow: true})
 		}
 	}
-	_, err = change.Apply(ctx)
+	_, err = edit.Apply(ctx)
 	return err
 }
 
@@ -136,7 +139,7 @@ type trial struct {
 	a         *Installer
 	before    *model
 	tested    bool
-	endpoints []installers.Endpoint
+	endpoints []endpoint.Endpoint
 }
 
 // test runs the operator's test. After the edit it also asks Apache what has become of the virtual hosts.
@@ -161,11 +164,11 @@ func (t *trial) test(ctx context.Context) error {
 
 // Recover settles what a crash left behind.
 func (a *Installer) Recover(ctx context.Context) error {
-	return installers.Recover(ctx, a.target.Journal, a.server.Reload)
+	return change.Recover(ctx, a.target.Journal, a.server.Reload)
 }
 
 // plan reads the configuration and decides what changes.
-func (a *Installer) plan(ctx context.Context, b *certs.Bundle) (*planner, []installers.File, error) {
+func (a *Installer) plan(ctx context.Context, b *certs.Bundle) (*planner, []change.File, error) {
 	p, err := a.planner(ctx, b)
 	if err != nil {
 		return nil, nil, a.explain(ctx, err)
@@ -233,7 +236,7 @@ func (a *Installer) model(ctx context.Context, without string) (*model, error) {
 	return buildModel(f, without)
 }
 
-func (a *Installer) endpoints(ctx context.Context) ([]installers.Endpoint, error) {
+func (a *Installer) endpoints(ctx context.Context) ([]endpoint.Endpoint, error) {
 	s, err := a.look(ctx)
 	if err != nil {
 		return nil, err
@@ -247,7 +250,7 @@ func (a *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 	if err != nil {
 		return err
 	}
-	return installers.VerifyEndpoints(ctx, endpoints, b, 0)
+	return endpoint.Verify(ctx, endpoints, b, 0)
 }
 
 // Preview shows what Install would change.
@@ -256,7 +259,7 @@ func (a *Installer) Preview(ctx context.Context, b *certs.Bundle) (string, error
 	if err != nil {
 		return "", err
 	}
-	text, err := (&installers.Change{Journal: a.target.Journal, Files: files}).Diff()
+	text, err := (&change.Change{Journal: a.target.Journal, Files: files}).Diff()
 	if err != nil {
 		return "", fmt.Errorf("compare: %w", err)
 	}

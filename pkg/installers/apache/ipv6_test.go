@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-
-	"github.com/acmed/acmed/pkg/installers"
 )
 
 // TestIPv6 has a site that is reached by IPv6, alone or beside IPv4: so is its twin, and both are proved by a handshake.
@@ -64,7 +64,7 @@ func TestIPv6(t *testing.T) {
 			for _, host := range tt.served {
 				addr := net.JoinHostPort(host, strconv.Itoa(a.tls))
 				want = append(want, addr)
-				chain, err := installers.Handshake(t.Context(), installers.Endpoint{Addr: addr, ServerName: "a.example"})
+				chain, err := endpoint.Handshake(t.Context(), endpoint.Endpoint{Addr: addr, ServerName: "a.example"})
 				must(t, err)
 				if !chain[0].Equal(b.Leaf) {
 					t.Errorf("%s serves %s", addr, chain[0].SerialNumber.Text(16))

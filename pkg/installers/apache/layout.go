@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/acmed/acmed/pkg/installers"
 )
 
@@ -111,13 +113,13 @@ func (l *layout) newShared() (path, link string, err error) {
 }
 
 // removal takes one of acmed's own files away, and the link that enables it.
-func (l *layout) removal(src *source) []installers.File {
-	gone := installers.File{Path: src.real, Remove: true, Was: installers.Hash(src.disk)}
+func (l *layout) removal(src *source) []change.File {
+	gone := change.File{Path: src.real, Remove: true, Was: change.Hash(src.disk)}
 	target, err := os.Readlink(src.path)
 	if err != nil {
-		return []installers.File{gone}
+		return []change.File{gone}
 	}
-	return []installers.File{{Path: filepath.Clean(src.path), Link: target, Remove: true, Was: installers.LinkHash(target)}, gone}
+	return []change.File{{Path: filepath.Clean(src.path), Link: target, Remove: true, Was: change.LinkHash(target)}, gone}
 }
 
 // module is one loadable module of Apache.
@@ -185,8 +187,8 @@ func dependencies(text []byte) []string {
 }
 
 // links are the files that a2enmod makes.
-func (l *layout) links(m module) ([]installers.File, error) {
-	var files []installers.File
+func (l *layout) links(m module) ([]change.File, error) {
+	var files []change.File
 	for _, ext := range []string{".load", ".conf"} {
 		target := filepath.Join(l.dir, "mods-available", m.id+ext)
 		link := filepath.Join(l.dir, "mods-enabled", m.id+ext)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -21,11 +23,11 @@ type planner struct {
 	files  *layout
 	enable []module // modules that Apache does not load yet
 	picks  []*pick
-	edits  map[*source][]installers.Edit
+	edits  map[*source][]change.Edit
 }
 
 // make plans all edits.
-func (p *planner) make() ([]installers.File, error) {
+func (p *planner) make() ([]change.File, error) {
 	var err error
 	finder := picker{m: p.m, port: p.cfg.Listen}
 	if p.picks, err = finder.pickAll(p.names); err != nil {
@@ -34,7 +36,7 @@ func (p *planner) make() ([]installers.File, error) {
 	if err := p.m.checkPairs(p.picks); err != nil {
 		return nil, err
 	}
-	p.edits = map[*source][]installers.Edit{}
+	p.edits = map[*source][]change.Edit{}
 	var errs []error
 	for _, k := range p.picks {
 		if k.tls {
@@ -82,7 +84,7 @@ func (p *planner) secure(k *pick) error {
 	return nil
 }
 
-func (p *planner) edit(src *source, e installers.Edit) {
+func (p *planner) edit(src *source, e change.Edit) {
 	if !slices.Contains(p.edits[src], e) {
 		p.edits[src] = append(p.edits[src], e)
 	}
@@ -216,8 +218,8 @@ func (p *planner) uncovered(v *vhost, d *directive) string {
 }
 
 // editedFiles turns the edits of files that exist into files of a change.
-func (p *planner) editedFiles() ([]installers.File, error) {
-	var files []installers.File
+func (p *planner) editedFiles() ([]change.File, error) {
+	var files []change.File
 	done := map[string]bool{}
 	for _, src := range p.m.order {
 		if !src.hasMarks() && len(p.edits[src]) == 0 || p.files.isOwn(src.path) {
@@ -226,7 +228,7 @@ func (p *planner) editedFiles() ([]installers.File, error) {
 		if src.err != nil {
 			return nil, src.err
 		}
-		content, err := installers.Splice(src.text, p.edits[src])
+		content, err := change.Splice(src.text, p.edits[src])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", src.path, err)
 		}
@@ -237,8 +239,8 @@ func (p *planner) editedFiles() ([]installers.File, error) {
 			return nil, &SyntaxError{File: src.path, Line: 1, Reason: "Apache includes this file by two names: include it once"}
 		}
 		done[src.real] = true
-		files = append(files, installers.File{
-			Path: filepath.Clean(src.path), Content: content, Was: installers.Hash(src.disk), Follow: true,
+		files = append(files, change.File{
+			Path: filepath.Clean(src.path), Content: content, Was: change.Hash(src.disk), Follow: true,
 		})
 	}
 	return files, nil

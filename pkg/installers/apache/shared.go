@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/change"
 )
 
 // The shared file has what the certificates of one Apache need together. Its lines stay until the last of them goes.
@@ -16,7 +16,7 @@ const (
 )
 
 // sharedFiles enables modules and adds Listen directives where they are missing.
-func (p *planner) sharedFiles() ([]installers.File, error) {
+func (p *planner) sharedFiles() ([]change.File, error) {
 	listens, err := p.missingListens()
 	if err != nil {
 		return nil, err
@@ -24,7 +24,7 @@ func (p *planner) sharedFiles() ([]installers.File, error) {
 	if len(p.enable) == 0 && len(listens) == 0 {
 		return nil, nil
 	}
-	var files []installers.File
+	var files []change.File
 	var ids []string
 	for _, m := range p.enable {
 		links, err := p.files.links(m)
@@ -39,15 +39,15 @@ func (p *planner) sharedFiles() ([]installers.File, error) {
 }
 
 // sharedFile adds to the shared file, or makes it.
-func (p *planner) sharedFile(modules, listens []string) ([]installers.File, error) {
+func (p *planner) sharedFile(modules, listens []string) ([]change.File, error) {
 	lines := slices.Clone(listens)
 	if len(modules) > 0 {
 		lines = append([]string{sharedModules + strings.Join(modules, " ")}, lines...)
 	}
 	text := strings.Join(lines, "\n") + "\n"
 	if src := p.m.shared(p.files); src != nil {
-		return []installers.File{{
-			Path: filepath.Clean(src.path), Content: append(slices.Clone(src.disk), text...), Was: installers.Hash(src.disk), Follow: true,
+		return []change.File{{
+			Path: filepath.Clean(src.path), Content: append(slices.Clone(src.disk), text...), Was: change.Hash(src.disk), Follow: true,
 		}}, nil
 	}
 	path, link, err := p.files.newShared()
@@ -59,7 +59,7 @@ func (p *planner) sharedFile(modules, listens []string) ([]installers.File, erro
 			return nil, fmt.Errorf("%s exists, and Apache does not include it: remove it, or enable it", name)
 		}
 	}
-	files := []installers.File{{Path: path, Content: []byte(sharedHeader + text), Was: installers.Absent}}
+	files := []change.File{{Path: path, Content: []byte(sharedHeader + text), Was: change.Absent}}
 	if link != "" {
 		files = append(files, relativeLink(link, path))
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/acmed/acmed/pkg/installers"
 )
 
@@ -130,13 +132,13 @@ func newline(text []byte, pos int) string {
 }
 
 // switchOff comments a directive out. Its continuation lines go on being part of the comment.
-func switchOff(d *directive, certificate string) installers.Edit {
-	return installers.Edit{Start: d.start, End: d.start, Text: markOff + certificate + ": "}
+func switchOff(d *directive, certificate string) change.Edit {
+	return change.Edit{Start: d.start, End: d.start, Text: markOff + certificate + ": "}
 }
 
 // block puts marked lines at pos, the beginning of a line of section d.
-func block(d *directive, pos int, certificate string, lines []string) installers.Edit {
-	return installers.Edit{Start: pos, End: pos, Text: marked(d.childIndent(), newline(d.src.text, pos), certificate, lines)}
+func block(d *directive, pos int, certificate string, lines []string) change.Edit {
+	return change.Edit{Start: pos, End: pos, Text: marked(d.childIndent(), newline(d.src.text, pos), certificate, lines)}
 }
 
 // childIndent is how far the lines in a section are indented.

@@ -7,8 +7,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/installers"
 )
 
 // twinHeader begins the file of twins.
@@ -16,7 +17,7 @@ const twinHeader = "# Written by acmed: the virtual hosts of the certificate %s 
 
 // twinFiles brings the file of twins up to date: new ones are added, those of virtual hosts that the certificate is no
 // longer for go, and what was edited in the others stays.
-func (p *planner) twinFiles() ([]installers.File, error) {
+func (p *planner) twinFiles() ([]change.File, error) {
 	added, err := p.newTwins()
 	if err != nil {
 		return nil, err
@@ -38,20 +39,20 @@ func (p *planner) twinFiles() ([]installers.File, error) {
 		case slices.ContainsFunc(p.picks, func(k *pick) bool { return k.v.d == d }):
 			kept = true
 		default:
-			edits = append(edits, installers.Edit{Start: lineStart(src.text, d.start), End: d.closeEnd})
+			edits = append(edits, change.Edit{Start: lineStart(src.text, d.start), End: d.closeEnd})
 		}
 	}
 	if !kept {
 		return p.files.removal(src), nil
 	}
-	content, err := installers.Splice(src.text, append(edits, installers.Edit{Start: len(src.text), End: len(src.text), Text: added}))
+	content, err := change.Splice(src.text, append(edits, change.Edit{Start: len(src.text), End: len(src.text), Text: added}))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", src.path, err)
 	}
 	if string(content) == string(src.disk) {
 		return nil, nil
 	}
-	return []installers.File{{Path: filepath.Clean(src.path), Content: content, Was: installers.Hash(src.disk), Follow: true}}, nil
+	return []change.File{{Path: filepath.Clean(src.path), Content: content, Was: change.Hash(src.disk), Follow: true}}, nil
 }
 
 // newTwins are the virtual hosts that the file of twins does not have yet.
@@ -84,7 +85,7 @@ func (p *planner) ownTwins() *source {
 }
 
 // newTwinFile is the file of twins for the first time.
-func (p *planner) newTwinFile(vhosts string) ([]installers.File, error) {
+func (p *planner) newTwinFile(vhosts string) ([]change.File, error) {
 	path, link, err := p.files.newTwins(p.lastDefault())
 	if err != nil {
 		return nil, err
@@ -95,7 +96,7 @@ func (p *planner) newTwinFile(vhosts string) ([]installers.File, error) {
 		}
 	}
 	content := fmt.Sprintf(twinHeader, p.target.Certificate) + vhosts
-	files := []installers.File{{Path: path, Content: []byte(content), Was: installers.Absent}}
+	files := []change.File{{Path: path, Content: []byte(content), Was: change.Absent}}
 	if link != "" {
 		files = append(files, relativeLink(link, path))
 	}
@@ -103,9 +104,9 @@ func (p *planner) newTwinFile(vhosts string) ([]installers.File, error) {
 }
 
 // relativeLink is a symbolic link as a2ensite and a2enmod make it.
-func relativeLink(link, target string) installers.File {
-	return installers.File{
-		Path: link, Link: filepath.Join("..", filepath.Base(filepath.Dir(target)), filepath.Base(target)), Was: installers.Absent,
+func relativeLink(link, target string) change.File {
+	return change.File{
+		Path: link, Link: filepath.Join("..", filepath.Base(filepath.Dir(target)), filepath.Base(target)), Was: change.Absent,
 	}
 }
 
@@ -253,13 +254,13 @@ func (d *directive) twinNote() string {
 // twinBody is what is inside a virtual host.
 func twinBody(v *vhost) string {
 	d := v.d
-	var edits []installers.Edit
+	var edits []change.Edit
 	for _, c := range v.body {
 		if note := c.twinNote(); note != "" && c.src == d.src {
-			edits = append(edits, installers.Edit{Start: c.start - d.end, End: c.start - d.end, Text: note})
+			edits = append(edits, change.Edit{Start: c.start - d.end, End: c.start - d.end, Text: note})
 		}
 	}
-	body, err := installers.Splice(d.src.text[d.end:d.close], edits)
+	body, err := change.Splice(d.src.text[d.end:d.close], edits)
 	if err != nil {
 		return string(d.src.text[d.end:d.close])
 	}

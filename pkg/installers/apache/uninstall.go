@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/acmed/acmed/pkg/installers"
 )
 
@@ -26,7 +28,7 @@ func (a *Installer) Uninstall(ctx context.Context) error {
 	if err := a.Recover(ctx); err != nil {
 		return err
 	}
-	originals, err := installers.Originals(ctx, a.target.Journal)
+	originals, err := change.Originals(ctx, a.target.Journal)
 	if err != nil || len(originals) == 0 {
 		return err
 	}
@@ -41,11 +43,11 @@ func (a *Installer) Uninstall(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	change := installers.Change{Journal: a.target.Journal, Files: w.files}
-	if _, err := change.Apply(ctx); err != nil {
+	edit := change.Change{Journal: a.target.Journal, Files: w.files}
+	if _, err := edit.Apply(ctx); err != nil {
 		return err
 	}
-	if err := installers.Forget(ctx, a.target.Journal); err != nil {
+	if err := change.Forget(ctx, a.target.Journal); err != nil {
 		return err
 	}
 	return a.reloadAfterUninstall(ctx)
@@ -65,17 +67,17 @@ func (a *Installer) reloadAfterUninstall(ctx context.Context) error {
 // withdrawal collects what an uninstallation changes.
 type withdrawal struct {
 	certificate string
-	files       []installers.File
+	files       []change.File
 }
 
 // take plans to undo one entry of the undo record. What may be shared comes later.
-func (w *withdrawal) take(o installers.Original) error {
+func (w *withdrawal) take(o change.Original) error {
 	if filepath.Base(o.Path) == sharedName || filepath.Base(filepath.Dir(o.Path)) == "mods-enabled" {
 		return nil
 	}
 	if target, err := os.Readlink(o.Path); err == nil {
-		if !o.Existed && o.Written == installers.LinkHash(target) {
-			w.files = append(w.files, installers.File{Path: o.Path, Link: target, Remove: true, Was: o.Written})
+		if !o.Existed && o.Written == change.LinkHash(target) {
+			w.files = append(w.files, change.File{Path: o.Path, Link: target, Remove: true, Was: o.Written})
 		}
 		return nil
 	}
@@ -94,8 +96,8 @@ func (w *withdrawal) take(o installers.Original) error {
 }
 
 // undo is what becomes of a file that has the content now.
-func (w *withdrawal) undo(o installers.Original, now []byte) (installers.File, error) {
-	file := installers.File{Path: o.Path, Was: installers.Hash(now), Content: o.Content, Remove: !o.Existed}
+func (w *withdrawal) undo(o change.Original, now []byte) (change.File, error) {
+	file := change.File{Path: o.Path, Was: change.Hash(now), Content: o.Content, Remove: !o.Existed}
 	untouched := file.Was == o.Written && !o.Edited
 	switch {
 	case !o.Existed && !untouched:
@@ -126,7 +128,7 @@ func (w *withdrawal) takeShared(m *model, files *layout) error {
 			link := filepath.Join(files.dir, "mods-enabled", id+ext)
 			want := filepath.Join("..", "mods-available", id+ext)
 			if target, err := os.Readlink(link); err == nil && target == want {
-				w.files = append(w.files, installers.File{Path: link, Link: target, Remove: true, Was: installers.LinkHash(target)})
+				w.files = append(w.files, change.File{Path: link, Link: target, Remove: true, Was: change.LinkHash(target)})
 			}
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -20,7 +22,7 @@ const exitLater = 75
 type Installer struct {
 	config    Config
 	target    installers.Target
-	endpoints []installers.Endpoint
+	endpoints []endpoint.Endpoint
 	running   chan struct{} // holds one token while a program of this target runs
 }
 
@@ -31,7 +33,7 @@ func New(c Config, t installers.Target) (*Installer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	endpoints, err := installers.ParseEndpoints(c.Verify, t.Names)
+	endpoints, err := endpoint.ParseAll(c.Verify, t.Names)
 	if err != nil {
 		return nil, err
 	}
@@ -58,13 +60,13 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 	if err := p.run(ctx, p.config.Run, "install", b); err != nil {
 		return err
 	}
-	return errors.Join(p.check(ctx, b), installers.VerifyEndpoints(ctx, p.endpoints, b, p.config.VerifyTimeout))
+	return errors.Join(p.check(ctx, b), endpoint.Verify(ctx, p.endpoints, b, p.config.VerifyTimeout))
 }
 
 // Verify runs the check and looks once at each endpoint. Without either, the program's exit code is all there is to know,
 // and Verify returns nil.
 func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
-	return errors.Join(p.check(ctx, b), installers.VerifyEndpoints(ctx, p.endpoints, b, 0))
+	return errors.Join(p.check(ctx, b), endpoint.Verify(ctx, p.endpoints, b, 0))
 }
 
 func (p *Installer) provable() bool { return len(p.config.Check)+len(p.endpoints) > 0 }

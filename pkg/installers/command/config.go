@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
 
 // Config is one target that a program installs. Programs are written as a list, the absolute path first and then the
@@ -32,7 +32,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("run: the program is missing; write a list, the absolute path first"))
 	}
 	errs = append(errs, CheckArgv("check", c.Check))
-	if _, err := installers.ParseEndpoints(c.Verify, nil); err != nil {
+	if _, err := endpoint.ParseAll(c.Verify, nil); err != nil {
 		errs = append(errs, fmt.Errorf("verify: %w", err))
 	}
 	for _, d := range []struct {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
 
 // Config is one target that consists of files. Every file name is relative to Dir and has no slash; a format whose name
@@ -187,7 +187,7 @@ func (c *Config) checkReload() error {
 func (c *Config) checkVerify() error {
 	var errs []error
 	for _, text := range c.Verify {
-		if _, err := installers.ParseEndpoint(text); err != nil {
+		if _, err := endpoint.Parse(text); err != nil {
 			errs = append(errs, fmt.Errorf("verify: %w", err))
 		}
 	}

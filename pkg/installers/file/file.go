@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -15,7 +18,7 @@ type Installer struct {
 	config    Config
 	target    installers.Target
 	server    *installers.Server // nil when nothing is to be reloaded
-	endpoints []installers.Endpoint
+	endpoints []endpoint.Endpoint
 }
 
 var (
@@ -43,7 +46,7 @@ func New(c Config, t installers.Target) (*Installer, error) {
 		p.server = installers.NewServer(c.Reload[0], installers.Command{}, reload, nil)
 	}
 	var err error
-	if p.endpoints, err = installers.ParseEndpoints(c.Verify, t.Names); err != nil {
+	if p.endpoints, err = endpoint.ParseAll(c.Verify, t.Names); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -52,49 +55,49 @@ func New(c Config, t installers.Target) (*Installer, error) {
 // Install writes the files, reloads and looks at the endpoints. When all files are up to date it reloads only if an
 // endpoint still serves something else.
 func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
-	change, err := p.change(b)
+	edit, err := p.change(b)
 	if err != nil {
 		return err
 	}
-	changed, err := change.Apply(ctx)
-	if err != nil || changed || installers.VerifyEndpoints(ctx, p.endpoints, b, 0) == nil {
+	changed, err := edit.Apply(ctx)
+	if err != nil || changed || endpoint.Verify(ctx, p.endpoints, b, 0) == nil {
 		return err
 	}
-	change.Always = true
-	_, err = change.Apply(ctx)
+	edit.Always = true
+	_, err = edit.Apply(ctx)
 	return err
 }
 
 // Verify compares the files with b and looks once at each endpoint.
 func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
-	change, err := p.change(b)
+	edit, err := p.change(b)
 	if err != nil {
 		return err
 	}
-	if err := change.UpToDate(b); err != nil {
+	if err := edit.UpToDate(b); err != nil {
 		return err
 	}
-	return installers.VerifyEndpoints(ctx, p.endpoints, b, 0)
+	return endpoint.Verify(ctx, p.endpoints, b, 0)
 }
 
 // Preview shows what Install would change.
 func (p *Installer) Preview(_ context.Context, b *certs.Bundle) (string, error) {
-	change, err := p.change(b)
+	edit, err := p.change(b)
 	if err != nil {
 		return "", err
 	}
-	return change.Diff()
+	return edit.Diff()
 }
 
 // Uninstall gives every file the content that it had before the first Install, removes those that did not exist, and
 // reloads.
 func (p *Installer) Uninstall(ctx context.Context) error {
-	return installers.Undo(ctx, p.target.Journal, nil, p.reload())
+	return change.Undo(ctx, p.target.Journal, nil, p.reload())
 }
 
 // Recover puts back what a killed Install left.
 func (p *Installer) Recover(ctx context.Context) error {
-	return installers.Recover(ctx, p.target.Journal, p.reload())
+	return change.Recover(ctx, p.target.Journal, p.reload())
 }
 
 func (p *Installer) reload() func(context.Context) error {
@@ -104,18 +107,18 @@ func (p *Installer) reload() func(context.Context) error {
 	return p.server.Reload
 }
 
-func (p *Installer) change(b *certs.Bundle) (*installers.Change, error) {
+func (p *Installer) change(b *certs.Bundle) (*change.Change, error) {
 	files, err := p.files(b)
 	if err != nil {
 		return nil, err
 	}
-	change := &installers.Change{Journal: p.target.Journal, Files: files, Reload: p.reload()}
+	edit := &change.Change{Journal: p.target.Journal, Files: files, Reload: p.reload()}
 	if len(p.endpoints) > 0 {
-		change.Probe = func(ctx context.Context) error {
-			return installers.VerifyEndpoints(ctx, p.endpoints, b, p.wait())
+		edit.Probe = func(ctx context.Context) error {
+			return endpoint.Verify(ctx, p.endpoints, b, p.wait())
 		}
 	}
-	return change, nil
+	return edit, nil
 }
 
 func (p *Installer) wait() time.Duration {
@@ -126,8 +129,8 @@ func (p *Installer) wait() time.Duration {
 }
 
 // files lists all files of the target with the content that b gives them.
-func (p *Installer) files(b *certs.Bundle) ([]installers.File, error) {
-	owner, err := installers.LookupOwner(p.config.Owner, p.config.Group)
+func (p *Installer) files(b *certs.Bundle) ([]change.File, error) {
+	owner, err := change.LookupOwner(p.config.Owner, p.config.Group)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +142,7 @@ func (p *Installer) files(b *certs.Bundle) ([]installers.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	var files []installers.File
+	var files []change.File
 	for _, f := range p.config.formats() {
 		for name, unit := range units(f.name, b) {
 			content, secret, err := p.encode(f.field, unit, password)
@@ -150,7 +153,7 @@ func (p *Installer) files(b *certs.Bundle) ([]installers.File, error) {
 			if secret {
 				mode = secretMode
 			}
-			files = append(files, installers.File{
+			files = append(files, change.File{
 				Path: filepath.Join(p.config.Dir, name), Content: content, Secret: secret,
 				Mode: mode, Owner: owner, Shared: p.config.AllowSharedDir,
 			})

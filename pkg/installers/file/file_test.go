@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
 
@@ -271,7 +272,7 @@ func TestServerNameOfAnAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []installers.Endpoint{
+	want := []endpoint.Endpoint{
 		{Addr: "127.0.0.1:443", ServerName: "www.example.com"},
 		{Addr: "[::1]:443", ServerName: "other.example"},
 		{Addr: "mail.example:25", StartTLS: "smtp"},

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/installers"
 )
 
@@ -62,7 +64,7 @@ func (c *Config) Validate() error {
 	if _, err := c.mode(); err != nil {
 		errs = append(errs, err)
 	}
-	if _, err := installers.ParseEndpoints(c.Verify, nil); err != nil {
+	if _, err := endpoint.ParseAll(c.Verify, nil); err != nil {
 		errs = append(errs, fmt.Errorf("verify: %w", err))
 	}
 	for _, d := range []struct {

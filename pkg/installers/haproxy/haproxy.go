@@ -8,6 +8,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -18,7 +21,7 @@ type Installer struct {
 	target    installers.Target
 	server    *installers.Server
 	api       api
-	endpoints []installers.Endpoint
+	endpoints []endpoint.Endpoint
 }
 
 var (
@@ -35,7 +38,7 @@ func New(c Config, t installers.Target) (*Installer, error) {
 		return nil, err
 	}
 	c = c.withDefaults()
-	endpoints, err := installers.ParseEndpoints(c.Verify, t.Names)
+	endpoints, err := endpoint.ParseAll(c.Verify, t.Names)
 	if err != nil {
 		return nil, err
 	}
@@ -49,53 +52,53 @@ func New(c Config, t installers.Target) (*Installer, error) {
 // Install writes the file, hands it to the running HAProxy and looks at the endpoints. When the file is up to date,
 // HAProxy gets it again only if an endpoint serves something else.
 func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
-	change, err := p.change(b)
+	edit, err := p.change(b)
 	if err != nil {
 		return err
 	}
-	changed, err := change.Apply(ctx)
-	if err != nil || changed || installers.VerifyEndpoints(ctx, p.endpoints, b, 0) == nil {
+	changed, err := edit.Apply(ctx)
+	if err != nil || changed || endpoint.Verify(ctx, p.endpoints, b, 0) == nil {
 		return err
 	}
-	change.Always = true
-	_, err = change.Apply(ctx)
+	edit.Always = true
+	_, err = edit.Apply(ctx)
 	return err
 }
 
 // Verify compares the file with b and looks once at each endpoint.
 func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
-	change, err := p.change(b)
+	edit, err := p.change(b)
 	if err != nil {
 		return err
 	}
-	if err := change.UpToDate(b); err != nil {
+	if err := edit.UpToDate(b); err != nil {
 		return err
 	}
-	return installers.VerifyEndpoints(ctx, p.endpoints, b, 0)
+	return endpoint.Verify(ctx, p.endpoints, b, 0)
 }
 
 // Preview shows what Install would change.
 func (p *Installer) Preview(_ context.Context, b *certs.Bundle) (string, error) {
-	change, err := p.change(b)
+	edit, err := p.change(b)
 	if err != nil {
 		return "", err
 	}
-	return change.Diff()
+	return edit.Diff()
 }
 
 // Uninstall gives the file the content that it had before the first Install, or removes it, and hands HAProxy the old
 // certificate.
 func (p *Installer) Uninstall(ctx context.Context) error {
-	return installers.Undo(ctx, p.target.Journal, nil, p.update)
+	return change.Undo(ctx, p.target.Journal, nil, p.update)
 }
 
 // Recover puts back what a killed Install left, in the file and in HAProxy.
 func (p *Installer) Recover(ctx context.Context) error {
-	return installers.Recover(ctx, p.target.Journal, p.update)
+	return change.Recover(ctx, p.target.Journal, p.update)
 }
 
-func (p *Installer) change(b *certs.Bundle) (*installers.Change, error) {
-	owner, err := installers.LookupOwner(p.config.Owner, p.config.Group)
+func (p *Installer) change(b *certs.Bundle) (*change.Change, error) {
+	owner, err := change.LookupOwner(p.config.Owner, p.config.Group)
 	if err != nil {
 		return nil, err
 	}
@@ -103,17 +106,17 @@ func (p *Installer) change(b *certs.Bundle) (*installers.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	change := &installers.Change{Journal: p.target.Journal, Reload: p.update}
-	change.Probe = func(ctx context.Context) error { return p.probe(ctx, b) }
+	edit := &change.Change{Journal: p.target.Journal, Reload: p.update}
+	edit.Probe = func(ctx context.Context) error { return p.probe(ctx, b) }
 	for suffix, unit := range units(b) {
 		if len(unit.KeyPEM) == 0 {
 			return nil, errors.New("HAProxy needs the private key, which acmed does not have for a certificate from a CSR")
 		}
-		change.Files = append(change.Files, installers.File{
+		edit.Files = append(edit.Files, change.File{
 			Path: p.config.File + suffix, Content: append(unit.FullChainPEM(), unit.KeyPEM...), Secret: true, Mode: mode, Owner: owner,
 		})
 	}
-	return change, nil
+	return edit, nil
 }
 
 // settle is how long HAProxy gets before it is asked a second time.
@@ -122,13 +125,13 @@ const settle = 3 * time.Second
 // probe waits until HAProxy serves b. A master process that is still busy with an earlier reload loses the signal for the
 // next one, so it is asked once more.
 func (p *Installer) probe(ctx context.Context, b *certs.Bundle) error {
-	if installers.VerifyEndpoints(ctx, p.endpoints, b, min(settle, p.config.VerifyTimeout)) == nil {
+	if endpoint.Verify(ctx, p.endpoints, b, min(settle, p.config.VerifyTimeout)) == nil {
 		return nil
 	}
 	if err := p.update(ctx); err != nil {
 		return err
 	}
-	return installers.VerifyEndpoints(ctx, p.endpoints, b, p.config.VerifyTimeout)
+	return endpoint.Verify(ctx, p.endpoints, b, p.config.VerifyTimeout)
 }
 
 // units yields a bundle, or the two halves of a dual unit, with the suffix by which HAProxy knows their files.

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -210,7 +212,7 @@ func TestUninstallOfAFileWithEmptyLines(t *testing.T) {
 			if now, err := os.ReadFile(h.path("certs/www.pem")); err != nil || !bytes.Equal(now, content) {
 				t.Errorf("the file is not what it was: %v", err)
 			}
-			if err := installers.VerifyEndpoints(t.Context(), p.endpoints, old, 0); err != nil {
+			if err := endpoint.Verify(t.Context(), p.endpoints, old, 0); err != nil {
 				t.Error(err)
 			}
 		})

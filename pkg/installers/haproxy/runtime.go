@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/internal/text"
 )
 
 const (
@@ -159,7 +159,7 @@ func (a api) clear(ctx context.Context, name, transaction string) error {
 		return a.abort(ctx, name)
 	}
 	return fmt.Errorf("somebody has an open transaction for %q: commit or abort it with \"commit ssl cert\" or \"abort ssl cert\"",
-		installers.Printable(transaction))
+		text.Tail(transaction, text.Most))
 }
 
 // replace changes a certificate that HAProxy has, or leaves it.
@@ -263,7 +263,7 @@ func (a api) remove(ctx context.Context, name string) error {
 }
 
 func refused(verb, name, reply string) error {
-	return fmt.Errorf("HAProxy refused \"%s ssl cert %s\": %s", verb, name, installers.Printable(reply))
+	return fmt.Errorf("HAProxy refused \"%s ssl cert %s\": %s", verb, name, text.Tail(reply, text.Most))
 }
 
 // mostShown bounds how many of HAProxy's certificates an error lists.
@@ -284,7 +284,7 @@ func notLoaded(name string, have []string) error {
 	})
 	known := "it has none"
 	if len(names) > 0 {
-		known = "it has " + installers.Printable(strings.Join(names[:min(len(names), mostShown)], ", "))
+		known = "it has " + text.Tail(strings.Join(names[:min(len(names), mostShown)], ", "), text.Most)
 	}
 	if len(names) > mostShown {
 		known += fmt.Sprintf(" and %d more", len(names)-mostShown)

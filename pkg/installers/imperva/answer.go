@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -130,17 +131,17 @@ func (a *answer) err(hide func(string) string) error {
 	if a.Res == resOK {
 		return nil
 	}
-	text := fmt.Sprintf("result %d %q", a.Res, installers.Printable(hide(a.Message)))
+	said := fmt.Sprintf("result %d %q", a.Res, text.Tail(hide(a.Message), text.Most))
 	if advice := a.Res.advice(); advice != "" {
-		text += ": " + advice
+		said += ": " + advice
 	}
 	if debug := a.debug(); debug != "" {
-		text += "; Imperva adds " + installers.Printable(hide(debug))
+		said += "; Imperva adds " + text.Tail(hide(debug), text.Most)
 	}
 	if a.Res.passing() {
-		return &installers.LaterError{Err: errors.New(text)}
+		return &installers.LaterError{Err: errors.New(said)}
 	}
-	return errors.New(text)
+	return errors.New(said)
 }
 
 // expirySlack allows for an end that the API rounds to a day.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
 
 // Config is one site of the Cloud WAF. Secrets are read from files when they are needed.
@@ -73,7 +73,7 @@ func (c *Config) checkURL() error {
 
 func (c *Config) checkVerify() error {
 	var errs []error
-	if _, err := installers.ParseEndpoints(c.Verify, nil); err != nil {
+	if _, err := endpoint.ParseAll(c.Verify, nil); err != nil {
 		errs = append(errs, fmt.Errorf("verify: %w", err))
 	}
 	for _, d := range []struct {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -27,7 +29,7 @@ const (
 type Installer struct {
 	config    Config
 	target    installers.Target
-	endpoints []installers.Endpoint
+	endpoints []endpoint.Endpoint
 	read      func(path string) (certs.Secret, error)
 	now       func() time.Time
 	patience  time.Duration
@@ -51,7 +53,7 @@ func New(c Config, t installers.Target, read func(path string) (certs.Secret, er
 		}
 		verify = []string{net.JoinHostPort(name, "443")}
 	}
-	endpoints, err := installers.ParseEndpoints(verify, t.Names)
+	endpoints, err := endpoint.ParseAll(verify, t.Names)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +97,7 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 	}
 	mine := last.Fingerprint == b.Fingerprint()
 	if !mine || last.Complaint == "" {
-		if installers.VerifyEndpoints(ctx, p.endpoints, b, 0) == nil {
+		if endpoint.Verify(ctx, p.endpoints, b, 0) == nil {
 			return nil
 		}
 	}
@@ -160,7 +162,7 @@ func (p *Installer) send(ctx context.Context, b *certs.Bundle) (complaint string
 // await looks for the uploaded certificate for a moment, and asks for another look while the cloud still has time.
 func (p *Installer) await(ctx context.Context, b *certs.Bundle, last record) error {
 	left := last.Uploaded.Add(p.config.VerifyTimeout).Sub(p.now())
-	err := installers.VerifyEndpoints(ctx, p.endpoints, b, max(min(left, p.patience), 0))
+	err := endpoint.Verify(ctx, p.endpoints, b, max(min(left, p.patience), 0))
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err
@@ -179,7 +181,7 @@ func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 	if err == nil && last.Fingerprint == b.Fingerprint() && last.Complaint != "" {
 		err = errors.New(last.Complaint)
 	}
-	return errors.Join(err, installers.VerifyEndpoints(ctx, p.endpoints, b, 0))
+	return errors.Join(err, endpoint.Verify(ctx, p.endpoints, b, 0))
 }
 
 func (p *Installer) recordFile() string { return filepath.Join(p.target.Journal, "upload.json") }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -409,7 +411,7 @@ func TestDefaultEndpoint(t *testing.T) {
 	conf := Config{SiteID: 1, APIID: "1", APIKeyFile: "/k"}
 	target, _, _ := installertest.Live(t, "*.example.com", "www.example.com")
 	p := mustNew(t, conf, target)
-	if want := (installers.Endpoint{Addr: "www.example.com:443"}); len(p.endpoints) != 1 || p.endpoints[0] != want {
+	if want := (endpoint.Endpoint{Addr: "www.example.com:443"}); len(p.endpoints) != 1 || p.endpoints[0] != want {
 		t.Errorf("endpoints %v", p.endpoints)
 	}
 	target, _, _ = installertest.Live(t, "*.example.com")

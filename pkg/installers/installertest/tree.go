@@ -9,11 +9,12 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/installers"
 )
 
 // tree is everything below a directory, by path.
@@ -82,7 +83,7 @@ func look(path string) (node, error) {
 		n.Link, err = os.Readlink(path)
 	case info.Mode().IsRegular():
 		n.content, err = os.ReadFile(path)
-		n.Hash = installers.Hash(n.content)
+		n.Hash = change.Hash(n.content)
 	}
 	return n, err
 }

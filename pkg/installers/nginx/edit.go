@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"strings"
 
-	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/change"
 )
 
 // lineStart is the offset at which the line with pos begins.
@@ -52,7 +52,7 @@ func comment(text []byte, end int) (words string, ok bool) {
 
 // insertAfter puts whole lines behind offset pos, with the indentation given: on the next line when the rest of the line
 // is blank or a comment, else by breaking the line.
-func insertAfter(text []byte, pos int, indent string, lines []string) installers.Edit {
+func insertAfter(text []byte, pos int, indent string, lines []string) change.Edit {
 	nl := newline(text, pos)
 	var b strings.Builder
 	for _, line := range lines {
@@ -60,20 +60,20 @@ func insertAfter(text []byte, pos int, indent string, lines []string) installers
 	}
 	if _, free := comment(text, pos); free && lineEnd(text, pos) < len(text) {
 		pos = lineEnd(text, pos)
-		return installers.Edit{Start: pos, End: pos, Text: b.String()}
+		return change.Edit{Start: pos, End: pos, Text: b.String()}
 	}
-	return installers.Edit{Start: pos, End: pos, Text: nl + b.String()}
+	return change.Edit{Start: pos, End: pos, Text: nl + b.String()}
 }
 
 // removeDirective takes a directive away, with its line when nothing else but a comment of ours stands on it.
-func removeDirective(d *directive) installers.Edit {
+func removeDirective(d *directive) change.Edit {
 	text := d.src.text
 	_, first := indentAt(text, d.start)
 	_, last := comment(text, d.end)
 	if first && last {
-		return installers.Edit{Start: lineStart(text, d.start), End: lineEnd(text, d.end), Text: ""}
+		return change.Edit{Start: lineStart(text, d.start), End: lineEnd(text, d.end), Text: ""}
 	}
-	return installers.Edit{Start: d.start, End: d.end, Text: ""}
+	return change.Edit{Start: d.start, End: d.end, Text: ""}
 }
 
 // safe are the characters that need no quotes in a parameter.

@@ -5,17 +5,18 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/installers"
 )
 
 // endpoints are where the bundle must be served: each name at each TLS socket of its block, or at the addresses that the
 // operator gave.
-func (p *planner) endpoints(m *model) ([]installers.Endpoint, error) {
+func (p *planner) endpoints(m *model) ([]endpoint.Endpoint, error) {
 	if len(p.cfg.Verify) > 0 {
 		return p.givenEndpoints()
 	}
-	var list []installers.Endpoint
+	var list []endpoint.Endpoint
 	for _, k := range p.picks {
 		s := m.servers[k.s.index]
 		groups := m.tlsGroups(s)
@@ -40,11 +41,11 @@ func (p *planner) endpoints(m *model) ([]installers.Endpoint, error) {
 }
 
 // namesAt are the names for which s is chosen at a socket.
-func namesAt(g *group, s *server, addr string, names []certs.Identifier) []installers.Endpoint {
-	var list []installers.Endpoint
+func namesAt(g *group, s *server, addr string, names []certs.Identifier) []endpoint.Endpoint {
+	var list []endpoint.Endpoint
 	for _, id := range names {
 		if chosen, how := g.answer(id); chosen == s && (how == byName || g.meantFor(id)) {
-			list = append(list, installers.Endpoint{Addr: addr, ServerName: serverName(id)})
+			list = append(list, endpoint.Endpoint{Addr: addr, ServerName: serverName(id)})
 		}
 	}
 	return list
@@ -61,10 +62,10 @@ func serverName(id certs.Identifier) string {
 	return id.Value
 }
 
-func (p *planner) givenEndpoints() ([]installers.Endpoint, error) {
-	var list []installers.Endpoint
+func (p *planner) givenEndpoints() ([]endpoint.Endpoint, error) {
+	var list []endpoint.Endpoint
 	for _, text := range p.cfg.Verify {
-		e, err := installers.ParseEndpoint(text)
+		e, err := endpoint.Parse(text)
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +74,7 @@ func (p *planner) givenEndpoints() ([]installers.Endpoint, error) {
 			continue
 		}
 		for _, id := range p.names {
-			list = append(list, installers.Endpoint{Addr: e.Addr, ServerName: serverName(id)})
+			list = append(list, endpoint.Endpoint{Addr: e.Addr, ServerName: serverName(id)})
 		}
 	}
 	return list, nil

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -37,7 +39,7 @@ func FuzzParse(f *testing.F) {
 		}
 		added, want := addEverywhere(src.root)
 		compareEdited(t, text, added, want)
-		var removed []installers.Edit
+		var removed []change.Edit
 		for _, d := range src.root {
 			removed = append(removed, removeDirective(d))
 		}
@@ -46,9 +48,9 @@ func FuzzParse(f *testing.F) {
 }
 
 // compareEdited makes edits and compares what is read then.
-func compareEdited(t *testing.T, text []byte, edits []installers.Edit, want [][]string) {
+func compareEdited(t *testing.T, text []byte, edits []change.Edit, want [][]string) {
 	t.Helper()
-	edited, err := installers.Splice(text, edits)
+	edited, err := change.Splice(text, edits)
 	if err != nil {
 		t.Fatalf("%q: %v", text, err)
 	}
@@ -62,7 +64,7 @@ func compareEdited(t *testing.T, text []byte, edits []installers.Edit, want [][]
 }
 
 // addEverywhere adds a line behind every directive and returns what is to be read then.
-func addEverywhere(ds []*directive) (edits []installers.Edit, want [][]string) {
+func addEverywhere(ds []*directive) (edits []change.Edit, want [][]string) {
 	for _, d := range ds {
 		inside, words := addEverywhere(d.children)
 		edits = append(append(edits, inside...), insertAfter(d.src.text, d.end, "  ", []string{"zz y; # z"}))

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -99,7 +102,7 @@ func (n *Installer) install(ctx context.Context, b *certs.Bundle) error {
 		return err
 	}
 	defer unlock()
-	if err := installers.Recover(ctx, n.target.Journal, n.server.Reload); err != nil {
+	if err := change.Recover(ctx, n.target.Journal, n.server.Reload); err != nil {
 		return err
 	}
 	plan, log, err := n.plan(ctx, b)
@@ -109,7 +112,7 @@ func (n *Installer) install(ctx context.Context, b *certs.Bundle) error {
 	if len(plan.files) == 0 {
 		unlock()
 	}
-	change := installers.Change{
+	edit := change.Change{
 		Journal: n.target.Journal,
 		Files:   plan.files,
 		Always:  true,
@@ -122,7 +125,7 @@ func (n *Installer) install(ctx context.Context, b *certs.Bundle) error {
 			return log.Explain(n.probe(ctx, plan.endpoints, b))
 		},
 	}
-	_, err = change.Apply(ctx)
+	_, err = edit.Apply(ctx)
 	return err
 }
 
@@ -136,7 +139,7 @@ func (n *Installer) renewOnly(ctx context.Context, reason error) error {
 	if err := n.server.Test(ctx); err != nil {
 		return &installers.BrokenServerError{Err: err}
 	}
-	installed, err := installers.Originals(ctx, n.target.Journal)
+	installed, err := change.Originals(ctx, n.target.Journal)
 	if err != nil || len(installed) == 0 && !n.pointed(ctx) {
 		return errors.Join(reason, err)
 	}
@@ -166,15 +169,15 @@ func (n *Installer) test(p *plan) func(context.Context) error {
 const handover = 150 * time.Millisecond
 
 // probe waits until every endpoint serves b, then until only the new workers answer, and looks again.
-func (n *Installer) probe(ctx context.Context, endpoints []installers.Endpoint, b *certs.Bundle) error {
-	if err := installers.VerifyEndpoints(ctx, endpoints, b, n.cfg.VerifyTimeout); err != nil {
+func (n *Installer) probe(ctx context.Context, endpoints []endpoint.Endpoint, b *certs.Bundle) error {
+	if err := endpoint.Verify(ctx, endpoints, b, n.cfg.VerifyTimeout); err != nil {
 		return err
 	}
 	timer := time.NewTimer(handover)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return installers.VerifyEndpoints(ctx, endpoints, b, n.cfg.VerifyTimeout)
+		return endpoint.Verify(ctx, endpoints, b, n.cfg.VerifyTimeout)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -274,7 +277,7 @@ func (n *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 	if err != nil {
 		return err
 	}
-	return installers.VerifyEndpoints(ctx, endpoints, b, 0)
+	return endpoint.Verify(ctx, endpoints, b, 0)
 }
 
 // Preview shows what Install would change.
@@ -283,5 +286,5 @@ func (n *Installer) Preview(ctx context.Context, b *certs.Bundle) (string, error
 	if err != nil {
 		return "", err
 	}
-	return (&installers.Change{Journal: n.target.Journal, Files: plan.files}).Diff()
+	return (&change.Change{Journal: n.target.Journal, Files: plan.files}).Diff()
 }

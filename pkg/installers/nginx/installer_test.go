@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -225,8 +227,8 @@ func TestNameGone(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `no nginx server block has the name "b.example"`) {
 		t.Errorf("got %v", err)
 	}
-	endpoint := installers.Endpoint{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(n.tls)), ServerName: "a.example"}
-	if err := installers.VerifyEndpoints(t.Context(), []installers.Endpoint{endpoint}, b, 5*time.Second); err != nil {
+	at := endpoint.Endpoint{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(n.tls)), ServerName: "a.example"}
+	if err := endpoint.Verify(t.Context(), []endpoint.Endpoint{at}, b, 5*time.Second); err != nil {
 		t.Errorf("the remaining name: %v", err)
 	}
 }
@@ -276,8 +278,8 @@ func TestWrittenByHand(t *testing.T) {
 	if err := i.Install(t.Context(), b); err == nil || !strings.Contains(err.Error(), `"b.example"`) {
 		t.Errorf("got %v", err)
 	}
-	endpoint := installers.Endpoint{Addr: cfg.Verify[0], ServerName: "a.example"}
-	if err := installers.VerifyEndpoints(t.Context(), []installers.Endpoint{endpoint}, b, 5*time.Second); err != nil {
+	at := endpoint.Endpoint{Addr: cfg.Verify[0], ServerName: "a.example"}
+	if err := endpoint.Verify(t.Context(), []endpoint.Endpoint{at}, b, 5*time.Second); err != nil {
 		t.Errorf("the remaining name: %v", err)
 	}
 }
@@ -472,7 +474,7 @@ func TestIPAndDefault(t *testing.T) {
 	i := n.installer(n.config(), l)
 	b := installertest.Bundle(t, "127.0.0.1", "a.example")
 	mustInstall(t, i, l, b)
-	chain, err := installers.Handshake(t.Context(), installers.Endpoint{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(n.tls))})
+	chain, err := endpoint.Handshake(t.Context(), endpoint.Endpoint{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(n.tls))})
 	if err != nil || !chain[0].Equal(b.Leaf) {
 		t.Errorf("without a server name: %v", err)
 	}
@@ -580,7 +582,7 @@ func TestMany(t *testing.T) {
 	if n := strings.Count(edited, "listen 443 ssl;"); n != 2 || len(made.endpoints) != 4 {
 		t.Errorf("%d blocks were edited, endpoints: %v", n, made.endpoints)
 	}
-	if !slices.ContainsFunc(made.endpoints, func(e installers.Endpoint) bool { return e.Addr == "[::1]:443" }) {
+	if !slices.ContainsFunc(made.endpoints, func(e endpoint.Endpoint) bool { return e.Addr == "[::1]:443" }) {
 		t.Errorf("IPv6 is not proved: %v", made.endpoints)
 	}
 }

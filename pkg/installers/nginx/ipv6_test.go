@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
 
@@ -53,8 +54,8 @@ func TestIPv6(t *testing.T) {
 				t.Errorf("the renewal made it:\n%s", got)
 			}
 			for _, host := range tt.served {
-				e := installers.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(n.tls)), ServerName: "a.example"}
-				if err := installers.VerifyEndpoints(t.Context(), []installers.Endpoint{e}, b, 0); err != nil {
+				e := endpoint.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(n.tls)), ServerName: "a.example"}
+				if err := endpoint.Verify(t.Context(), []endpoint.Endpoint{e}, b, 0); err != nil {
 					t.Error(err)
 				}
 			}

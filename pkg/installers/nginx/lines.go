@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/acmed/acmed/pkg/installers"
 )
 
@@ -159,7 +161,7 @@ func (p *planner) pairLines(k *pick) ([]string, error) {
 
 func (p *planner) setArgument(d *directive, value, quoted string) {
 	if w := d.words[1]; w.value != value {
-		p.edit(d.src, installers.Edit{Start: w.start, End: w.end, Text: quoted})
+		p.edit(d.src, change.Edit{Start: w.start, End: w.end, Text: quoted})
 	}
 }
 

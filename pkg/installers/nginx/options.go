@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -45,7 +47,7 @@ func (p *planner) addHTTP2(k *pick, listens []listen) {
 	for _, l := range listens {
 		if k.tls && l.hasPort(p.cfg.Listen) && !p.m.sockets[l.sockets()[0]].has("http2") {
 			end := l.d.words[len(l.d.words)-1].end
-			p.edit(l.d.src, installers.Edit{Start: end, End: end, Text: http2Word})
+			p.edit(l.d.src, change.Edit{Start: end, End: end, Text: http2Word})
 		}
 	}
 }
@@ -108,12 +110,12 @@ func (p *planner) settingsLines() []string {
 const settingsHeader = "# Written by acmed for the certificate "
 
 // settingsFile is the file of tls_defaults when it has to be written or taken away, or nil.
-func (p *planner) settingsFile() *installers.File {
-	file := &installers.File{Path: p.settingsPath(), Was: installers.Absent}
+func (p *planner) settingsFile() *change.File {
+	file := &change.File{Path: p.settingsPath(), Was: change.Absent}
 	old, err := installers.ReadRegular(file.Path)
 	exists := err == nil && strings.HasPrefix(string(old), settingsHeader)
 	if exists {
-		file.Was = installers.Hash(old)
+		file.Was = change.Hash(old)
 	}
 	if !p.cfg.TLSDefaults {
 		file.Remove = true

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/acmed/acmed/pkg/installers/change"
 
-	"github.com/acmed/acmed/pkg/installers"
+	"github.com/google/go-cmp/cmp"
 )
 
 // flat lists the words of every directive, children behind their parent.
@@ -104,7 +104,7 @@ func TestInsertAfter(t *testing.T) {
 		{"no newline at all", "a; }", "a;\n  x;\n }"},
 	} {
 		at := strings.Index(tt.text, "a;") + 2
-		got, err := installers.Splice([]byte(tt.text), []installers.Edit{insertAfter([]byte(tt.text), at, "  ", []string{"x;"})})
+		got, err := change.Splice([]byte(tt.text), []change.Edit{insertAfter([]byte(tt.text), at, "  ", []string{"x;"})})
 		if err != nil || string(got) != tt.want {
 			t.Errorf("%s: got %q, %v, want %q", tt.name, got, err, tt.want)
 		}
@@ -217,7 +217,7 @@ func TestCorpusIsLossless(t *testing.T) {
 		if got := reassemble(src, src.root, 0, len(text)); got != string(text) {
 			t.Errorf("%s is not the same after reading", path)
 		}
-		if got, err := installers.Splice(text, nil); err != nil || string(got) != string(text) {
+		if got, err := change.Splice(text, nil); err != nil || string(got) != string(text) {
 			t.Errorf("%s changed without an edit: %v", path, err)
 		}
 	}

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -24,15 +27,15 @@ type planner struct {
 	m      *model
 	http2  http2Form
 	picks  []*pick
-	edits  map[string][]installers.Edit // by real path
-	srcs   map[string]*source           // by real path
+	edits  map[string][]change.Edit // by real path
+	srcs   map[string]*source       // by real path
 }
 
 // plan is what an installation will do.
 type plan struct {
-	files     []installers.File
-	endpoints []installers.Endpoint // where the bundle is served afterwards
-	stale     bool                  // the files name a twin that the lineage no longer has, so nginx cannot read them before the edit
+	files     []change.File
+	endpoints []endpoint.Endpoint // where the bundle is served afterwards
+	stale     bool                // the files name a twin that the lineage no longer has, so nginx cannot read them before the edit
 }
 
 // markerPrefix begins the comments of all certificates.
@@ -64,7 +67,7 @@ func (p *planner) make() (*plan, error) {
 	if p.picks, err = finder.pickAll(p.names); err != nil {
 		return nil, err
 	}
-	p.edits, p.srcs = map[string][]installers.Edit{}, map[string]*source{}
+	p.edits, p.srcs = map[string][]change.Edit{}, map[string]*source{}
 	lines := map[*server][]string{}
 	var errs []error
 	for _, k := range p.picks {
@@ -122,7 +125,7 @@ func (p *planner) refuse(k *pick) error {
 }
 
 // edit plans one replacement in a file. A file that is reached by two names is edited once.
-func (p *planner) edit(src *source, e installers.Edit) {
+func (p *planner) edit(src *source, e change.Edit) {
 	if !slices.Contains(p.edits[src.real], e) {
 		p.edits[src.real] = append(p.edits[src.real], e)
 		p.srcs[src.real] = src
@@ -207,16 +210,16 @@ func (p *planner) finish() (*plan, error) {
 	overlay := map[string][]byte{}
 	for file, edits := range p.edits {
 		src := p.srcs[file]
-		content, err := installers.Splice(src.text, edits)
+		content, err := change.Splice(src.text, edits)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", src.path, err)
 		}
 		overlay[file] = content
-		pl.files = append(pl.files, installers.File{
-			Path: filepath.Clean(src.path), Content: content, Was: installers.Hash(src.text), Follow: true,
+		pl.files = append(pl.files, change.File{
+			Path: filepath.Clean(src.path), Content: content, Was: change.Hash(src.text), Follow: true,
 		})
 	}
-	slices.SortFunc(pl.files, func(a, b installers.File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(pl.files, func(a, b change.File) int { return strings.Compare(a.Path, b.Path) })
 	if settings := p.settingsFile(); settings != nil {
 		overlay[settings.Path] = settings.Content
 		pl.files = append(pl.files, *settings)

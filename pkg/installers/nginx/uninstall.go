@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/acmed/acmed/pkg/installers/change"
+
 	"github.com/acmed/acmed/pkg/installers"
 )
 
@@ -18,15 +20,15 @@ func (n *Installer) Uninstall(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	err = installers.Undo(ctx, n.target.Journal, n.server.Test, n.server.Reload)
+	err = change.Undo(ctx, n.target.Journal, n.server.Test, n.server.Reload)
 	if conflict := (*installers.ConflictError)(nil); !errors.As(err, &conflict) {
 		return err
 	}
-	originals, err := installers.Originals(ctx, n.target.Journal)
+	originals, err := change.Originals(ctx, n.target.Journal)
 	if err != nil {
 		return err
 	}
-	var files []installers.File
+	var files []change.File
 	var errs []error
 	for _, o := range originals {
 		file, err := n.withdraw(o)
@@ -38,11 +40,11 @@ func (n *Installer) Uninstall(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	change := installers.Change{Journal: n.target.Journal, Files: files}
-	if _, err := change.Apply(ctx); err != nil {
+	edit := change.Change{Journal: n.target.Journal, Files: files}
+	if _, err := edit.Apply(ctx); err != nil {
 		return err
 	}
-	if err := installers.Forget(ctx, n.target.Journal); err != nil {
+	if err := change.Forget(ctx, n.target.Journal); err != nil {
 		return err
 	}
 	if err := n.server.Test(ctx); err != nil {
@@ -56,7 +58,7 @@ func (n *Installer) Uninstall(ctx context.Context) error {
 }
 
 // withdraw is the file without what acmed wrote; nil when there is nothing of it.
-func (n *Installer) withdraw(o installers.Original) (*installers.File, error) {
+func (n *Installer) withdraw(o change.Original) (*change.File, error) {
 	now, err := installers.ReadRegular(o.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -64,7 +66,7 @@ func (n *Installer) withdraw(o installers.Original) (*installers.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := &installers.File{Path: o.Path, Was: installers.Hash(now), Content: o.Content}
+	file := &change.File{Path: o.Path, Was: change.Hash(now), Content: o.Content}
 	switch {
 	case o.Existed && string(now) == string(o.Content):
 		return nil, nil

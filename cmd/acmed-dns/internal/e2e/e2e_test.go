@@ -16,11 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/acmed/acmed/internal/acmetest/canary"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
-	"github.com/miekg/dns"
 )
 
 // program is the acmed-dns that TestMain built.

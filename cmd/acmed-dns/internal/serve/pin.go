@@ -8,8 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 )
 
 // pinner is a DNS server on the loopback address which lego asks in place of a resolver. It answers where the challenge

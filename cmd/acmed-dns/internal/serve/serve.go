@@ -16,9 +16,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/go-acme/lego/v4/challenge"
 	lego "github.com/go-acme/lego/v4/challenge/dns01"
+
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 )
 
 // Server serves one credential.

@@ -11,11 +11,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/acmed/acmed/cmd/acmed-dns/internal/serve"
-	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/go-acme/lego/v4/challenge"
 	lego "github.com/go-acme/lego/v4/challenge/dns01"
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/cmd/acmed-dns/internal/serve"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 )
 
 // recorder is a provider that writes down where it was asked to put records.

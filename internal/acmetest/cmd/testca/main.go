@@ -15,8 +15,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/acmed/acmed/internal/acmetest"
 	"golang.org/x/sys/unix"
+
+	"github.com/acmed/acmed/internal/acmetest"
 )
 
 func main() {

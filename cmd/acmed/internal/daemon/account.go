@@ -1,0 +1,166 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/advice"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/issuer"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// Account does one thing with the account of one issuer.
+func (d *Daemon) Account(ctx context.Context, r control.AccountRequest) (control.Account, error) {
+	i, err := d.issuer(r.Issuer)
+	if err != nil {
+		return control.Account{}, err
+	}
+	switch r.Action {
+	case control.AccountShow:
+	case control.AccountUpdate:
+		err = i.UpdateContacts(ctx, r.Contacts...)
+	case control.AccountRollover:
+		err = i.Rollover(ctx)
+	case control.AccountRecover:
+		err = recoverAccount(ctx, i, r.Key)
+	case control.AccountDeactivate:
+		if err := i.Deactivate(ctx); err != nil {
+			return control.Account{}, err
+		}
+		// Asking the CA again would register the next account.
+		return control.Account{Version: control.Version, Issuer: r.Issuer, Directory: i.conf.Directory, Status: "deactivated"}, nil
+	default:
+		err = &control.Error{Code: control.CodeUsage, Message: fmt.Sprintf("account action %q is unknown", r.Action)}
+	}
+	if err != nil {
+		return control.Account{}, err
+	}
+	a, err := i.Account(ctx)
+	if err != nil {
+		return control.Account{}, err
+	}
+	return control.Account{
+		Version: control.Version, Issuer: r.Issuer, Directory: a.Directory, URI: a.URI, Status: a.Status, Contacts: a.Contacts,
+		Thumbprint: a.Thumbprint, CAAIdentities: a.CAAIdentities, Orders: a.Orders, RetryAt: a.RetryAt, Created: a.Created,
+	}, nil
+}
+
+func recoverAccount(ctx context.Context, i madeIssuer, keyPEM certs.Secret) error {
+	key, err := certs.ParseKey(keyPEM)
+	if err != nil {
+		return &control.Error{Code: control.CodeUsage, Message: "the account key: " + err.Error()}
+	}
+	return i.Recover(ctx, key)
+}
+
+// issuer returns an issuer that some certificate uses.
+func (d *Daemon) issuer(name string) (madeIssuer, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if made, ok := d.builder.issuers[name]; ok {
+		return made, nil
+	}
+	used := slices.Sorted(maps.Keys(d.builder.issuers))
+	return madeIssuer{}, &control.Error{Code: control.CodeUnknown, Message: fmt.Sprintf(
+		"no certificate uses an issuer called %q; used are: %s", name, strings.Join(used, ", "))}
+}
+
+// Revoke asks the CA to revoke a stored certificate. A key compromise is recorded before the CA is asked, and whatever the
+// CA answers, a replacement with a new key is ordered at once when the active certificate has such a key.
+func (d *Daemon) Revoke(ctx context.Context, r control.RevokeRequest) (control.Revocation, error) {
+	reason, err := issuer.ParseReason(r.Reason)
+	if err != nil {
+		return control.Revocation{}, &control.Error{Code: control.CodeUsage, Message: err.Error()}
+	}
+	version, bundle, err := d.revocable(r)
+	if err != nil {
+		return control.Revocation{}, err
+	}
+	out := control.Revocation{Version: control.Version, StoredAs: version, Serial: bundle.Serial()}
+	if reason != issuer.KeyCompromise {
+		return out, d.revoke(ctx, bundle, reason, r.ByKey)
+	}
+	err = d.engine.Condemn(context.WithoutCancel(ctx), r.Certificate, bundle) // also for an operator who does not wait
+	err = errors.Join(err, d.revoke(ctx, bundle, reason, r.ByKey))
+	if err == nil {
+		err = d.store.Prune(r.Certificate, math.MaxInt) // only what is compromised
+	}
+	if err != nil { // what is stored stays so that it can be tried again, until the replacement is live
+		out.Error, out.Code = err.Error(), advice.Of(err)
+	}
+	out.Replacement, err = d.replace(ctx, r.Certificate, bundle)
+	return out, err
+}
+
+// revocable finds the stored version that a request is about.
+func (d *Daemon) revocable(r control.RevokeRequest) (version string, b *certs.Bundle, err error) {
+	have, err := d.lineage(r.Certificate)
+	if err != nil {
+		return "", nil, err
+	}
+	version = cmp.Or(r.StoredAs, have.Version)
+	if version == "" {
+		return "", nil, &control.Error{Code: control.CodeUnknown, Message: fmt.Sprintf("there is no certificate %q yet", r.Certificate)}
+	}
+	if b, err = d.store.Bundle(r.Certificate, version); err != nil {
+		return "", nil, &control.Error{Code: control.CodeUnknown, Message: err.Error()}
+	}
+	return version, b, nil
+}
+
+// replace orders a new key if the active certificate has one of exposed, or cannot be read to tell.
+func (d *Daemon) replace(ctx context.Context, name string, exposed *certs.Bundle) (*control.Result, error) {
+	have, err := d.store.Load(name)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(have.State.Compromised, have.Version) && (have.Current == nil || !have.Current.SharesKey(exposed)) {
+		return nil, nil //nolint:nilnil // nothing to replace
+	}
+	result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: true, NewKey: true}, nil))
+	return &result, nil
+}
+
+// revoke revokes the leaf, and the twin of a dual unit. Without byKey the account signs; when the CA does not take that,
+// for example because another account ordered the certificate, the certificate's own key does.
+func (d *Daemon) revoke(ctx context.Context, b *certs.Bundle, reason issuer.Reason, byKey bool) error {
+	i, err := d.issuer(b.Issuer)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, half := range []*certs.Bundle{b, b.RSA} {
+		if half != nil {
+			errs = append(errs, revokeOne(ctx, i, half, reason, byKey))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func revokeOne(ctx context.Context, i madeIssuer, b *certs.Bundle, reason issuer.Reason, byKey bool) error {
+	var byAccount error
+	if !byKey {
+		if byAccount = i.Revoke(ctx, b.Leaf, reason, nil); byAccount == nil {
+			return nil
+		}
+	}
+	if len(b.KeyPEM) == 0 {
+		return errors.Join(byAccount, errors.New("acmed does not have the private key of this certificate"))
+	}
+	key, err := certs.ParseKey(b.KeyPEM)
+	if err == nil {
+		err = i.Revoke(ctx, b.Leaf, reason, key)
+	}
+	if err == nil {
+		return nil
+	}
+	return errors.Join(byAccount, err)
+}

@@ -1,0 +1,237 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/preflight"
+	"github.com/acmed/acmed/pkg/config"
+)
+
+// The bounds on one examination.
+const (
+	doctorNames  = 32               // names at a time
+	issuerTime   = 15 * time.Second // for all that a CA is asked
+	clockAllowed = time.Minute      // less is of no consequence
+)
+
+// patient is one name to look at.
+type patient struct {
+	certificate string
+	id          certs.Identifier
+	ladder      challenges.Ladder
+	issuers     []string
+}
+
+// Doctor looks at names as a CA would, through the solvers that orders use.
+func (d *Daemon) Doctor(ctx context.Context, r control.DoctorRequest) (control.Diagnosis, error) {
+	d.mu.Lock()
+	c, rungs, issuers := d.config, d.builder.rungs, maps.Clone(d.builder.issuers)
+	d.mu.Unlock()
+	patients, err := patientsIn(c, rungs, r.Names)
+	if err != nil {
+		return control.Diagnosis{}, err
+	}
+	used := map[string]madeIssuer{}
+	for _, p := range patients {
+		for _, name := range p.issuers {
+			used[name] = issuers[name]
+		}
+	}
+	return diagnose(ctx, c, patients, examineIssuers(ctx, used))
+}
+
+// Preflight looks at the names of certificates as Doctor does, and needs no state directory for it. CAs are not asked.
+func Preflight(ctx context.Context, c *config.Config, certificates []string) (control.Diagnosis, error) {
+	b := newBuilder(nil, zap.NewNop(), "")
+	rungs, err := b.solvers(c)
+	if err != nil {
+		return control.Diagnosis{}, err
+	}
+	patients, err := patientsIn(c, rungs, certificates)
+	if err != nil {
+		return control.Diagnosis{}, errors.Join(err, b.close())
+	}
+	d, err := diagnose(ctx, c, patients, nil)
+	return d, errors.Join(err, b.close())
+}
+
+// diagnose looks at all patients at the same time.
+func diagnose(ctx context.Context, c *config.Config, patients []patient, issuers []control.IssuerDiagnosis) (control.Diagnosis, error) {
+	out := control.Diagnosis{Version: control.Version, Issuers: issuers, Names: make([]control.NameDiagnosis, len(patients)), Findings: []control.Finding{}}
+	probe := probeOf(&c.Probe)
+	var group errgroup.Group
+	group.SetLimit(doctorNames)
+	for i, p := range patients {
+		group.Go(func() error {
+			out.Names[i] = examine(ctx, probe, p)
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return no errors
+	if err := ctx.Err(); err != nil {
+		return control.Diagnosis{}, err
+	}
+	out.Findings = findings(&out, patients)
+	return out, nil
+}
+
+// patientsIn lists what was asked for: certificates by name, and single names of certificates.
+func patientsIn(c *config.Config, rungs map[string]challenges.Rung, asked []string) ([]patient, error) {
+	var list []patient
+	found := map[string]bool{}
+	for i := range c.Certificates {
+		spec := c.Spec(&c.Certificates[i])
+		var ladder challenges.Ladder
+		for _, name := range spec.Solvers {
+			ladder = append(ladder, rungs[name])
+		}
+		for _, id := range spec.Identifiers {
+			if len(asked) > 0 && !slices.Contains(asked, spec.Name) && !slices.Contains(asked, id.Value) {
+				continue
+			}
+			found[spec.Name], found[id.Value] = true, true
+			list = append(list, patient{certificate: spec.Name, id: id, ladder: ladder, issuers: spec.Issuers})
+		}
+	}
+	for _, name := range asked {
+		if !found[name] {
+			return nil, &control.Error{Code: control.CodeUnknown, Message: fmt.Sprintf(
+				"%q is neither a certificate nor a name in one; 'acmed status' lists all", name)}
+		}
+	}
+	return list, nil
+}
+
+func examineIssuers(ctx context.Context, used map[string]madeIssuer) []control.IssuerDiagnosis {
+	ctx, cancel := context.WithTimeout(ctx, issuerTime)
+	defer cancel()
+	names := slices.Sorted(maps.Keys(used))
+	list := make([]control.IssuerDiagnosis, len(names))
+	var group errgroup.Group
+	for i, name := range names {
+		group.Go(func() error {
+			list[i] = examineIssuer(ctx, name, used[name])
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return no errors
+	return list
+}
+
+func examineIssuer(ctx context.Context, name string, made madeIssuer) control.IssuerDiagnosis {
+	out := control.IssuerDiagnosis{Name: name, Directory: made.conf.Directory}
+	offset, err := made.ClockOffset(ctx)
+	if err == nil {
+		out.ClockOffset = int(offset / time.Second)
+		out.CAAIdentities, err = made.CAAIdentities(ctx)
+	}
+	if err != nil {
+		out.Error = err.Error()
+	}
+	return out
+}
+
+func examine(ctx context.Context, probe preflight.Config, p patient) control.NameDiagnosis {
+	o := preflight.Look(ctx, probe, p.id, p.ladder)
+	out := control.NameDiagnosis{Certificate: p.certificate, Identifier: p.id.Value, Report: o.Report, Summary: o.Report.Summary()}
+	for _, r := range p.ladder.For(p.id) {
+		switch {
+		case o.Works[r.Name]:
+			out.Works = append(out.Works, r.Name)
+		case o.Fails[r.Name]:
+			out.Fails = append(out.Fails, r.Name)
+		}
+	}
+	if len(out.Works) > 0 {
+		out.Solver = out.Works[0]
+	}
+	return out
+}
+
+// probeOf is how the configuration wants names to be looked at. It was validated.
+func probeOf(p *config.Probe) preflight.Config {
+	resolver, err := p.Server()
+	if err != nil {
+		resolver = ""
+	}
+	return preflight.Config{Resolver: resolver, HTTPPort: int(p.HTTPPort), TLSPort: int(p.TLSPort), Timeout: p.Timeout}
+}
+
+// findings turns an examination into advice, what needs attention first.
+func findings(d *control.Diagnosis, patients []patient) []control.Finding {
+	list := []control.Finding{}
+	for _, is := range d.Issuers {
+		list = append(list, issuerFindings(&is)...)
+	}
+	for i := range d.Names {
+		list = append(list, nameFindings(&d.Names[i])...)
+		list = append(list, caaFindings(&d.Names[i], patients[i], d.Issuers)...)
+	}
+	slices.SortStableFunc(list, func(a, b control.Finding) int {
+		switch {
+		case a.Attention == b.Attention:
+			return 0
+		case a.Attention:
+			return -1
+		}
+		return 1
+	})
+	return list
+}
+
+func issuerFindings(is *control.IssuerDiagnosis) []control.Finding {
+	offset := time.Duration(is.ClockOffset) * time.Second
+	switch {
+	case is.Error != "":
+		return []control.Finding{{Attention: true, What: is.Name + " cannot be asked", Why: is.Error,
+			Do: "check DNS, firewall, clock and ca_file on the way to " + is.Directory}}
+	case offset.Abs() > clockAllowed:
+		word := "ahead of"
+		if offset < 0 {
+			word = "behind"
+		}
+		return []control.Finding{{Attention: true, What: fmt.Sprintf("the clock of this machine is %s %s that of %s", offset.Abs(), word, is.Name),
+			Why: "new certificates look as if they were not valid yet or had expired, and renewals come at the wrong time",
+			Do:  "synchronise the clock, for example with: timedatectl set-ntp true"}}
+	}
+	return nil
+}
+
+// caaFindings judges the CAA records for every issuer of the certificate, those for emergencies included.
+func caaFindings(n *control.NameDiagnosis, p patient, issuers []control.IssuerDiagnosis) []control.Finding {
+	var list []control.Finding
+	for _, is := range issuers {
+		if !slices.Contains(p.issuers, is.Name) || len(is.CAAIdentities) == 0 || n.Report.DNS.Bogus {
+			continue
+		}
+		v := preflight.Judge(&n.Report.Findings, p.id, is.CAAIdentities)
+		if !v.Blocked {
+			continue
+		}
+		zone := n.Report.DNS.Zone
+		list = append(list, control.Finding{Attention: true, What: fmt.Sprintf("%s: CAA forbids %s", n.Identifier, is.Name),
+			Why: fmt.Sprintf("the CAA records of %s are: %s", zone, caaText(n.Report.DNS.CAA)),
+			Do:  fmt.Sprintf("add the record: %s. CAA 0 issue \"%s\"", zone, is.CAAIdentities[0])})
+	}
+	return list
+}
+
+func caaText(records []preflight.CAARecord) string {
+	var list []string
+	for _, r := range records {
+		list = append(list, fmt.Sprintf("%s %q", r.Tag, r.Value))
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/cmd/acmed/internal/web"
+	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/renewal"
+)
+
+// site is the running status page with what it was made from.
+type site struct {
+	conf   config.Web
+	server *web.Server
+}
+
+// swapSite makes the status page the one that conf asks for. A new one listens before the old one ends, unless they share
+// the address. The caller holds d.mu.
+func (d *Daemon) swapSite(ctx context.Context, conf config.Web) error {
+	if reflect.DeepEqual(conf, d.site.conf) && (d.site.server != nil || conf.Listen == "") {
+		return nil
+	}
+	if conf.Listen == d.site.conf.Listen {
+		d.closeSite(ctx)
+	}
+	var next site
+	if conf.Listen != "" {
+		var listening net.ListenConfig
+		l, err := listening.Listen(ctx, "tcp", conf.Listen)
+		if err != nil {
+			return fmt.Errorf("web.listen: %w; is another program there?", err)
+		}
+		next = site{conf, web.New(web.Config{Source: shown{d}, Recorder: d.recorder, Hosts: siteNames(conf), Log: d.log.Named("web")})}
+		go func() {
+			if err := next.server.Serve(l); err != nil {
+				d.log.Error("status page ended", zap.Error(err))
+			}
+		}()
+		d.log.Info("status page", zap.String("url", "http://"+l.Addr().String()+"/"))
+	}
+	d.closeSite(ctx)
+	d.site = next
+	return nil
+}
+
+// closeSite ends the status page. Its visitors get a moment for what they are reading.
+func (d *Daemon) closeSite(ctx context.Context) {
+	if d.site.server == nil {
+		return
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := d.site.server.Shutdown(last); err != nil {
+		d.log.Debug("status page not closed cleanly", zap.Error(err))
+	}
+	d.site = site{}
+}
+
+// siteNames are those by which the status page may be called: this machine's own, and those configured.
+func siteNames(conf config.Web) []string {
+	list := slices.Clone(conf.Hosts)
+	if host, err := os.Hostname(); err == nil {
+		list = append(list, host)
+	}
+	return list
+}
+
+// shown is what the status page may see of the daemon.
+type shown struct{ d *Daemon }
+
+var _ web.Source = shown{}
+
+// Snapshot describes the daemon and every certificate. One whose state cannot be read is shown with the reason.
+func (s shown) Snapshot(ctx context.Context) (*web.Snapshot, error) {
+	s.d.mu.Lock()
+	snapshot := &web.Snapshot{
+		Version: s.d.opts.Version, Started: s.d.started, Reloaded: s.d.reloaded, ReloadError: s.d.reloadError,
+	}
+	s.d.mu.Unlock()
+	var err error
+	if snapshot.Host, err = os.Hostname(); err != nil {
+		s.d.log.Debug("this machine has no name", zap.Error(err))
+	}
+	known := s.d.engine.Names()
+	slices.SortFunc(known, strings.Compare)
+	snapshot.Certificates = make([]renewal.Status, 0, len(known))
+	for _, name := range known {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		status, err := s.d.engine.Status(name)
+		if err != nil {
+			if _, configured := s.d.engine.Certificate(name); !configured {
+				continue // a reload came in between
+			}
+			status = unreadable(name, err)
+		}
+		snapshot.Certificates = append(snapshot.Certificates, status)
+	}
+	return snapshot, nil
+}
+
+// Certificate describes one certificate in full.
+func (s shown) Certificate(_ context.Context, name string) (renewal.Status, error) {
+	if _, ok := s.d.engine.Certificate(name); !ok {
+		return renewal.Status{}, web.ErrUnknown
+	}
+	status, err := s.d.engine.Detail(name)
+	if err != nil {
+		return unreadable(name, err), nil
+	}
+	return status, nil
+}
+
+func unreadable(name string, err error) renewal.Status {
+	return renewal.Status{Name: name, Health: renewal.HealthFailing, Message: "its state cannot be read", Error: err.Error()}
+}
+
+// Progress asks the scheduler.
+func (s shown) Progress() error {
+	s.d.mu.Lock()
+	scheduler := s.d.scheduler
+	s.d.mu.Unlock()
+	if scheduler == nil {
+		return errors.New("acmed is starting")
+	}
+	return scheduler.Progress()
+}
