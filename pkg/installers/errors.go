@@ -36,6 +36,17 @@ func (e *BrokenServerError) Unwrap() error { return e.Err }
 // Advice is the code of the failure.
 func (e *BrokenServerError) Advice() advice.Code { return advice.ServerTestFailed }
 
+// RefusedEditError says that the server took the edit and refused it: its own test failed with it, or clients that could
+// connect before could not any more. Everything is as it was before. The same edit of the same configuration would fail
+// again, so it is tried again when the configuration or what is asked for has changed, or when a person asks for it.
+type RefusedEditError struct{ Err error }
+
+// Error says why.
+func (e *RefusedEditError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *RefusedEditError) Unwrap() error { return e.Err }
+
 // NotRunningError says that the server is stopped: everything is in place, and it is neither reloaded nor started. The
 // state is "pending reload": installed, not verified.
 type NotRunningError struct{ Server string }

@@ -69,9 +69,10 @@ type Change struct {
 // Apply makes the change and reports whether any file differs afterwards.
 //
 // The order is: test, journal, write, test, reload, probe, commit. A file that is not what the plan was made from is a
-// [*installers.ConflictError], a test that fails before the edit a [*installers.BrokenServerError]; both leave everything as it was. When a
-// later step fails or ctx ends, every file gets its old bytes, owner and mode back, unless somebody edited it meanwhile,
-// and the server reads them again if it had been reloaded; all errors are joined.
+// [*installers.ConflictError], a test that fails before the edit a [*installers.BrokenServerError]; both leave everything
+// as it was. A test that fails after the edit is a [*installers.RefusedEditError]. When a later step fails or ctx ends,
+// every file gets its old bytes, owner and mode back, unless somebody edited it meanwhile, and the server reads them again
+// if it had been reloaded; all errors are joined.
 //
 // A [*installers.NotRunningError] of Reload is not a failure: the change is committed, not probed, and the error returned.
 //
@@ -150,7 +151,7 @@ func (c *Change) perform(ctx context.Context, j *journal, edits []edit) (stopped
 		}
 	}
 	if err := call(ctx, c.Test); err != nil {
-		return nil, advice.Tag(advice.ServerTestFailed, fmt.Errorf("the server's configuration test after the edit: %w", err))
+		return nil, advice.Tag(advice.ServerTestFailed, refused(ctx, fmt.Errorf("the server's configuration test after the edit: %w", err)))
 	}
 	if c.Reload != nil {
 		if err := j.reloading(); err != nil {
@@ -168,6 +169,15 @@ func (c *Change) perform(ctx context.Context, j *journal, edits []edit) (stopped
 		return nil, fmt.Errorf("probe: %w", err)
 	}
 	return nil, nil
+}
+
+// refused marks an answer of the server to the edit itself. A test that was cut short is none.
+func refused(ctx context.Context, err error) error {
+	var failed *installers.CommandError
+	if ctx.Err() != nil || errors.As(err, &failed) && failed.ExitCode < 0 {
+		return err
+	}
+	return &installers.RefusedEditError{Err: err}
 }
 
 // call runs an optional step unless ctx has ended.

@@ -202,6 +202,9 @@ func TestApplyPutsBack(t *testing.T) {
 			if broken := (*installers.BrokenServerError)(nil); errors.As(err, &broken) != tt.broken {
 				t.Errorf("Apply = %v, a BrokenServerError: %v", err, !tt.broken)
 			}
+			if refused := (*installers.RefusedEditError)(nil); errors.As(err, &refused) != (tt.name == "second test") {
+				t.Errorf("Apply = %v, a RefusedEditError in the wrong place", err)
+			}
 			s.wantSteps(tt.steps...)
 			s.wantFile("site.conf", "old")
 			s.wantFile("extra.conf", "-")

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -248,6 +249,11 @@ func TestErrorsKeepTheirType(t *testing.T) {
 		h.server.err = &installers.BrokenServerError{Err: errors.New("line 7")}
 		err = c.Install(ctx, b)
 		if broken := (*installers.BrokenServerError)(nil); !errors.As(err, &broken) || broken.Err.Error() != "line 7" {
+			t.Errorf("got %v", err)
+		}
+		h.server.err = advice.Tag(advice.ServerTestFailed, &installers.RefusedEditError{Err: errors.New("line 8")})
+		err = c.Install(ctx, b)
+		if refused := (*installers.RefusedEditError)(nil); !errors.As(err, &refused) || advice.Of(err) != advice.ServerTestFailed {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -50,12 +50,13 @@ type answer struct {
 type kind string
 
 const (
-	kindFailed     kind = "failed"
-	kindRefused    kind = "refused"     // the request itself: unknown target, wrong certificate, a stranger
-	kindStopped    kind = "not-running" // installers.NotRunningError
-	kindLater      kind = "later"       // installers.LaterError
-	kindNewer      kind = "newer"       // installers.NewerError
-	kindBrokenConf kind = "broken"      // installers.BrokenServerError
+	kindFailed      kind = "failed"
+	kindRefused     kind = "refused"      // the request itself: unknown target, wrong certificate, a stranger
+	kindStopped     kind = "not-running"  // installers.NotRunningError
+	kindLater       kind = "later"        // installers.LaterError
+	kindNewer       kind = "newer"        // installers.NewerError
+	kindBrokenConf  kind = "broken"       // installers.BrokenServerError
+	kindRefusedEdit kind = "refused-edit" // installers.RefusedEditError
 )
 
 type failure struct {
@@ -79,6 +80,7 @@ func failureOf(err error) *failure {
 		later   *installers.LaterError
 		broken  *installers.BrokenServerError
 		newer   *installers.NewerError
+		edit    *installers.RefusedEditError
 		refused refusal
 	)
 	switch {
@@ -92,6 +94,8 @@ func failureOf(err error) *failure {
 		return &failure{Kind: kindBrokenConf, Message: broken.Err.Error()}
 	case errors.As(err, &newer):
 		return &failure{Kind: kindNewer, Message: err.Error(), Found: newer.Fingerprint, Advice: advice.Of(err)}
+	case errors.As(err, &edit):
+		return &failure{Kind: kindRefusedEdit, Message: err.Error(), Advice: advice.Of(err)}
 	}
 	return &failure{Kind: kindFailed, Message: err.Error(), Advice: advice.Of(err)}
 }
@@ -108,6 +112,8 @@ func (f *failure) err() error {
 		return &installers.BrokenServerError{Err: cause}
 	case kindNewer:
 		return advice.Tag(f.Advice, &installers.NewerError{Fingerprint: text.Tail(f.Found, text.Most), Err: cause})
+	case kindRefusedEdit:
+		return advice.Tag(f.Advice, &installers.RefusedEditError{Err: cause})
 	}
 	return advice.Tag(f.Advice, cause)
 }
