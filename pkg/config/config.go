@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/acmed/acmed/pkg/installers/helper"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/acmed/acmed/pkg/installers/apache"
 	"github.com/acmed/acmed/pkg/installers/command"
 	"github.com/acmed/acmed/pkg/installers/file"
 	"github.com/acmed/acmed/pkg/installers/haproxy"
+	"github.com/acmed/acmed/pkg/installers/helper"
 	"github.com/acmed/acmed/pkg/installers/imperva"
 	"github.com/acmed/acmed/pkg/installers/nginx"
 )
