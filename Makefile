@@ -34,6 +34,8 @@ test: ## all tests, with the race detector; then a look for secrets in all that 
 	$(MAKE) test-systemd ACMED_SYSTEMD=try
 
 lint: $(TOOLS)/golangci-lint
+	go mod tidy -diff
+	cd cmd/acmed-dns && go mod tidy -diff
 	$(TOOLS)/golangci-lint run ./...
 
 $(TOOLS)/golangci-lint:
