@@ -57,12 +57,12 @@ FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME
 	@sh test/fuzz.sh $(FUZZTIME)
 
-man: build ## manual pages into dist/man
+man: ## manual pages into dist/man
 	@rm -rf dist/man && mkdir -p dist/man
-	bin/acmed man dist/man configs/acmed.yaml configs/installd.yaml
+	CGO_ENABLED=0 go run -tags manual -ldflags '$(LDFLAGS)' ./cmd/acmed dist/man configs/acmed.yaml configs/installd.yaml
 	cd cmd/acmed-dns && go run ./internal/manual/write '$(VERSION)' >../../dist/man/acmed-dns.1
 
-install: man ## everything, into DESTDIR; acmed-dns too if it was built
+install: build man ## everything, into DESTDIR; acmed-dns too if it was built
 	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/acmed $(wildcard bin/acmed-dns)
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system deploy/systemd/*.service deploy/systemd/*.socket
 	install -D -m 0644 deploy/systemd/acmed.sysusers $(DESTDIR)/usr/lib/sysusers.d/acmed.conf

@@ -30,10 +30,6 @@ var version = "devel"
 
 const defaultConfig = "/etc/acmed/acmed.yaml"
 
-func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) //nolint:forbidigo // the one place that ends the process
-}
-
 // run executes one command line and returns its exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -73,7 +69,7 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", envOr("ACMED_CONFIG", defaultConfig), "configuration `file`")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
 	for _, cmd := range []*cobra.Command{
-		newEnable(a), newDisable(a), newImport(a), newRun(a), newRenew(a), newInstall(a), newUninstall(a), newStatus(a), newCheck(a), newReload(a), newAccount(a), newRevoke(a), newActivate(a), newHistory(a), newRollback(a), newChain(a), newTrust(a), newProbe(a), newDoctor(a), newExplain(a), newNotify(a), newSnippet(a), newInstalld(a), newMan(a), newVersion(a),
+		newEnable(a), newDisable(a), newImport(a), newRun(a), newRenew(a), newInstall(a), newUninstall(a), newStatus(a), newCheck(a), newReload(a), newAccount(a), newRevoke(a), newActivate(a), newHistory(a), newRollback(a), newChain(a), newTrust(a), newProbe(a), newDoctor(a), newExplain(a), newNotify(a), newSnippet(a), newInstalld(a), newVersion(a),
 	} {
 		cmd.Args = usageArgs(cmd.Args)
 		if strings.Contains(cmd.Use, "NAME") {

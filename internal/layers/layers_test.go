@@ -35,7 +35,8 @@ var soleImporters = map[string][]string{
 	"github.com/robfig/cron":         {"pkg/renewal"},
 	"github.com/go-acme/lego":        {"pkg/issuer", "pkg/challenges"},
 	"github.com/letsencrypt":         {},
-	"github.com/spf13/cobra":         {"cmd/acmed"},
+	"github.com/spf13/cobra":         {"cmd/acmed", "internal/manual"},
+	"github.com/coreos/go-systemd":   {"internal/systemd"},
 	"github.com/miekg/dns":           {"pkg/challenges"},
 	"github.com/go-jose/go-jose":     {"pkg/issuer"},
 	"go.etcd.io/etcd":                {"pkg/fleet"},
@@ -46,7 +47,7 @@ var soleImporters = map[string][]string{
 // free are the packages made for tests; they may import anything, and nothing but tests may import them.
 func free(pkg string) bool {
 	return strings.HasPrefix(pkg, "internal/acmetest") || strings.HasPrefix(pkg, "test/") || strings.HasPrefix(pkg, "bench") ||
-		pkg == "pkg/installers/installertest" || pkg == "internal/layers"
+		pkg == "pkg/installers/installertest" || pkg == "internal/layers" || pkg == "internal/manual"
 }
 
 // floorOf returns the floor of a package and its step there.

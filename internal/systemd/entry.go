@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 )
@@ -22,9 +23,18 @@ const (
 type Field struct{ Name, Value string }
 
 // Log sends one entry to the journal that listens on the socket at path, as its native protocol says. Values are cut after
-// 32 KiB. An error says that the journal has not got the entry.
+// 32 KiB. An error says that the journal has not got the entry. It waits for an overloaded journal for a second, where
+// coreos/go-systemd waits without end and would hold the daemon up.
 func Log(path string, fields ...Field) error {
-	if err := send(path, encode(fields), time.Now().Add(journalTime)); err != nil {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetWriteDeadline(time.Now().Add(journalTime)); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if _, err := conn.Write(encode(fields)); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil

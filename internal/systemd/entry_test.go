@@ -49,8 +49,8 @@ func TestLogFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for begun := time.Now(); Log(path, Field{"MESSAGE", "a"}) == nil; {
-		if time.Since(begun) > 20*time.Second {
+	for sent := 0; Log(path, Field{"MESSAGE", "a"}) == nil; sent++ {
+		if sent > 100_000 { // net.unix.max_dgram_qlen is 10 to 512
 			t.Fatal("a journal that reads nothing took everything")
 		}
 	}

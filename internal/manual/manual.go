@@ -1,4 +1,6 @@
-package main
+// Package manual makes manual pages of a command tree and of commented configuration files. "make man" uses it; acmed does
+// not contain it.
+package manual
 
 import (
 	"fmt"
@@ -12,36 +14,28 @@ import (
 	"github.com/acmed/acmed/internal/atomicfile"
 )
 
-// newMan is for packaging: "make man" runs it.
-func newMan(*app) *cobra.Command {
-	return &cobra.Command{
-		Use:    "man DIRECTORY [REFERENCE...]",
-		Short:  "Write the manual pages of the commands, and of commented configuration files",
-		Hidden: true,
-		Args:   cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, file := range args[1:] {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					return err
-				}
-				name := filepath.Base(file)
-				if err := atomicfile.Write(filepath.Join(args[0], name+".5"), reference(name, string(text)), 0o644); err != nil {
-					return err
-				}
-			}
-			return writePages(cmd.Root(), args[0])
-		},
+// Write makes a page of section 1 in dir for root and every command below it, and one of section 5 for each of the files.
+func Write(root *cobra.Command, version, dir string, files ...string) error {
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		name := filepath.Base(file)
+		if err := atomicfile.Write(filepath.Join(dir, name+".5"), reference(name, version, string(text)), 0o644); err != nil {
+			return err
+		}
 	}
+	return writePages(root, version, dir)
 }
 
 // writePages writes the page of a command and those of the commands below it.
-func writePages(cmd *cobra.Command, dir string) error {
-	if err := atomicfile.Write(filepath.Join(dir, pageName(cmd)+".1"), page(cmd), 0o644); err != nil {
+func writePages(cmd *cobra.Command, version, dir string) error {
+	if err := atomicfile.Write(filepath.Join(dir, pageName(cmd)+".1"), page(cmd, version), 0o644); err != nil {
 		return err
 	}
 	for _, sub := range documented(cmd) {
-		if err := writePages(sub, dir); err != nil {
+		if err := writePages(sub, version, dir); err != nil {
 			return err
 		}
 	}
@@ -62,7 +56,7 @@ func documented(cmd *cobra.Command) []*cobra.Command {
 func pageName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
 // page is one manual page in the macros of man(7). It has no date, so that the same source gives the same page.
-func page(cmd *cobra.Command) []byte {
+func page(cmd *cobra.Command, version string) []byte {
 	var b strings.Builder
 	out := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	out(`.TH "%s" "1" "" "acmed %s" "acmed manual"`, strings.ToUpper(roff(pageName(cmd))), roff(version))
@@ -95,8 +89,8 @@ func page(cmd *cobra.Command) []byte {
 		{"75", "the CA takes no more requests for now; the time is on standard error"},
 	})
 	terms(out, "FILES", [][2]string{
-		{defaultConfig, "the configuration, see acmed.yaml(5)"},
-		{defaultHelperConfig, "the configuration of acmed-installd, see installd.yaml(5)"},
+		{"/etc/acmed/acmed.yaml", "the configuration, see acmed.yaml(5)"},
+		{"/etc/acmed/installd.yaml", "the configuration of acmed-installd, see installd.yaml(5)"},
 		{"/var/lib/acmed", "accounts, keys and certificates"},
 		{"/run/acmed/acmed.sock", "the socket of the daemon"},
 	})

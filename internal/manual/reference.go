@@ -1,4 +1,4 @@
-package main
+package manual
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 // reference makes the manual page of a configuration file out of the file that explains every setting: comments at the
 // margin become text, each top-level key a section, and the rest stays as it is. What comes before the first key is the
 // description.
-func reference(name, text string) []byte {
+func reference(name, version, text string) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, ".TH \"%s\" \"5\" \"\" \"acmed %s\" \"acmed manual\"\n", strings.ToUpper(roff(name)), roff(version))
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- configuration file\n.SH DESCRIPTION\n", roff(name))
