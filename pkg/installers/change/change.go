@@ -87,8 +87,8 @@ func (c *Change) Apply(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	defer j.close()
-	if err := j.settle(ctx, c.Reload); err != nil {
-		return false, fmt.Errorf("an earlier change had to be put back: %w", err)
+	if _, err := j.settle(ctx, c.Reload); err != nil {
+		return false, fmt.Errorf("undo an interrupted change: %w", err)
 	}
 	edits, err := c.plan()
 	if err != nil {
@@ -131,7 +131,8 @@ func (c *Change) carryOut(ctx context.Context, j *journal, edits []edit) (change
 		err = j.commit()
 	}
 	if err != nil {
-		return false, errors.Join(err, j.settle(context.WithoutCancel(ctx), c.Reload))
+		conflict, failed := j.settle(context.WithoutCancel(ctx), c.Reload)
+		return false, errors.Join(err, conflict, failed)
 	}
 	if stopped != nil {
 		return true, stopped
@@ -146,7 +147,11 @@ func (c *Change) perform(ctx context.Context, j *journal, edits []edit) (stopped
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
-		if err := edits[i].write(c.guard); err != nil {
+		err := edits[i].write(c.guard)
+		if conflict := (*installers.ConflictError)(nil); errors.As(err, &conflict) {
+			j.record.Pending.Files = j.record.Pending.Files[:i] // nothing of ours is in the rest
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

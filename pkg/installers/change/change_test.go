@@ -274,7 +274,7 @@ func TestPutBackKeepsALaterEdit(t *testing.T) {
 	}
 	s.wantFile("a.conf", "a")
 	s.wantFile("site.conf", "by the admin")
-	s.wantIdle()
+	s.wantIdle("old") // an uninstall has to know it
 }
 
 func TestApplyCancelled(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -206,7 +207,7 @@ func (j *journal) save(r record) error {
 func (j *journal) tidy() error {
 	needed := map[string]bool{journalFile: true}
 	for _, e := range j.record.Undo {
-		needed[backupPrefix+e.Before.Hash] = true
+		needed[backupPrefix+e.Before.Hash], needed[backupPrefix+e.Kept] = true, true
 	}
 	if p := j.record.Pending; p != nil {
 		for _, e := range p.Files {
@@ -229,7 +230,7 @@ func (j *journal) begin(edits []edit) error {
 	for i := range edits {
 		e := &edits[i]
 		p.Files = append(p.Files, e.entry)
-		if e.Before.Hash == Absent || e.Before.isLink() {
+		if !e.Before.hasContent() {
 			continue
 		}
 		if err := j.dir.Write(backupPrefix+e.Before.Hash, e.before, 0o600); err != nil {
@@ -246,39 +247,43 @@ func (j *journal) reloading() error {
 	return j.save(record{Undo: j.record.Undo, Pending: &p})
 }
 
-// commit turns the pending change into undo entries. A file that has one keeps its first bytes; a file that is back to
-// them needs none.
+// commit turns the pending change into undo entries.
 func (j *journal) commit() error {
-	undo := make([]entry, 0, len(j.record.Undo)+len(j.record.Pending.Files))
+	return j.save(record{Undo: merge(j.record.Undo, j.record.Pending.Files)})
+}
+
+// merge adds the entries of a change to an undo record. A file that has one keeps its first bytes, and those of an edit
+// in between; a file that is back to its first bytes needs none.
+func merge(undo, files []entry) []entry {
 	fresh := map[string]entry{}
-	for _, p := range j.record.Pending.Files {
-		fresh[p.Path] = p
+	for _, f := range files {
+		fresh[f.Path] = f
 	}
-	for _, u := range j.record.Undo {
-		if p, again := fresh[u.Path]; again {
-			u.Edited = u.Edited || u.After.Hash != p.Before.Hash
-			u.After = p.After
+	all := make([]entry, 0, len(undo)+len(files))
+	for _, u := range undo {
+		if f, again := fresh[u.Path]; again {
+			if u.After.Hash != f.Before.Hash {
+				u.Edited = true
+				if f.Before.hasContent() {
+					u.Kept = f.Before.Hash
+				}
+			}
+			u.After = f.After
 			delete(fresh, u.Path)
 		}
-		undo = append(undo, u)
+		all = append(all, u)
 	}
-	for _, p := range j.record.Pending.Files {
-		if _, isNew := fresh[p.Path]; isNew {
-			undo = append(undo, p)
+	for _, f := range files {
+		if _, isNew := fresh[f.Path]; isNew {
+			all = append(all, f)
 		}
 	}
-	var kept []entry
-	for _, u := range undo {
-		if u.Before != u.After {
-			kept = append(kept, u)
-		}
-	}
-	return j.save(record{Undo: kept})
+	return slices.DeleteFunc(all, func(e entry) bool { return e.Before == e.After })
 }
 
 // backup reads the bytes of an entry as they were before; nil when there was no file.
 func (j *journal) backup(e entry) ([]byte, error) {
-	if e.Before.Hash == Absent || e.Before.isLink() {
+	if !e.Before.hasContent() {
 		return nil, nil
 	}
 	name := backupPrefix + e.Before.Hash

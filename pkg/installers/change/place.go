@@ -36,6 +36,9 @@ func linkState(target string) state { return state{Hash: LinkHash(target), UID: 
 
 func (s state) isLink() bool { return strings.HasPrefix(s.Hash, linkPrefix) }
 
+// hasContent reports whether there is a file with bytes to keep.
+func (s state) hasContent() bool { return s.Hash != Absent && !s.isLink() }
+
 // kind says what there is, for people.
 func (s state) kind() string {
 	switch {
@@ -52,7 +55,8 @@ type entry struct {
 	Path   string `json:"path"` // without symbolic links
 	Before state  `json:"before"`
 	After  state  `json:"after"`
-	Edited bool   `json:"edited,omitempty"` // somebody else edited it between two changes
+	Edited bool   `json:"edited,omitempty"` // another process edited it between two changes
+	Kept   string `json:"kept,omitempty"`   // hash of the last such edit, whose bytes the journal keeps
 }
 
 // edit is an entry with the bytes of both sides.

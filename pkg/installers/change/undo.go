@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/pkg/installers"
@@ -16,7 +17,8 @@ import (
 // did not exist. It is idempotent; a journal that does not exist has nothing to undo.
 //
 // It goes by content alone: when any file is not what acmed last wrote, or was edited between two changes, the answer is
-// one [*installers.ConflictError] per such file and nothing is touched. A plugin that can remove its own lines does so by a Change
+// one [*installers.ConflictError] per such file and nothing is touched. A file that another process removed stays removed.
+// An Undo that was killed is finished first: what was edited since keeps its entry, and is such a conflict. A plugin that can remove its own lines does so by a Change
 // and then calls [Forget].
 //
 // The operator's bytes come back even if the server's test does not like them; then the test's error is returned and the
@@ -31,7 +33,7 @@ func undo(ctx context.Context, journal string, test, reload func(context.Context
 		return err
 	}
 	defer j.close()
-	if err := j.settle(ctx, reload); err != nil {
+	if _, err := j.settle(ctx, reload); err != nil {
 		return err
 	}
 	if len(j.record.Undo) == 0 {
@@ -43,18 +45,21 @@ func undo(ctx context.Context, journal string, test, reload func(context.Context
 	if err := j.save(record{Undo: j.record.Undo, Pending: &pending{Undo: true}}); err != nil {
 		return err
 	}
-	if err := j.putBack(j.record.Undo); err != nil {
+	kept, conflict, err := j.putBack(j.record.Undo)
+	if err != nil {
 		return err
 	}
-	if err := call(ctx, test); err != nil {
+	if err = call(ctx, test); err != nil {
 		err = fmt.Errorf("the original files are back, but the server was not reloaded because its test fails: %w", err)
-		return errors.Join(err, j.save(record{}))
+	} else {
+		err = reloadRunning(ctx, reload)
 	}
-	return errors.Join(reloadRunning(ctx, reload), j.save(record{}))
+	return errors.Join(conflict, err, j.save(record{Undo: kept}))
 }
 
 // Recover settles what a crash left in a journal: a change that was not committed is put back, and the server reads the
-// old files again if it may have read the new ones; an [Undo] under way is finished. Call it at start, before anything
+// old files again if it may have read the new ones; an [Undo] under way is finished. A file that another process edited
+// meanwhile keeps that edit, which is no error: the undo record still has its original. Call it at start, before anything
 // is installed. It is idempotent. An error leaves the journal as it is, for the next attempt.
 func Recover(ctx context.Context, journal string, reload func(context.Context) error) error {
 	return settleAll(ctx, journal, reload, nil)
@@ -66,7 +71,9 @@ func settleAll(ctx context.Context, journal string, reload func(context.Context)
 		return err
 	}
 	defer j.close()
-	return errors.Join(j.sweep(), j.settle(ctx, reload), j.tidy())
+	err = j.sweep()
+	_, failed := j.settle(ctx, reload)
+	return errors.Join(err, failed, j.tidy())
 }
 
 // Original is one file in an undo record: as it was before the first change, and what the last change made of it.
@@ -122,27 +129,26 @@ func existingJournal(ctx context.Context, path string, guard atomicfile.Guard) (
 	return openJournal(ctx, path, guard)
 }
 
-// settle leaves the journal without a pending change.
-func (j *journal) settle(ctx context.Context, reload func(context.Context) error) error {
+// settle leaves the journal without a pending change. A file that another process edited meanwhile keeps that edit: it is
+// in conflict, and its entry stays in the undo record, so that a later install or uninstall knows what was there first.
+// With an error the journal is as it was, or it is settled and the server could not be reloaded.
+func (j *journal) settle(ctx context.Context, reload func(context.Context) error) (conflict, err error) {
 	p := j.record.Pending
 	if p == nil {
-		return nil
+		return nil, nil
 	}
+	entries, rest := p.Files, j.record.Undo
 	if p.Undo {
-		if err := j.putBack(j.record.Undo); err != nil {
-			return err
-		}
-		return errors.Join(reloadRunning(ctx, reload), j.save(record{}))
+		entries, rest = j.record.Undo, nil
 	}
-	err := j.putBack(p.Files)
-	if conflict := (*installers.ConflictError)(nil); err != nil && !errors.As(err, &conflict) {
-		return fmt.Errorf("put back: %w", err)
+	kept, conflict, err := j.putBack(entries)
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
 	}
-	errs := []error{err}
-	if p.Reloaded {
-		errs = append(errs, reloadRunning(ctx, reload))
+	if p.Undo || p.Reloaded {
+		err = reloadRunning(ctx, reload)
 	}
-	return errors.Join(append(errs, j.save(record{Undo: j.record.Undo}))...)
+	return conflict, errors.Join(err, j.save(record{Undo: merge(rest, kept)}))
 }
 
 // reloadRunning makes a running server read the files that were put back.
@@ -162,26 +168,42 @@ func (j *journal) conflicts() error {
 		switch {
 		case err != nil:
 			errs = append(errs, &installers.ConflictError{Path: e.Path, Reason: err.Error()})
-		case now.state.Hash == e.Before.Hash:
+		case now.state.Hash == e.Before.Hash || e.removedSince(now.state):
 		case now.state.isLink() && !e.After.isLink():
-			errs = append(errs, &installers.ConflictError{Path: e.Path, Reason: "somebody made it a symbolic link after acmed changed it: not undone"})
+			errs = append(errs, j.conflict(e, "replaced by a symbolic link since acmed's change"))
 		case now.state.Hash != e.After.Hash:
-			errs = append(errs, &installers.ConflictError{Path: e.Path, Reason: "somebody changed it after acmed did: not undone"})
+			errs = append(errs, j.conflict(e, "modified since acmed's change"))
 		case e.Edited:
-			errs = append(errs, &installers.ConflictError{Path: e.Path, Reason: "somebody changed it between two changes of acmed: not undone"})
+			errs = append(errs, j.conflict(e, "modified between two changes of acmed"))
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// conflict is the error for a file that stays as it is, with the way on.
+func (j *journal) conflict(e entry, reason string) error {
+	reason += "; not reverted. Move it away"
+	if e.Before.hasContent() {
+		reason += fmt.Sprintf(", or replace it by the original in %s", filepath.Join(j.path, backupPrefix+e.Before.Hash))
+	}
+	reason += ", then uninstall again"
+	if e.Kept != "" && e.Kept != e.Before.Hash {
+		reason += fmt.Sprintf("; acmed replaced a modified file, which is in %s", filepath.Join(j.path, backupPrefix+e.Kept))
+	}
+	return &installers.ConflictError{Path: e.Path, Reason: reason}
+}
+
+// removedSince reports whether another process took away the file that a change wrote: nothing of acmed's is left there.
+func (e *entry) removedSince(now state) bool { return now.Hash == Absent && e.After.Hash != Absent }
+
 // putBack restores entries in reverse order. A file that is neither as the change left it nor as it was before belongs
-// to whoever edited it, and stays; the others are restored all the same. All backups are read before anything is written.
-func (j *journal) putBack(entries []entry) error {
+// to whoever edited it: it stays, and so does its entry, in the order of entries. The others are restored all the same.
+// All backups are read before anything is written.
+func (j *journal) putBack(entries []entry) (kept []entry, conflict, err error) {
 	backups := make([][]byte, len(entries))
 	for i, e := range entries {
-		var err error
 		if backups[i], err = j.backup(e); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
 	var conflicts, errs []error
@@ -190,18 +212,18 @@ func (j *journal) putBack(entries []entry) error {
 		now, err := inspect(e.Path)
 		switch {
 		case err != nil:
-			conflicts = append(conflicts, &installers.ConflictError{Path: e.Path, Reason: "not put back: " + err.Error()})
-		case e.Before == now.state:
+			conflicts = append(conflicts, &installers.ConflictError{Path: e.Path, Reason: "not restored: " + err.Error()})
+			kept = append(kept, e)
+		case e.Before == now.state || e.removedSince(now.state):
 		case now.state.Hash == e.After.Hash || now.state.Hash == e.Before.Hash:
 			errs = append(errs, put(e.Path, e.Before, backups[i], j.guard))
 		default:
-			conflicts = append(conflicts, &installers.ConflictError{Path: e.Path, Reason: "somebody changed it meanwhile: not put back"})
+			conflicts = append(conflicts, &installers.ConflictError{Path: e.Path, Reason: "modified since acmed's change; not restored"})
+			kept = append(kept, e)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	return errors.Join(conflicts...)
+	slices.Reverse(kept)
+	return kept, errors.Join(conflicts...), errors.Join(errs...)
 }
 
 // sweep removes the temporaries that a killed change left beside its files.
