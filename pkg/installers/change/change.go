@@ -74,7 +74,8 @@ type Change struct {
 // every file gets its old bytes, owner and mode back, unless somebody edited it meanwhile, and the server reads them again
 // if it had been reloaded; all errors are joined.
 //
-// A [*installers.NotRunningError] of Reload is not a failure: the change is committed, not probed, and the error returned.
+// A [*installers.NotRunningError] of Reload is not a failure: the change is committed, not probed, and the error returned. The
+// same goes for a [*installers.LaterError] of Probe: the new files are in use, only not by everything yet.
 //
 // When no file differs nothing is written, tested, reloaded or probed, unless Always is set. The first bytes that a
 // journal saw of a file stay its undo record through all later changes.
@@ -126,7 +127,7 @@ func (c *Change) carryOut(ctx context.Context, j *journal, edits []edit) (change
 	if err := j.begin(edits); err != nil {
 		return false, fmt.Errorf("journal of the change: %w", err)
 	}
-	stopped, err := c.perform(ctx, j, edits)
+	unfinished, err := c.perform(ctx, j, edits)
 	if err == nil {
 		err = j.commit()
 	}
@@ -134,15 +135,12 @@ func (c *Change) carryOut(ctx context.Context, j *journal, edits []edit) (change
 		conflict, failed := j.settle(context.WithoutCancel(ctx), c.Reload)
 		return false, errors.Join(err, conflict, failed)
 	}
-	if stopped != nil {
-		return true, stopped
-	}
-	return true, nil
+	return true, unfinished
 }
 
 // perform does everything between the journal's begin and its commit. The journal knows of the reload before it happens,
-// so that a crash in between makes the server read the old files again.
-func (c *Change) perform(ctx context.Context, j *journal, edits []edit) (stopped *installers.NotRunningError, err error) {
+// so that a crash in between makes the server read the old files again. What is unfinished is told and not undone.
+func (c *Change) perform(ctx context.Context, j *journal, edits []edit) (unfinished, err error) {
 	for i := range edits {
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
@@ -163,14 +161,18 @@ func (c *Change) perform(ctx context.Context, j *journal, edits []edit) (stopped
 			return nil, err
 		}
 		err := call(ctx, c.Reload)
-		if errors.As(err, &stopped) {
+		if stopped := (*installers.NotRunningError)(nil); errors.As(err, &stopped) {
 			return stopped, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reload: %w", err)
 		}
 	}
-	if err := call(ctx, c.Probe); err != nil {
+	err = call(ctx, c.Probe)
+	if later := (*installers.LaterError)(nil); errors.As(err, &later) {
+		return err, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("probe: %w", err)
 	}
 	return nil, nil

@@ -277,6 +277,17 @@ func TestPutBackKeepsALaterEdit(t *testing.T) {
 	s.wantIdle("old") // an uninstall has to know it
 }
 
+// TestProbeThatAsksForTime: what is served, only not by everything yet, is neither undone nor called a success.
+func TestProbeThatAsksForTime(t *testing.T) {
+	s := newSite(t, map[string]string{"site.conf": "old"})
+	s.fail["probe"] = &installers.LaterError{Err: errors.New("another process still answers")}
+	changed, err := s.change(text("site.conf", "new")).Apply(t.Context())
+	if later := (*installers.LaterError)(nil); !changed || !errors.As(err, &later) {
+		t.Errorf("Apply = %v, %v", changed, err)
+	}
+	s.wantFile("site.conf", "new")
+}
+
 func TestApplyCancelled(t *testing.T) {
 	stop := errors.New("shutting down")
 	for _, at := range []string{"start", "test#1", "test#2", "reload#1", "probe#1"} {

@@ -54,7 +54,7 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	if p.provable() && p.Verify(ctx, b) == nil {
+	if p.provable() && errors.Join(p.check(ctx, b), endpoint.Look(ctx, p.endpoints, b)) == nil {
 		return nil
 	}
 	if err := p.run(ctx, p.config.Run, "install", b); err != nil {
@@ -63,7 +63,7 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 	return errors.Join(p.check(ctx, b), endpoint.Verify(ctx, p.endpoints, b, p.config.VerifyTimeout))
 }
 
-// Verify runs the check and looks once at each endpoint. Without either, the program's exit code is all there is to know,
+// Verify runs the check and looks at each endpoint. Without either, the program's exit code is all there is to know,
 // and Verify returns nil.
 func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 	return errors.Join(p.check(ctx, b), endpoint.Verify(ctx, p.endpoints, b, 0))

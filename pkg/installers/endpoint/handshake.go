@@ -10,34 +10,15 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/acmed/acmed/internal/text"
-	"github.com/acmed/acmed/pkg/advice"
-	"github.com/acmed/acmed/pkg/certs"
 )
 
 // handshakeTimeout bounds one look at one address, name resolution, STARTTLS and TLS included. A server that is slower
 // is as good as down for its clients.
 const handshakeTimeout = 10 * time.Second
 
-// Polling starts fast, because most servers answer with the new certificate within milliseconds of a reload, and slows
-// down to spare one that takes seconds.
-const (
-	firstPoll = 20 * time.Millisecond
-	lastPoll  = time.Second
-)
-
 // farewellTimeout bounds how long a server may take to hang up.
 const farewellTimeout = time.Second
-
-// shortestLook is what one look at all addresses gets however little of the time is left, so that the last look of a
-// verification is a fair one.
-const shortestLook = time.Second
-
-// parallelProbes bounds the connections that one verification keeps open at once.
-const parallelProbes = 16
 
 // rsaSuites make a TLS 1.2 server choose its RSA certificate. TLS 1.3 suites do not name a key type.
 func rsaSuites() []uint16 {
@@ -148,114 +129,4 @@ func alpn(e Endpoint) []string {
 		return nil
 	}
 	return []string{"h2", "http/1.1"}
-}
-
-// Verify polls until every address of every endpoint serves b's leaf, or wait is over; with no wait it looks
-// once. An address that accepts and does not answer holds up the verification for no more than what is left of wait, or a
-// second if that is longer. For a dual unit each address must serve both leaves, unless it speaks TLS 1.3 only, where a client cannot choose.
-// The error joins one line for each address that is still wrong, and says what it serves instead.
-func Verify(ctx context.Context, endpoints []Endpoint, b *certs.Bundle, wait time.Duration) error {
-	begun := time.Now()
-	deadline := time.NewTimer(wait)
-	defer deadline.Stop()
-	for delay := firstPoll; ; delay = min(delay*3/2, lastPoll) {
-		err := advice.Tag(advice.NotServed, look(ctx, endpoints, b, wait, wait-time.Since(begun)))
-		if err == nil || wait <= 0 {
-			return err
-		}
-		next := time.NewTimer(delay)
-		select {
-		case <-next.C:
-		case <-deadline.C:
-			next.Stop()
-			return err
-		case <-ctx.Done():
-			next.Stop()
-			return errors.Join(context.Cause(ctx), err)
-		}
-	}
-}
-
-// look ends after what is left of the verification's time. A verification that looks only once gives each address the full
-// time of a handshake.
-func look(ctx context.Context, endpoints []Endpoint, b *certs.Bundle, wait, left time.Duration) error {
-	if wait > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, max(left, shortestLook))
-		defer cancel()
-	}
-	return verifyOnce(ctx, endpoints, b)
-}
-
-func verifyOnce(ctx context.Context, endpoints []Endpoint, b *certs.Bundle) error {
-	var all []Endpoint
-	var errs []error
-	for _, e := range endpoints {
-		list, err := e.resolve(ctx)
-		errs = append(errs, err)
-		all = append(all, list...)
-	}
-	results := make([]error, len(all))
-	slots := make(chan struct{}, parallelProbes)
-	var wg sync.WaitGroup
-	for i, e := range all {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			results[i] = verifyAddress(ctx, e, b)
-		})
-	}
-	wg.Wait()
-	return errors.Join(append(errs, results...)...)
-}
-
-func verifyAddress(ctx context.Context, e Endpoint, b *certs.Bundle) error {
-	if b.RSA == nil {
-		chain, err := Handshake(ctx, e)
-		if err != nil {
-			return err
-		}
-		return compare(e, chain, b.Leaf)
-	}
-	err := errors.Join(
-		verifySuites(ctx, e, b.Leaf, ecdsaSuites()),
-		verifySuites(ctx, e, b.RSA.Leaf, rsaSuites()),
-	)
-	if !tls13Only(err) {
-		return err
-	}
-	chain, err := handshake(ctx, e, nil)
-	if err != nil {
-		return err
-	}
-	return compare(e, chain, b.Leaves()...)
-}
-
-func verifySuites(ctx context.Context, e Endpoint, want *x509.Certificate, suites []uint16) error {
-	chain, err := handshake(ctx, e, suites)
-	if err != nil {
-		return err
-	}
-	return compare(e, chain, want)
-}
-
-// maxIssuer is how much of a stranger's name an error shows.
-const maxIssuer = 200
-
-// compare says who answered what when the leaf is none of the wanted ones. The error is a [*installers.NewerError] if it is newer.
-func compare(e Endpoint, chain []*x509.Certificate, want ...*x509.Certificate) error {
-	if len(chain) == 0 {
-		return fmt.Errorf("%s presents no certificate", e)
-	}
-	serials := make([]string, len(want))
-	for i, w := range want {
-		if chain[0].Equal(w) {
-			return nil
-		}
-		serials[i] = w.SerialNumber.Text(16)
-	}
-	got := chain[0]
-	err := fmt.Errorf("%s serves serial %s from \"%s\" until %s, expected serial %s", e, got.SerialNumber.Text(16),
-		text.Tail(got.Issuer.String(), maxIssuer), got.NotAfter.UTC().Format(time.RFC3339), strings.Join(serials, " or "))
-	return MarkNewer(err, got, want...)
 }

@@ -75,10 +75,10 @@ func TestVerifySaysWhoAnsweredWhat(t *testing.T) {
 	old, fresh := installertest.Bundle(t, "old.example"), installertest.Bundle(t, "example.com")
 	server, _ := serve(t, old)
 	e := endpoint.Endpoint{Addr: server.Addr, ServerName: "example.com"}
-	if err := endpoint.Verify(t.Context(), []endpoint.Endpoint{e}, old, 0); err != nil {
+	if err := endpoint.Look(t.Context(), []endpoint.Endpoint{e}, old); err != nil {
 		t.Error(err)
 	}
-	err := endpoint.Verify(t.Context(), []endpoint.Endpoint{e}, fresh, 0)
+	err := endpoint.Look(t.Context(), []endpoint.Endpoint{e}, fresh)
 	want := server.Addr + " (SNI example.com) serves serial " + old.Serial() + ` from "CN=acmed test intermediate" until ` +
 		old.Leaf.NotAfter.UTC().Format(time.RFC3339) + ", expected serial " + fresh.Serial()
 	if err == nil || err.Error() != want {
@@ -145,9 +145,9 @@ func TestVerifyLooksAtEveryEndpoint(t *testing.T) {
 	}
 	closed.Close()
 	_, port, _ := net.SplitHostPort(stale.Addr)
-	err = endpoint.Verify(t.Context(), []endpoint.Endpoint{
+	err = endpoint.Look(t.Context(), []endpoint.Endpoint{
 		{Addr: good.Addr}, {Addr: net.JoinHostPort("localhost", port)}, {Addr: closed.Addr().String()}, {Addr: "nowhere.invalid:443"},
-	}, fresh, 0)
+	}, fresh)
 	if err == nil {
 		t.Fatal("Verify = nil")
 	}
@@ -204,12 +204,12 @@ func TestVerifyLooksAtEveryAddress(t *testing.T) {
 		go answer(listener, b)
 	}
 	endpoints := []endpoint.Endpoint{{Addr: net.JoinHostPort("farm.example", port)}}
-	err := endpoint.Verify(t.Context(), endpoints, fresh, 0)
+	err := endpoint.Look(t.Context(), endpoints, fresh)
 	if want := "127.0.0.3:" + port + " (SNI farm.example) serves serial " + old.Serial(); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("with a stale address: %v", err)
 	}
 	last.Store(fresh)
-	if err := endpoint.Verify(t.Context(), endpoints, fresh, 0); err != nil {
+	if err := endpoint.Look(t.Context(), endpoints, fresh); err != nil {
 		t.Error(err)
 	}
 }
@@ -241,7 +241,7 @@ func TestVerifyDualUnit(t *testing.T) {
 	otherTwin.RSA = installertest.Dual(t, "example.com").RSA
 	server, now := serve(t, b)
 	verify := func() error {
-		return endpoint.Verify(t.Context(), []endpoint.Endpoint{{Addr: server.Addr}}, b, 0)
+		return endpoint.Look(t.Context(), []endpoint.Endpoint{{Addr: server.Addr}}, b)
 	}
 	if err := verify(); err != nil {
 		t.Errorf("both served: %v", err)

@@ -212,7 +212,7 @@ func TestStartTLS(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			e := endpoint.Endpoint{Addr: talk(t, b, tt.conversation), ServerName: "chat.example", StartTLS: tt.protocol}
 			if tt.want == "" {
-				if err := endpoint.Verify(t.Context(), []endpoint.Endpoint{e}, b, 0); err != nil {
+				if err := endpoint.Look(t.Context(), []endpoint.Endpoint{e}, b); err != nil {
 					t.Error(err)
 				}
 				return

@@ -60,7 +60,7 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 		return err
 	}
 	changed, err := edit.Apply(ctx)
-	if err != nil || changed || endpoint.Verify(ctx, p.endpoints, b, 0) == nil {
+	if err != nil || changed || endpoint.Look(ctx, p.endpoints, b) == nil {
 		return err
 	}
 	edit.Always = true
@@ -68,7 +68,7 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 	return err
 }
 
-// Verify compares the files with b and looks once at each endpoint.
+// Verify compares the files with b and looks at each endpoint.
 func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 	edit, err := p.change(b)
 	if err != nil {

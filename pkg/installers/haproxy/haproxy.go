@@ -57,7 +57,7 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 		return err
 	}
 	changed, err := edit.Apply(ctx)
-	if err != nil || changed || endpoint.Verify(ctx, p.endpoints, b, 0) == nil {
+	if err != nil || changed || endpoint.Look(ctx, p.endpoints, b) == nil {
 		return err
 	}
 	edit.Always = true
@@ -65,7 +65,7 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 	return err
 }
 
-// Verify compares the file with b and looks once at each endpoint.
+// Verify compares the file with b and looks at each endpoint.
 func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 	edit, err := p.change(b)
 	if err != nil {

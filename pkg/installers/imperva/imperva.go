@@ -97,7 +97,7 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 	}
 	mine := last.Fingerprint == b.Fingerprint()
 	if !mine || last.Complaint == "" {
-		if endpoint.Verify(ctx, p.endpoints, b, 0) == nil {
+		if endpoint.Look(ctx, p.endpoints, b) == nil {
 			return nil
 		}
 	}
@@ -175,7 +175,7 @@ func (p *Installer) await(ctx context.Context, b *certs.Bundle, last record) err
 		p.now().Sub(last.Uploaded).Round(time.Second), err), forget)
 }
 
-// Verify looks once at each endpoint, and recalls what the API found wrong.
+// Verify looks at each endpoint, and recalls what the API found wrong.
 func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
 	last, err := p.load()
 	if err == nil && last.Fingerprint == b.Fingerprint() && last.Complaint != "" {

@@ -97,12 +97,7 @@ func TestSlowCloud(t *testing.T) {
 	try := func() error {
 		p := mustNew(t, c.config(), target)
 		p.now, p.patience = func() time.Time { return now }, 50*time.Millisecond
-		begin := time.Now()
-		err := p.Install(t.Context(), b)
-		if took := time.Since(begin); took > 5*time.Second {
-			t.Errorf("Install took %s", took)
-		}
-		return err
+		return p.Install(t.Context(), b)
 	}
 	c.freeze(true)
 	for range 10 {
