@@ -57,7 +57,9 @@ func (t *Target) Select(names []string) ([]certs.Identifier, error) {
 		return nil, fmt.Errorf("the certificate %q has no names", t.Certificate)
 	}
 	if len(names) == 0 {
-		return t.Names, nil
+		for _, id := range t.Names {
+			names = append(names, id.Value)
+		}
 	}
 	var list []certs.Identifier
 	for _, text := range names {

@@ -3,12 +3,10 @@ package apache
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
-	"github.com/acmed/acmed/pkg/installers/endpoint"
-
-	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // Config is one Apache target of a certificate. The zero value is the Apache of Debian and its derivatives: asked and
@@ -40,78 +38,32 @@ const (
 	layoutRHEL   = "rhel"
 )
 
-// The defaults of a zero Config. Testing or reloading a thousand virtual hosts takes seconds, so a minute is far from
-// both a slow server and a hung one.
+// The defaults of a zero Config.
 const (
-	debianBinary         = "/usr/sbin/apache2ctl"
-	debianUnit           = "apache2.service"
-	rhelBinary           = "/usr/sbin/httpd"
-	rhelUnit             = "httpd.service"
-	defaultPort          = 443
-	defaultTimeout       = time.Minute
-	defaultVerifyTimeout = 30 * time.Second
+	debianBinary = "/usr/sbin/apache2ctl"
+	debianUnit   = "apache2.service"
+	rhelBinary   = "/usr/sbin/httpd"
+	rhelUnit     = "httpd.service"
 )
 
-// maxHSTS is two years, the most that browsers' preload lists ask for; more is a typing error nobody can take back.
-const maxHSTS = 2 * 366 * 24 * time.Hour
+// settings are the keys that all web servers have.
+func (c *Config) settings() *webserver.Settings {
+	return &webserver.Settings{
+		Binary: c.Binary, Config: c.Config, ConfigFlag: "-f", Root: c.Root, RootKey: "root", RootFlag: "-d", PIDFile: c.PIDFile, Unit: c.Unit,
+		Test: c.Test, Reload: c.Reload, Timeout: c.Timeout,
+		Names: c.Names, Listen: c.Listen, Verify: c.Verify, VerifyTimeout: c.VerifyTimeout, HSTS: c.HSTS,
+	}
+}
 
 // Validate reports everything that is wrong with c, joined, each problem beginning with its key. It looks at neither
 // disk nor network.
 func (c *Config) Validate() error {
-	var errs []error
-	for _, f := range []struct{ key, path string }{
-		{"binary", c.Binary}, {"root", c.Root}, {"config", c.Config}, {"pid_file", c.PIDFile},
-	} {
-		if f.path != "" && !filepath.IsAbs(f.path) {
-			errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", f.key, f.path))
-		}
-	}
+	err := c.settings().Validate()
 	switch c.Layout {
 	case "", layoutAuto, layoutDebian, layoutRHEL:
-	default:
-		errs = append(errs, fmt.Errorf("layout: %q is not one of %s, %s, %s", c.Layout, layoutAuto, layoutDebian, layoutRHEL))
+		return err
 	}
-	errs = append(errs, checkArgv("test", c.Test), checkArgv("reload", c.Reload), c.checkAddresses())
-	if c.Unit != "" && c.PIDFile != "" {
-		errs = append(errs, errors.New("unit: give either unit or pid_file, not both"))
-	}
-	for _, d := range []struct {
-		key string
-		d   time.Duration
-	}{{"timeout", c.Timeout}, {"verify_timeout", c.VerifyTimeout}, {"hsts", c.HSTS}} {
-		if d.d < 0 || d.d > 0 && d.d < time.Second {
-			errs = append(errs, fmt.Errorf("%s: %s is shorter than a second", d.key, d.d))
-		}
-	}
-	if c.HSTS > maxHSTS {
-		errs = append(errs, fmt.Errorf("hsts: %s is longer than two years, and browsers never forget it", c.HSTS))
-	}
-	return errors.Join(errs...)
-}
-
-func (c *Config) checkAddresses() error {
-	var errs []error
-	if c.Listen < 0 || c.Listen > 65535 {
-		errs = append(errs, fmt.Errorf("listen: %d is not a port", c.Listen))
-	}
-	for _, addr := range c.Verify {
-		if _, err := endpoint.Parse(addr); err != nil {
-			errs = append(errs, fmt.Errorf("verify: %w", err))
-		}
-	}
-	for _, name := range c.Names {
-		if _, _, err := certs.ParseIdentifier(name); err != nil {
-			errs = append(errs, fmt.Errorf("names: %w", err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func checkArgv(key string, argv []string) error {
-	if len(argv) > 0 && !filepath.IsAbs(argv[0]) {
-		return fmt.Errorf("%s: %q is not an absolute path", key, argv[0])
-	}
-	return nil
+	return errors.Join(fmt.Errorf("layout: %q is not one of %s, %s, %s", c.Layout, layoutAuto, layoutDebian, layoutRHEL), err)
 }
 
 // withDefaults fills in what the operator left out.
@@ -120,20 +72,35 @@ func (c Config) withDefaults() Config {
 	if c.Layout == layoutRHEL {
 		binary, unit = rhelBinary, rhelUnit
 	}
-	setDefault(&c.Layout, layoutAuto)
-	setDefault(&c.Binary, binary)
-	setDefault(&c.Listen, defaultPort)
-	setDefault(&c.Timeout, defaultTimeout)
-	setDefault(&c.VerifyTimeout, defaultVerifyTimeout)
+	webserver.SetDefault(&c.Layout, layoutAuto)
+	webserver.SetDefault(&c.Binary, binary)
+	webserver.SetDefault(&c.Listen, webserver.DefaultPort)
+	webserver.SetDefault(&c.Timeout, webserver.DefaultTimeout)
+	webserver.SetDefault(&c.VerifyTimeout, webserver.DefaultVerifyTimeout)
 	if c.PIDFile == "" && len(c.Reload) == 0 {
-		setDefault(&c.Unit, unit)
+		webserver.SetDefault(&c.Unit, unit)
 	}
 	return c
 }
 
-func setDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
+// ServerKey tells the Apache of one target from that of another: targets with the same key share one
+// [installers.Server].
+func (c *Config) ServerKey() string {
+	d := c.withDefaults()
+	return d.settings().Key("apache")
+}
+
+// NewServer makes the server that c describes. It touches neither network nor disk. "-k graceful" starts a stopped server,
+// so it is never run without asking whether there is one.
+func NewServer(c Config) *installers.Server {
+	d := c.withDefaults()
+	return d.settings().NewServer("Apache", []string{"-t"}, []string{"-k", "graceful"}, []string{"apache2", "httpd"})
+}
+
+// checkPIDFile makes sure that "-k graceful" signals the process that was asked whether it runs.
+func (c *Config) checkPIDFile(f *facts) error {
+	if c.PIDFile == "" || len(c.Reload) > 0 || f.pidFile == c.PIDFile {
+		return nil
 	}
+	return fmt.Errorf("pid_file: it is %s, but Apache's own PidFile is %q: make them the same", c.PIDFile, f.pidFile)
 }

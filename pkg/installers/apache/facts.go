@@ -25,6 +25,28 @@ type facts struct {
 	vhosts   []*vhost        // in no particular order
 }
 
+// fresh is a copy without what the files told about the virtual hosts.
+func (f *facts) fresh() *facts {
+	copied := *f
+	copied.groups, copied.vhosts = make([]*group, len(f.groups)), make([]*vhost, len(f.vhosts))
+	known := make(map[*vhost]*vhost, len(f.vhosts))
+	for i, v := range f.vhosts {
+		copied.vhosts[i] = &vhost{file: v.file, line: v.line, server: v.server, listed: v.listed}
+		copied.vhosts[i].addName(v.server)
+		if v.listed {
+			copied.vhosts[i].names = v.names
+		}
+		known[v] = copied.vhosts[i]
+	}
+	for i, g := range f.groups {
+		copied.groups[i] = &group{host: g.host, port: g.port}
+		for _, v := range g.vhosts {
+			copied.groups[i].vhosts = append(copied.groups[i].vhosts, known[v])
+		}
+	}
+	return &copied
+}
+
 // include is one reading of a configuration file.
 type include struct {
 	line     int // of the directive in the file that includes it
@@ -44,7 +66,7 @@ const maxDump = 64 << 20
 
 // ask lets Apache read its configuration and say what it found. Modules are loaded first as if the configuration did.
 func (c *Config) ask(ctx context.Context, modules ...module) (*facts, error) {
-	argv := c.argv("-t", "-D", "DUMP_INCLUDES", "-D", "DUMP_VHOSTS", "-D", "DUMP_RUN_CFG", "-D", "DUMP_MODULES")
+	argv := c.settings().Argv("-t", "-D", "DUMP_INCLUDES", "-D", "DUMP_VHOSTS", "-D", "DUMP_RUN_CFG", "-D", "DUMP_MODULES")
 	for _, m := range modules {
 		argv = append(argv, "-C", fmt.Sprintf("LoadModule %s %q", m.name, m.file))
 	}
@@ -108,7 +130,11 @@ func (d *dump) line(line string) error {
 		return d.group(m[1])
 	}
 	if m := vhostLine.FindStringSubmatch(line); m != nil {
-		return d.vhost(m[1], m[2], m[3])
+		if err := d.vhost(m[1], m[2], m[3]); err != nil {
+			return err
+		}
+		d.last.listed = true
+		return nil
 	}
 	if m := aliasLine.FindStringSubmatch(line); m != nil && d.last != nil {
 		d.last.addName(m[1])

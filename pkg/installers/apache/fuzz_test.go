@@ -136,7 +136,7 @@ func FuzzPlan(f *testing.F) {
 			target: installers.Target{Certificate: "www", FullChain: "/live/fullchain.pem", Key: "/live/privkey.pem"},
 			names:  []certs.Identifier{name}, bundle: b, files: &layout{kind: layoutDebian, dir: dir, certificate: "www"},
 		}
-		p.m, err = buildModel(facts, "www")
+		p.m, err = buildModel(facts, "www", nil)
 		return p, err
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -54,7 +54,7 @@ func TestIPv6(t *testing.T) {
 			}
 			_, b := a.install(a.config(), l, "a.example")
 			a.wantFiles(after, "a renewal edited something")
-			endpoints, err := i.endpoints(t.Context())
+			endpoints, err := i.Endpoints(t.Context())
 			must(t, err)
 			var proved []string
 			for _, e := range endpoints {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // listen is one Listen directive.
@@ -82,7 +84,7 @@ func (p *planner) missingListens() ([]string, error) {
 			continue
 		}
 		if portTaken(l.host, l.port) {
-			return nil, p.picks[0].v.errorf("another program listens on port %d, and with \"%s\" Apache would go down at the next reload: stop it, "+
+			return nil, p.picks[0].Site.errorf("another program listens on port %d, and with \"%s\" Apache would go down at the next reload: stop it, "+
 				"or set \"listen\" to another port", l.port, line)
 		}
 		lines = append(lines, line)
@@ -92,11 +94,11 @@ func (p *planner) missingListens() ([]string, error) {
 
 // groupsOf are the addresses by which a virtual host is reached with TLS, or whose twins it will be.
 func (p *planner) groupsOf(k *pick) []*group {
-	if !k.tls {
-		return p.m.plainGroups(k.v, p.cfg.Listen)
+	if !k.TLS {
+		return p.m.plainGroups(k.Site, p.cfg.Listen)
 	}
 	return slices.DeleteFunc(slices.Clone(p.m.groups), func(g *group) bool {
-		return !slices.Contains(g.vhosts, k.v) || !p.m.reaches(g, p.cfg.Listen)
+		return !slices.Contains(g.vhosts, k.Site) || !p.m.reaches(g, p.cfg.Listen)
 	})
 }
 
@@ -119,7 +121,7 @@ func (p *planner) listensFor(k *pick, g *group, all []listen) ([]listen, error) 
 	}
 	var list []listen
 	for _, l := range isOn(cmp.Or(g.port, httpPort)) {
-		if !k.tls && l.covers(g.host) {
+		if !k.TLS && l.covers(g.host) {
 			list = append(list, listen{host: l.host, port: p.cfg.Listen})
 		}
 	}
@@ -135,7 +137,7 @@ func (l *listen) line() string {
 	if l.host != "" {
 		line = "Listen " + net.JoinHostPort(l.host, strconv.Itoa(l.port))
 	}
-	if l.port != defaultPort {
+	if l.port != webserver.DefaultPort {
 		line += " https"
 	}
 	return line

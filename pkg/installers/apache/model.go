@@ -15,6 +15,7 @@ type vhost struct {
 	line   int
 	server string   // ServerName, or what Apache takes for it
 	names  []string // lower case: ServerName, aliases, wildcards included
+	listed bool     // Apache listed its aliases, which it does where several virtual hosts share an address
 
 	d        *directive // its section; nil when it has none in a file, and then err says why
 	err      error
@@ -56,7 +57,8 @@ type model struct {
 	order       []*source           // in the order in which Apache reads them
 	global      []*directive        // the directives outside sections other than conditions
 	users       map[*source][]*vhost
-	sslOn       bool // SSLEngine is on for all that do not say otherwise
+	defined     map[string]int // how often the files define a variable
+	sslOn       bool           // SSLEngine is on for all that do not say otherwise
 }
 
 // The bounds on one configuration, far above any real one.
@@ -65,12 +67,16 @@ const (
 	maxTotal = 256 << 20 // bytes in all files
 )
 
-// buildModel reads all files that Apache read.
-func buildModel(f *facts, certificate string) (*model, error) {
-	m := &model{facts: f, certificate: certificate, sources: map[string]*source{}, first: map[string]*include{}, users: map[*source][]*vhost{}}
+// buildModel reads all files that Apache read. Files in which nothing was written for the certificate are those of a model
+// that was made before, unless that is nil.
+func buildModel(f *facts, certificate string, before *model) (*model, error) {
+	m := &model{facts: f, certificate: certificate, sources: map[string]*source{}, first: map[string]*include{}, users: map[*source][]*vhost{}, defined: map[string]int{}}
 	total := 0
-	if err := m.read(f.main, &total); err != nil {
+	if err := m.read(f.main, &total, before); err != nil {
 		return nil, err
+	}
+	for _, src := range m.order {
+		m.countDefines(src.root)
 	}
 	m.global = m.walk(f.main, m.sources[f.main.path].root, nil)
 	for _, d := range named(m.global, "SSLEngine") {
@@ -82,9 +88,21 @@ func buildModel(f *facts, certificate string) (*model, error) {
 	return m, nil
 }
 
-func (m *model) read(inc *include, total *int) error {
+func (m *model) countDefines(ds []*directive) {
+	for _, d := range ds {
+		if d.is("Define") {
+			name, value := word(d.args)
+			if name != "" && value != "" {
+				m.defined[name]++
+			}
+		}
+		m.countDefines(d.children)
+	}
+}
+
+func (m *model) read(inc *include, total *int, before *model) error {
 	if m.sources[inc.path] == nil {
-		src, err := readSource(inc.path, m.certificate)
+		src, err := m.source(inc.path, before)
 		if err != nil {
 			return err
 		}
@@ -95,11 +113,25 @@ func (m *model) read(inc *include, total *int) error {
 		m.order = append(m.order, src)
 	}
 	for _, child := range inc.children {
-		if err := m.read(child, total); err != nil {
+		if err := m.read(child, total, before); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// source reads one file, or takes over what is known of it.
+func (m *model) source(path string, before *model) (*source, error) {
+	if before == nil || before.sources[path] == nil {
+		return readSource(path, m.certificate)
+	}
+	old := before.sources[path]
+	if !old.mayHaveMarks(m.certificate) {
+		return old, nil
+	}
+	src := newSource(path, old.disk, m.certificate)
+	src.real = old.real
+	return src, nil
 }
 
 // walk lists directives in Apache's order, with conditions that hold and included files replaced by what is in them.
@@ -154,9 +186,20 @@ func (m *model) find(v *vhost) {
 			v.catchAll = false
 		case d.is("ServerAlias"):
 			v.catchAll = false
-			for _, name := range words(d.args) {
-				v.addName(m.expand(name))
-			}
+			m.addAliases(v, d)
+		}
+	}
+}
+
+// addAliases adds names that Apache did not list. What a variable stands for that is defined more than once only Apache
+// knows, so such a name is left out.
+func (m *model) addAliases(v *vhost, d *directive) {
+	if v.listed {
+		return
+	}
+	for _, name := range words(d.args) {
+		if name = m.expand(name); !strings.Contains(name, "${") {
+			v.addName(name)
 		}
 	}
 }
@@ -180,10 +223,11 @@ func (m *model) tls(v *vhost) bool { return v.engine == "on" || v.engine == "" &
 
 var variable = regexp.MustCompile(`\$\{([^}]*)\}`)
 
-// expand replaces variables that were defined. Others, of the environment, stay.
+// expand replaces variables that have one meaning. Others, of the environment or defined more than once, stay.
 func (m *model) expand(value string) string {
 	return variable.ReplaceAllStringFunc(value, func(ref string) string {
-		if v, ok := m.defines[ref[2:len(ref)-1]]; ok {
+		name := ref[2 : len(ref)-1]
+		if v, ok := m.defines[name]; ok && m.defined[name] < 2 {
 			return v
 		}
 		return ref

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // headerLines adds Strict-Transport-Security, which belongs to answers over TLS only (RFC 6797 section 7.2).
@@ -61,7 +62,7 @@ func (p *planner) addRedirects() error {
 // redirectLines come first in a virtual host, so that no rule of its own ends a request before them.
 func (p *planner) redirectLines(names []string) []string {
 	port := ""
-	if p.cfg.Listen != defaultPort {
+	if p.cfg.Listen != webserver.DefaultPort {
 		port = ":" + strconv.Itoa(p.cfg.Listen)
 	}
 	lines := []string{"RewriteEngine on"}

@@ -86,7 +86,7 @@ Use Site macro.example
 	a.enableModule("macro")
 	f, err := a.configFor().ask(t.Context())
 	must(t, err)
-	m, err := buildModel(f, "test")
+	m, err := buildModel(f, "test", nil)
 	must(t, err)
 	got := map[string][]string{}
 	for _, v := range m.vhosts {
@@ -149,7 +149,7 @@ func TestAllPorts(t *testing.T) {
 			a := start(t, map[string]string{"sites-available/a.conf": text})
 			f, err := a.configFor().ask(t.Context())
 			must(t, err)
-			m, err := buildModel(f, "test")
+			m, err := buildModel(f, "test", nil)
 			must(t, err)
 			v, _ := m.at("127.0.0.1", a.plain).answer("a.example")
 			want := words(v.own("ErrorDocument")[0].args)[1]

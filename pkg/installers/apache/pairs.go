@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // checkPairs looks at the certificates of all virtual hosts with TLS other than those that are about to be changed. Apache
@@ -16,7 +17,7 @@ import (
 func (m *model) checkPairs(picks []*pick) error {
 	var errs []error
 	for _, v := range m.vhosts {
-		if v.d == nil || !m.tls(v) || slices.ContainsFunc(picks, func(k *pick) bool { return k.v == v && k.tls }) {
+		if v.d == nil || !m.tls(v) || slices.ContainsFunc(picks, func(k *pick) bool { return k.Site == v && k.TLS }) {
 			continue
 		}
 		chains, keys := v.own("SSLCertificateFile"), v.own("SSLCertificateKeyFile")
@@ -43,7 +44,7 @@ func brokenPair(cert, key string) string {
 	if err != nil {
 		return ""
 	}
-	leaf := parseLeaf(text)
+	leaf := webserver.ParseLeaf(text)
 	if leaf == nil {
 		return "the file has no certificate that can be read"
 	}
@@ -62,29 +63,6 @@ func brokenPair(cert, key string) string {
 		return "the key does not belong to the certificate"
 	}
 	return ""
-}
-
-// readLeaf reads the first certificate of a file; nil when there is none to read.
-func readLeaf(path string) *x509.Certificate {
-	text, err := installers.ReadRegular(path)
-	if err != nil {
-		return nil
-	}
-	return parseLeaf(text)
-}
-
-func parseLeaf(text []byte) *x509.Certificate {
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" && block.Type != "TRUSTED CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
-			continue
-		}
-		leaf, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil
-		}
-		return leaf
-	}
-	return nil
 }
 
 // publicKey is the public half of the first private key of a file: nil when the key is of a kind that cannot be read

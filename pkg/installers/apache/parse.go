@@ -4,21 +4,15 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // maxDepth bounds sections within sections. Real files stay below a tenth of it.
 const maxDepth = 100
 
-// SyntaxError says where a configuration file cannot be read, or where it has something that cannot be edited safely.
-// Nothing was changed.
-type SyntaxError struct {
-	File   string
-	Line   int
-	Reason string
-}
-
-// Error begins with file:line.
-func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Reason) }
+// SyntaxError says where a configuration file cannot be read or edited.
+type SyntaxError = webserver.SyntaxError
 
 // directive is one directive or section with its place in the text.
 type directive struct {
@@ -198,7 +192,7 @@ func (p *parser) opening(l logical, name, rest string) error {
 	} else if bare, ok := strings.CutSuffix(name, ">"); ok {
 		name, rest = bare, ""
 	} else {
-		return p.errorf(l, "the section <%s> has no closing >", clip(name))
+		return p.errorf(l, "the section <%s> has no closing >", webserver.Clip(name))
 	}
 	d := &directive{src: p.src, name: name, args: rest, section: true, start: l.first, end: l.end, line: l.number}
 	p.add(d)
@@ -217,11 +211,11 @@ func (p *parser) closing(l logical, name string) error {
 	tag, ok := strings.CutSuffix(name[2:], ">")
 	switch {
 	case !ok:
-		return p.errorf(l, "%s has no closing >", clip(name))
+		return p.errorf(l, "%s has no closing >", webserver.Clip(name))
 	case p.open == nil:
-		return p.errorf(l, "%s without its section", clip(name))
+		return p.errorf(l, "%s without its section", webserver.Clip(name))
 	case !strings.EqualFold(tag, p.open.name):
-		return p.errorf(l, "expected </%s> but saw %s", clip(p.open.name), clip(name))
+		return p.errorf(l, "expected </%s> but saw %s", webserver.Clip(p.open.name), webserver.Clip(name))
 	}
 	p.open.close, p.open.closeEnd = l.start, l.end
 	p.open = p.open.parent
@@ -234,7 +228,7 @@ func (p *parser) skip(d *directive) error {
 	for depth := 1; ; {
 		l, ok := p.reader.next()
 		if !ok {
-			return d.errorf("<%s> is not closed", clip(d.name))
+			return d.errorf("<%s> is not closed", webserver.Clip(d.name))
 		}
 		switch name, _ := word(l.text); {
 		case strings.EqualFold(name, "</"+d.name+">"):
@@ -252,18 +246,9 @@ func (p *parser) skip(d *directive) error {
 func (p *parser) finish() error {
 	for d := p.open; d != nil; d = d.parent {
 		if !d.isCondition() {
-			return d.errorf("<%s> is not closed", clip(d.name))
+			return d.errorf("<%s> is not closed", webserver.Clip(d.name))
 		}
 		d.close, d.closeEnd = len(p.src.text), len(p.src.text)
 	}
 	return nil
-}
-
-// clip shortens a value for an error message.
-func clip(s string) string {
-	const most = 60
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return strings.ToValidUTF8(s, "?")
 }

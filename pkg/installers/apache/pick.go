@@ -1,7 +1,6 @@
 package apache
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"path"
@@ -9,46 +8,19 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // httpPort is where clients look for a site without TLS.
 const httpPort = 80
 
-// pick is a virtual host that answers for names of the certificate.
-type pick struct {
-	v         *vhost
-	names     []string
-	tls       bool // it is on the TLS port itself; otherwise it gets a twin there
-	isDefault bool // it answers for at least one of the names because nothing else does
-}
+// pick is a virtual host that answers for names of the certificate. One that has no TLS gets a twin on the TLS port.
+type pick = webserver.Pick[*vhost]
 
 // picker finds the virtual hosts for the names of one certificate.
 type picker struct {
 	m    *model
 	port int // where TLS is served
-}
-
-// pickAll finds a virtual host for every name and refuses the lot when one has none.
-func (p *picker) pickAll(names []certs.Identifier) ([]*pick, error) {
-	var picks []*pick
-	var errs []error
-	for _, id := range names {
-		found, err := p.pickOne(id)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, f := range found {
-			i := slices.IndexFunc(picks, func(k *pick) bool { return k.v == f.v })
-			if i < 0 {
-				picks = append(picks, f)
-				continue
-			}
-			picks[i].names = append(picks[i].names, f.names...)
-			picks[i].isDefault = picks[i].isDefault || f.isDefault
-		}
-	}
-	return picks, errors.Join(errs...)
 }
 
 // pickOne prefers a virtual host that has the name: on the TLS port, then on port 80, then on another port. After them
@@ -94,30 +66,21 @@ func (p *picker) look(id certs.Identifier, wanted func(*group, *vhost) bool) loo
 		switch {
 		case v == nil || !wanted(g, v):
 		case byName:
-			l.named = appendNew(l.named, v)
+			l.named = webserver.AppendNew(l.named, v)
 		case id.Type == certs.IP || v.catchAll && !id.IsWildcard():
-			l.defaults = appendNew(l.defaults, v)
+			l.defaults = webserver.AppendNew(l.defaults, v)
 		}
 	}
 	return l
 }
 
-func appendNew(list []*vhost, v *vhost) []*vhost {
-	if slices.Contains(list, v) {
-		return list
-	}
-	return append(list, v)
-}
-
 func (p *picker) picks(id certs.Identifier, vhosts []*vhost, tls, isDefault bool) ([]*pick, error) {
-	list := make([]*pick, len(vhosts))
-	for i, v := range vhosts {
+	for _, v := range vhosts {
 		if v.err != nil {
 			return nil, fmt.Errorf("the virtual host of %q: %w", id.Value, v.err)
 		}
-		list[i] = &pick{v: v, names: []string{id.Value}, tls: tls, isDefault: isDefault}
 	}
-	return list, nil
+	return webserver.NewPicks(id, vhosts, tls, isDefault), nil
 }
 
 // choose is the virtual host that answers for an identifier, as ap_update_vhost_from_headers chooses: the first one with

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -30,7 +31,7 @@ type planner struct {
 func (p *planner) make() ([]change.File, error) {
 	var err error
 	finder := picker{m: p.m, port: p.cfg.Listen}
-	if p.picks, err = finder.pickAll(p.names); err != nil {
+	if p.picks, err = webserver.PickAll(p.names, finder.pickOne); err != nil {
 		return nil, err
 	}
 	if err := p.m.checkPairs(p.picks); err != nil {
@@ -39,7 +40,7 @@ func (p *planner) make() ([]change.File, error) {
 	p.edits = map[*source][]change.Edit{}
 	var errs []error
 	for _, k := range p.picks {
-		if k.tls {
+		if k.TLS {
 			errs = append(errs, p.secure(k))
 		}
 	}
@@ -67,19 +68,19 @@ func (p *planner) secure(k *pick) error {
 	if err := p.refuse(k); err != nil {
 		return err
 	}
-	lines, err := p.pairLines(k.v)
+	lines, err := p.pairLines(k.Site)
 	if err != nil {
 		return err
 	}
-	if k.v.engine == "" {
+	if k.Site.engine == "" {
 		lines = append([]string{"SSLEngine on"}, lines...)
 	}
-	lines = append(lines, p.headerLines(k.v)...)
-	if p.files.isTwins(k.v.file) {
+	lines = append(lines, p.headerLines(k.Site)...)
+	if p.files.isTwins(k.Site.file) {
 		lines = append(lines, p.twinNames(k)...)
 	}
 	if len(lines) > 0 {
-		p.edit(k.v.d.src, block(k.v.d, k.v.d.close, p.target.Certificate, lines))
+		p.edit(k.Site.d.src, block(k.Site.d, k.Site.d.close, p.target.Certificate, lines))
 	}
 	return nil
 }
@@ -92,15 +93,15 @@ func (p *planner) edit(src *source, e change.Edit) {
 
 // refuse names what acmed cannot take over.
 func (p *planner) refuse(k *pick) error {
-	v := k.v
+	v := k.Site
 	if other := v.manager(p.target.Certificate); other != "" {
 		return v.errorf("this virtual host answers for %s, and acmed serves the certificate %q here: put the names into one certificate",
-			strings.Join(k.names, ", "), other)
+			strings.Join(k.Names, ", "), other)
 	}
 	for _, d := range v.own("SSLEngine") {
 		if value := p.m.value(d); !strings.EqualFold(value, "on") {
 			return d.errorf("this virtual host answers for %s on port %d, and SSLEngine is %q here: make it \"on\"",
-				strings.Join(k.names, ", "), p.cfg.Listen, clip(value))
+				strings.Join(k.Names, ", "), p.cfg.Listen, webserver.Clip(value))
 		}
 	}
 	if p.m.tls(v) {
@@ -186,35 +187,20 @@ func (p *planner) checkOld(v *vhost, old []*directive) error {
 	}
 	for _, d := range old {
 		for _, user := range p.m.users[d.src] {
-			if !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.v == user && k.tls }) {
+			if !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.Site == user && k.TLS }) {
 				return d.errorf("the virtual host at %s:%d includes this file too: give %s:%d certificate directives of its own",
 					user.file, user.line, v.file, v.line)
 			}
 		}
-		if name := p.uncovered(v, d); name != "" {
+		if !d.is("SSLCertificateFile") {
+			continue
+		}
+		if name := webserver.Lost(v.names, p.m.path(d), p.bundle.Leaf); name != "" {
 			return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the virtual host",
 				name, p.target.Certificate)
 		}
 	}
 	return nil
-}
-
-// uncovered is a name of the virtual host that the certificate of a directive covers and the new one does not, or "".
-func (p *planner) uncovered(v *vhost, d *directive) string {
-	if !d.is("SSLCertificateFile") {
-		return ""
-	}
-	leaf := readLeaf(p.m.path(d))
-	if leaf == nil || leaf.Equal(p.bundle.Leaf) {
-		return ""
-	}
-	for _, name := range v.names {
-		sample := strings.Replace(name, "*", "acmed-probe", 1)
-		if leaf.VerifyHostname(sample) == nil && p.bundle.Leaf.VerifyHostname(sample) != nil {
-			return name
-		}
-	}
-	return ""
 }
 
 // editedFiles turns the edits of files that exist into files of a change.

@@ -2,10 +2,12 @@ package apache
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
 )
 
@@ -85,4 +87,41 @@ func enabledModules(shared []byte) []string {
 		}
 	}
 	return list
+}
+
+// takeShared takes the shared file away, and the modules that it lists, when no other certificate is left.
+func (m *model) takeShared(files *layout) ([]change.File, error) {
+	shared := m.shared(files)
+	if shared == nil || m.hasOthers(files.certificate) {
+		return nil, nil
+	}
+	for line := range strings.Lines(string(shared.disk)) {
+		if line != sharedHeader && !strings.HasPrefix(line, sharedModules) && !strings.HasPrefix(line, "Listen ") {
+			return nil, &installers.ConflictError{Path: shared.real, Reason: "acmed made this file and somebody changed it: take the change out, or remove it by hand"}
+		}
+	}
+	list := files.removal(shared)
+	for _, id := range enabledModules(shared.disk) {
+		for _, ext := range []string{".load", ".conf"} {
+			link := filepath.Join(files.dir, "mods-enabled", id+ext)
+			want := filepath.Join("..", "mods-available", id+ext)
+			if target, err := os.Readlink(link); err == nil && target == want {
+				list = append(list, change.File{Path: link, Link: target, Remove: true, Was: change.LinkHash(target)})
+			}
+		}
+	}
+	return list, nil
+}
+
+// hasOthers reports whether acmed serves another certificate in this configuration.
+func (m *model) hasOthers(certificate string) bool {
+	return slices.ContainsFunc(m.order, func(src *source) bool {
+		for line := range strings.Lines(string(src.disk)) {
+			name, ok := strings.CutPrefix(strings.TrimSpace(line), markBegin)
+			if ok && name != certificate {
+				return true
+			}
+		}
+		return false
+	})
 }

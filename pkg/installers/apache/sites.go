@@ -6,22 +6,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
-
-// Site is one virtual host.
-type Site struct {
-	Names []string // those of its names that a certificate can have, as they are ordered
-	Place string   // file:line
-	TLS   bool     // it answers with TLS
-	Root  string   // absolute directory from which it serves files; "" when it has none, or one that depends on the environment
-}
 
 // Sites lists the virtual hosts that have a name a public certificate can have, ordered by file and line. It asks Apache,
 // reads the configuration, and changes nothing.
-func Sites(ctx context.Context, cfg Config) ([]Site, error) {
-	a := &Installer{cfg: cfg.withDefaults()}
-	m, err := a.model(ctx, "")
+func Sites(ctx context.Context, cfg Config) ([]webserver.Site, error) {
+	m, err := (&editor{cfg: cfg.withDefaults()}).Read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -31,16 +22,12 @@ func Sites(ctx context.Context, cfg Config) ([]Site, error) {
 		}
 		return a.line - b.line
 	}
-	var sites []Site
+	var sites []webserver.Site
 	for _, v := range slices.SortedFunc(slices.Values(m.vhosts), byPlace) {
-		site := Site{Place: fmt.Sprintf("%s:%d", v.file, v.line), TLS: m.tls(v), Root: m.documentRoot(v)}
-		for _, name := range v.names {
-			id, _, err := certs.ParseIdentifier(name)
-			if err == nil && strings.Contains(id.Value, ".") && !v.catchAll && !slices.Contains(site.Names, id.Value) {
-				site.Names = append(site.Names, id.Value)
-			}
+		site := webserver.Site{
+			Names: webserver.PublicNames(v.names), Place: fmt.Sprintf("%s:%d", v.file, v.line), TLS: m.tls(v), Root: m.documentRoot(v),
 		}
-		if len(site.Names) > 0 {
+		if len(site.Names) > 0 && !v.catchAll {
 			sites = append(sites, site)
 		}
 	}

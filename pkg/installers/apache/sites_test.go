@@ -3,6 +3,7 @@ package apache
 import (
 	"testing"
 
+	"github.com/acmed/acmed/pkg/installers/webserver"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -17,7 +18,7 @@ func TestSites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Site{
+	want := []webserver.Site{
 		{Names: []string{"a.example", "www.a.example", "*.a.example"}, Place: a.path("sites-enabled/a.conf") + ":1", Root: "/srv/a"},
 		{Names: []string{"b.example"}, Place: a.path("sites-enabled/a.conf") + ":6", Root: a.run},
 	}

@@ -111,6 +111,11 @@ func withdraw(path string, disk []byte, certificate string) (text []byte, lines 
 	return text, lines, nil
 }
 
+// mayHaveMarks reports whether acmed may have written something for a certificate.
+func (s *source) mayHaveMarks(certificate string) bool {
+	return bytes.Contains(s.disk, []byte(markBegin+certificate)) || bytes.Contains(s.disk, []byte(markOff+certificate))
+}
+
 // hasMarks reports whether acmed wrote something for the certificate.
 func (s *source) hasMarks() bool { return !bytes.Equal(s.disk, s.text) }
 

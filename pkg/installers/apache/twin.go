@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 
 	"github.com/acmed/acmed/pkg/certs"
 )
@@ -36,7 +37,7 @@ func (p *planner) twinFiles() ([]change.File, error) {
 	for _, d := range src.root {
 		switch {
 		case !d.isSection("VirtualHost"):
-		case slices.ContainsFunc(p.picks, func(k *pick) bool { return k.v.d == d }):
+		case slices.ContainsFunc(p.picks, func(k *pick) bool { return k.Site.d == d }):
 			kept = true
 		default:
 			edits = append(edits, change.Edit{Start: lineStart(src.text, d.start), End: d.closeEnd})
@@ -59,7 +60,7 @@ func (p *planner) twinFiles() ([]change.File, error) {
 func (p *planner) newTwins() (string, error) {
 	var text strings.Builder
 	for i, k := range p.picks {
-		if k.tls {
+		if k.TLS {
 			continue
 		}
 		if err := p.refuseRival(k, p.picks[:i]); err != nil {
@@ -124,13 +125,13 @@ func (p *planner) lastDefault() string {
 
 // twin is a copy of a virtual host for the TLS port.
 func (p *planner) twin(k *pick) (string, error) {
-	v := k.v
+	v := k.Site
 	if d := p.loop(v); d != nil {
 		return "", d.errorf("this virtual host only redirects to HTTPS, and there is none that answers there: write one for port %d", p.cfg.Listen)
 	}
 	if other := v.manager(p.target.Certificate); other != "" {
 		return "", v.errorf("this virtual host answers for %s, and acmed serves the certificate %q here: put the names into one certificate",
-			strings.Join(k.names, ", "), other)
+			strings.Join(k.Names, ", "), other)
 	}
 	for _, d := range v.own(certificateDirectives()...) {
 		return "", d.errorf("this virtual host has a certificate, and is not on port %d: set \"listen\" to its port", p.cfg.Listen)
@@ -138,7 +139,7 @@ func (p *planner) twin(k *pick) (string, error) {
 	for _, d := range v.own("SSLEngine") {
 		if d.src != v.d.src {
 			return "", d.errorf("SSLEngine is %q here, and the virtual host with TLS would include this file too: move the line into %s:%d",
-				clip(p.m.value(d)), v.file, v.line)
+				webserver.Clip(p.m.value(d)), v.file, v.line)
 		}
 	}
 	addrs, err := p.twinAddresses(v)
@@ -178,22 +179,22 @@ func (p *planner) twinAddresses(v *vhost) ([]string, error) {
 
 // refuseRival refuses a virtual host whose twin would stand behind that of another one for the same names.
 func (p *planner) refuseRival(k *pick, others []*pick) error {
-	addrs, err := p.twinAddresses(k.v)
+	addrs, err := p.twinAddresses(k.Site)
 	if err != nil {
 		return err
 	}
 	for _, other := range others {
-		if other.tls {
+		if other.TLS {
 			continue
 		}
-		taken, err := p.twinAddresses(other.v)
+		taken, err := p.twinAddresses(other.Site)
 		if err != nil {
 			return err
 		}
-		for _, name := range k.names {
-			if slices.Contains(other.names, name) && slices.ContainsFunc(addrs, func(a string) bool { return slices.Contains(taken, a) }) {
-				return k.v.errorf("this virtual host answers for %s, and %s:%d on another port: write one with TLS for port %d",
-					name, other.v.file, other.v.line, p.cfg.Listen)
+		for _, name := range k.Names {
+			if slices.Contains(other.Names, name) && slices.ContainsFunc(addrs, func(a string) bool { return slices.Contains(taken, a) }) {
+				return k.Site.errorf("this virtual host answers for %s, and %s:%d on another port: write one with TLS for port %d",
+					name, other.Site.file, other.Site.line, p.cfg.Listen)
 			}
 		}
 	}
@@ -220,12 +221,12 @@ func (m *model) plainGroups(v *vhost, tlsPort int) []*group {
 
 // twinNames are names for the twin of a virtual host that has none: without them it would only answer if it came first.
 func (p *planner) twinNames(k *pick) []string {
-	if !k.v.catchAll {
+	if !k.Site.catchAll {
 		return nil
 	}
 	var names []string
 	for _, id := range p.names {
-		if id.Type == certs.DNS && slices.Contains(k.names, id.Value) {
+		if id.Type == certs.DNS && slices.Contains(k.Names, id.Value) {
 			names = append(names, id.Value)
 		}
 	}

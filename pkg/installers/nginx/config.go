@@ -1,14 +1,10 @@
 package nginx
 
 import (
-	"errors"
-	"fmt"
-	"path/filepath"
 	"time"
 
-	"github.com/acmed/acmed/pkg/installers/endpoint"
-
-	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // Config is one nginx target of a certificate. The zero value is the nginx of the distribution: its own configuration
@@ -34,88 +30,45 @@ type Config struct {
 	TLSDefaults bool          `mapstructure:"tls_defaults"` // include acmed's protocol and session settings where the server block has none
 }
 
-// The defaults of a zero Config. A large configuration takes seconds to test and to reload (about 1 ms and 2 ms for
-// each server block), so a minute is far from both a slow server and a hung one.
+// The defaults of a zero Config.
 const (
-	defaultBinary        = "/usr/sbin/nginx"
-	defaultUnit          = "nginx.service"
-	defaultPort          = 443
-	defaultTimeout       = time.Minute
-	defaultVerifyTimeout = 30 * time.Second
+	defaultBinary = "/usr/sbin/nginx"
+	defaultUnit   = "nginx.service"
 )
 
-// maxHSTS is two years, the most that browsers' preload lists ask for; more is a typing error nobody can take back.
-const maxHSTS = 2 * 366 * 24 * time.Hour
+// settings are the keys that all web servers have.
+func (c *Config) settings() *webserver.Settings {
+	return &webserver.Settings{
+		Binary: c.Binary, Config: c.Config, ConfigFlag: "-c", Root: c.Prefix, RootKey: "prefix", RootFlag: "-p", PIDFile: c.PIDFile, Unit: c.Unit,
+		Test: c.Test, Reload: c.Reload, Timeout: c.Timeout,
+		Names: c.Names, Listen: c.Listen, Verify: c.Verify, VerifyTimeout: c.VerifyTimeout, HSTS: c.HSTS,
+	}
+}
 
 // Validate reports everything that is wrong with c, joined, each problem beginning with its key. It looks at neither
 // disk nor network.
-func (c *Config) Validate() error {
-	var errs []error
-	for _, f := range []struct{ key, path string }{
-		{"binary", c.Binary}, {"config", c.Config}, {"prefix", c.Prefix}, {"pid_file", c.PIDFile},
-	} {
-		if f.path != "" && !filepath.IsAbs(f.path) {
-			errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", f.key, f.path))
-		}
-	}
-	errs = append(errs, checkArgv("test", c.Test), checkArgv("reload", c.Reload), c.checkAddresses())
-	if c.Unit != "" && c.PIDFile != "" {
-		errs = append(errs, errors.New("unit: give either unit or pid_file, not both"))
-	}
-	for _, d := range []struct {
-		key string
-		d   time.Duration
-	}{{"timeout", c.Timeout}, {"verify_timeout", c.VerifyTimeout}, {"hsts", c.HSTS}} {
-		if d.d < 0 || d.d > 0 && d.d < time.Second {
-			errs = append(errs, fmt.Errorf("%s: %s is shorter than a second", d.key, d.d))
-		}
-	}
-	if c.HSTS > maxHSTS {
-		errs = append(errs, fmt.Errorf("hsts: %s is longer than two years, and browsers never forget it", c.HSTS))
-	}
-	return errors.Join(errs...)
-}
-
-func (c *Config) checkAddresses() error {
-	var errs []error
-	if c.Listen < 0 || c.Listen > 65535 {
-		errs = append(errs, fmt.Errorf("listen: %d is not a port", c.Listen))
-	}
-	for _, addr := range c.Verify {
-		if _, err := endpoint.Parse(addr); err != nil {
-			errs = append(errs, fmt.Errorf("verify: %w", err))
-		}
-	}
-	for _, name := range c.Names {
-		if _, _, err := certs.ParseIdentifier(name); err != nil {
-			errs = append(errs, fmt.Errorf("names: %w", err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func checkArgv(key string, argv []string) error {
-	if len(argv) > 0 && !filepath.IsAbs(argv[0]) {
-		return fmt.Errorf("%s: %q is not an absolute path", key, argv[0])
-	}
-	return nil
-}
+func (c *Config) Validate() error { return c.settings().Validate() }
 
 // withDefaults fills in what the operator left out.
 func (c Config) withDefaults() Config {
-	setDefault(&c.Binary, defaultBinary)
-	setDefault(&c.Listen, defaultPort)
-	setDefault(&c.Timeout, defaultTimeout)
-	setDefault(&c.VerifyTimeout, defaultVerifyTimeout)
+	webserver.SetDefault(&c.Binary, defaultBinary)
+	webserver.SetDefault(&c.Listen, webserver.DefaultPort)
+	webserver.SetDefault(&c.Timeout, webserver.DefaultTimeout)
+	webserver.SetDefault(&c.VerifyTimeout, webserver.DefaultVerifyTimeout)
 	if c.PIDFile == "" && len(c.Reload) == 0 {
-		setDefault(&c.Unit, defaultUnit)
+		webserver.SetDefault(&c.Unit, defaultUnit)
 	}
 	return c
 }
 
-func setDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
+// ServerKey tells the nginx of one target from that of another: targets with the same key share one [installers.Server].
+func (c *Config) ServerKey() string {
+	d := c.withDefaults()
+	return d.settings().Key("nginx")
+}
+
+// NewServer makes the server that c describes. It touches neither network nor disk.
+func NewServer(c Config) *installers.Server {
+	d := c.withDefaults()
+	return d.settings().NewServer("nginx", []string{"-t", "-q"}, []string{"-s", "reload"}, []string{"nginx"})
 }

@@ -37,10 +37,10 @@ func TestPlanOnCorpus(t *testing.T) {
 		if diff := lost(original, edited, "www"); diff != "" {
 			t.Errorf("%s:\n%s", path, diff)
 		}
-		if _, again := c.apply(t); len(again.files) != 0 {
-			t.Errorf("%s: a second run edits %s", path, again.files[0].Path)
+		if _, again := c.apply(t); len(again.Files) != 0 {
+			t.Errorf("%s: a second run edits %s", path, again.Files[0].Path)
 		}
-		n := &Installer{target: c.planner(t).target}
+		n := &editor{target: c.planner(t).target}
 		edited = strings.ReplaceAll(edited, "{conf}", "/conf")
 		got, err := n.unmerge(path, []byte(original), []byte(edited))
 		if err != nil || string(got) != original {
@@ -163,11 +163,11 @@ func TestTree(t *testing.T) {
 			t.Logf("%s: %v", name, err)
 			continue
 		}
-		if err != nil || len(made.files) == 0 || len(made.endpoints) == 0 {
+		if err != nil || len(made.Files) == 0 || len(made.Endpoints) == 0 {
 			t.Fatalf("%s: the plan is %+v, %v", name, made, err)
 		}
 		names = append(names, name)
-		for _, f := range made.files {
+		for _, f := range made.Files {
 			if diff := lost(before[f.Path], string(f.Content), "www"); diff != "" {
 				t.Errorf("%s: %s:\n%s", name, f.Path, diff)
 			}

@@ -1,24 +1,21 @@
 package nginx
 
 import (
-	"net"
-	"net/netip"
 	"slices"
 
-	"github.com/acmed/acmed/pkg/installers/endpoint"
-
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
 
 // endpoints are where the bundle must be served: each name at each TLS socket of its block, or at the addresses that the
 // operator gave.
 func (p *planner) endpoints(m *model) ([]endpoint.Endpoint, error) {
 	if len(p.cfg.Verify) > 0 {
-		return p.givenEndpoints()
+		return endpoint.Given(p.cfg.Verify, p.names)
 	}
 	var list []endpoint.Endpoint
 	for _, k := range p.picks {
-		s := m.servers[k.s.index]
+		s := m.servers[k.Site.index]
 		groups := m.tlsGroups(s)
 		for _, g := range groups {
 			if g.socket.port == 0 {
@@ -45,46 +42,8 @@ func namesAt(g *group, s *server, addr string, names []certs.Identifier) []endpo
 	var list []endpoint.Endpoint
 	for _, id := range names {
 		if chosen, how := g.answer(id); chosen == s && (how == byName || g.meantFor(id)) {
-			list = append(list, endpoint.Endpoint{Addr: addr, ServerName: serverName(id)})
+			list = append(list, endpoint.Endpoint{Addr: addr, ServerName: endpoint.ProbeName(id)})
 		}
 	}
 	return list
-}
-
-// serverName is what a client asks for that wants the identifier: nothing for an IP address, some host for a wildcard.
-func serverName(id certs.Identifier) string {
-	switch {
-	case id.Type == certs.IP:
-		return ""
-	case id.IsWildcard():
-		return "acmed-probe." + id.Base()
-	}
-	return id.Value
-}
-
-func (p *planner) givenEndpoints() ([]endpoint.Endpoint, error) {
-	var list []endpoint.Endpoint
-	for _, text := range p.cfg.Verify {
-		e, err := endpoint.Parse(text)
-		if err != nil {
-			return nil, err
-		}
-		if e.ServerName != "" || !isIP(e.Addr) {
-			list = append(list, e)
-			continue
-		}
-		for _, id := range p.names {
-			list = append(list, endpoint.Endpoint{Addr: e.Addr, ServerName: serverName(id)})
-		}
-	}
-	return list, nil
-}
-
-func isIP(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	_, err = netip.ParseAddr(host)
-	return err == nil
 }

@@ -124,10 +124,10 @@ func FuzzPlan(f *testing.F) {
 			return
 		}
 		made, err := p.make()
-		if err != nil || len(made.files) == 0 {
+		if err != nil || len(made.Files) == 0 {
 			return
 		}
-		edited := string(made.files[0].Content)
+		edited := string(made.Files[0].Content)
 		again, err := read(edited)
 		if err != nil {
 			t.Fatalf("the edited text cannot be read: %v\n%s", err, edited)
@@ -135,10 +135,10 @@ func FuzzPlan(f *testing.F) {
 		if diff := cmp.Diff(foreign(p, p.tree.main.root), foreign(again, again.tree.main.root)); diff != "" {
 			t.Fatalf("the edit changed something else:\n%s\n%s", diff, edited)
 		}
-		if made, err := again.make(); err != nil || len(made.files) != 0 {
+		if made, err := again.make(); err != nil || len(made.Files) != 0 {
 			t.Fatalf("a second run is not empty: %v\n%s\n%+v", err, edited, made)
 		}
-		n := &Installer{target: p.target, cfg: p.cfg}
+		n := &editor{target: p.target, cfg: p.cfg}
 		got, err := n.unmerge(path, []byte(text), []byte(edited))
 		if refused := (*SyntaxError)(nil); err != nil && !errors.As(err, &refused) || err == nil && string(got) != text {
 			t.Fatalf("taken out again: %v\ngot  %q\nwant %q", err, got, text)

@@ -579,10 +579,10 @@ func TestMany(t *testing.T) {
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("planning took %s", took)
 	}
-	if n := strings.Count(edited, "listen 443 ssl;"); n != 2 || len(made.endpoints) != 4 {
-		t.Errorf("%d blocks were edited, endpoints: %v", n, made.endpoints)
+	if n := strings.Count(edited, "listen 443 ssl;"); n != 2 || len(made.Endpoints) != 4 {
+		t.Errorf("%d blocks were edited, endpoints: %v", n, made.Endpoints)
 	}
-	if !slices.ContainsFunc(made.endpoints, func(e endpoint.Endpoint) bool { return e.Addr == "[::1]:443" }) {
-		t.Errorf("IPv6 is not proved: %v", made.endpoints)
+	if !slices.ContainsFunc(made.Endpoints, func(e endpoint.Endpoint) bool { return e.Addr == "[::1]:443" }) {
+		t.Errorf("IPv6 is not proved: %v", made.Endpoints)
 	}
 }

@@ -3,23 +3,16 @@ package nginx
 import (
 	"bytes"
 	"fmt"
-	"strings"
+
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // maxParameter is nginx's read buffer: a parameter or a comment that does not end within it is refused
 // (NGX_CONF_BUFFER in ngx_conf_file.c).
 const maxParameter = 4096
 
-// SyntaxError says where a configuration file cannot be read, or where it has something that cannot be edited safely.
-// Nothing was changed.
-type SyntaxError struct {
-	File   string
-	Line   int
-	Reason string
-}
-
-// Error begins with file:line.
-func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Reason) }
+// SyntaxError says where a configuration file cannot be read or edited.
+type SyntaxError = webserver.SyntaxError
 
 // word is one parameter as it stands in the text, quotes included, and what nginx makes of it.
 type word struct {
@@ -62,7 +55,7 @@ func (l *lexer) next() (statement, error) {
 		s.pos = l.pos
 		if l.pos == len(l.text) {
 			if len(s.words) > 0 {
-				return s, l.errorAt(s.words[0].start, "%q has no terminating \";\" or \"}\"", clip(s.words[0].value))
+				return s, l.errorAt(s.words[0].start, "%q has no terminating \";\" or \"}\"", webserver.Clip(s.words[0].value))
 			}
 			return s, nil
 		}
@@ -144,7 +137,7 @@ func (l *lexer) plainWord() (word, error) {
 		l.pos++
 	}
 	l.pos = len(l.text)
-	return word{}, l.errorAt(start, "%q has no terminating \";\" or \"}\"", clip(string(l.text[start:])))
+	return word{}, l.errorAt(start, "%q has no terminating \";\" or \"}\"", webserver.Clip(string(l.text[start:])))
 }
 
 // quotedWord reads a word in quotes, which must be followed by white space, ';', '{' or ')'.
@@ -205,13 +198,4 @@ func unescape(raw []byte) string {
 		out = append(out, raw[i])
 	}
 	return string(out)
-}
-
-// clip shortens a value for an error message.
-func clip(s string) string {
-	const most = 60
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return strings.ToValidUTF8(s, "?")
 }

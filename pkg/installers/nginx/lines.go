@@ -1,15 +1,13 @@
 package nginx
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -19,15 +17,15 @@ import (
 func (p *planner) listenLines(k *pick) ([]string, error) {
 	var added []string // addresses that have their twin already
 	plain, lines := []listen{defaultListen()}, []string{"listen 80;"}
-	for _, l := range k.s.listens {
+	for _, l := range k.Site.listens {
 		switch {
 		case p.added(l):
 			added = append(added, l.written)
-		case l.d != nil && l.hasPort(p.cfg.Listen) && k.tls:
+		case l.d != nil && l.hasPort(p.cfg.Listen) && k.TLS:
 			return nil, nil
 		case l.d != nil:
 			// Only a block without any listen directive listens on port 80 by itself.
-			plain, lines = k.s.plainListens(), nil
+			plain, lines = k.Site.plainListens(), nil
 		}
 	}
 	var seen []string
@@ -44,7 +42,7 @@ func (p *planner) listenLines(k *pick) ([]string, error) {
 		lines = append(lines, p.twin(k, l))
 	}
 	if len(lines) == 0 {
-		return nil, k.s.d.errorf("this server block has no listen directive that could get a twin with TLS: add \"listen %d ssl\"", p.cfg.Listen)
+		return nil, k.Site.d.errorf("this server block has no listen directive that could get a twin with TLS: add \"listen %d ssl\"", p.cfg.Listen)
 	}
 	return lines, nil
 }
@@ -65,7 +63,7 @@ func (p *planner) twin(k *pick, l listen) string {
 			others = append(others, slices.DeleteFunc(slices.Clone(g.listens), p.added)...)
 		}
 	}
-	if k.isDefault && !slices.ContainsFunc(others, listen.isDefault) {
+	if k.IsDefault && !slices.ContainsFunc(others, listen.isDefault) {
 		line += " default_server"
 	}
 	if only := l.param("ipv6only"); only != "" && len(others) == 0 {
@@ -76,7 +74,7 @@ func (p *planner) twin(k *pick, l listen) string {
 
 // checkTwin refuses a socket that speaks something else already, or through which nobody would reach the block.
 func (p *planner) checkTwin(k *pick, l listen) error {
-	at := k.s.d
+	at := k.Site.d
 	if l.d != nil {
 		at = l.d
 	}
@@ -114,43 +112,31 @@ func (p *planner) checkSocket(at *directive, own socket) error {
 }
 
 // pairs are the certificate and key files of the bundle; a dual unit has its twin's beside them.
-func (p *planner) pairs() []pair {
-	list := []pair{{p.target.FullChain, p.target.Key}}
-	if p.bundle.RSA != nil {
-		list = append(list, pair{twinPath(p.target.FullChain), twinPath(p.target.Key)})
-	}
-	return list
-}
-
-// twinPath is where the store keeps the RSA twin of a file: "privkey.pem" has "privkey-rsa.pem" beside it.
-func twinPath(path string) string {
-	ext := filepath.Ext(path)
-	return strings.TrimSuffix(path, ext) + "-rsa" + ext
-}
+func (p *planner) pairs() []installers.Pair { return p.target.Pairs(p.bundle.RSA != nil) }
 
 // pairLines points the block's own certificate directives at the bundle and returns the lines for what it has none of.
 // Pairs that are too many go: a second certificate of the old kind would still be served to some clients.
 func (p *planner) pairLines(k *pick) ([]string, error) {
-	chains, keys := p.native(k.s.own("ssl_certificate")), p.native(k.s.own("ssl_certificate_key"))
+	chains, keys := p.native(k.Site.own("ssl_certificate")), p.native(k.Site.own("ssl_certificate_key"))
 	if len(chains) != len(keys) {
-		return nil, k.s.d.errorf("this server block has %d ssl_certificate and %d ssl_certificate_key directives", len(chains), len(keys))
+		return nil, k.Site.d.errorf("this server block has %d ssl_certificate and %d ssl_certificate_key directives", len(chains), len(keys))
 	}
 	if err := p.checkPairs(k, chains, keys); err != nil {
 		return nil, err
 	}
 	var lines []string
 	for i, want := range p.pairs() {
-		cert, ok := quote(want.cert)
-		key, ok2 := quote(want.key)
+		cert, ok := quote(want.Cert)
+		key, ok2 := quote(want.Key)
 		if !ok || !ok2 {
-			return nil, fmt.Errorf("the path %q cannot be written into an nginx configuration", want.cert)
+			return nil, fmt.Errorf("the path %q cannot be written into an nginx configuration", want.Cert)
 		}
 		if i >= len(chains) {
 			lines = append(lines, "ssl_certificate "+cert+";", "ssl_certificate_key "+key+";")
 			continue
 		}
-		p.setArgument(chains[i], want.cert, cert)
-		p.setArgument(keys[i], want.key, key)
+		p.setArgument(chains[i], want.Cert, cert)
+		p.setArgument(keys[i], want.Key, key)
 	}
 	for i := len(p.pairs()); i < len(chains); i++ {
 		p.edit(chains[i].src, removeDirective(chains[i]))
@@ -172,13 +158,13 @@ func (p *planner) checkPairs(k *pick, chains, keys []*directive) error {
 		if strings.Contains(d.words[1].value, "$") {
 			return d.errorf("a variable chooses the certificate")
 		}
-		if other := p.otherUser(d, k.s); other != nil {
+		if other := p.otherUser(d, k.Site); other != nil {
 			return d.errorf("the server block at %s includes this file too: give the one at %s certificate directives of its own",
-				other.d.place(), k.s.d.place())
+				other.d.place(), k.Site.d.place())
 		}
 	}
 	for _, d := range chains {
-		if name := p.lost(k.s, d.words[1].value); name != "" {
+		if name := webserver.Lost(k.Site.names, under(p.tree.prefix, d.words[1].value), p.bundle.Leaf); name != "" {
 			return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the server block",
 				name, p.target.Certificate)
 		}
@@ -192,56 +178,9 @@ func (p *planner) otherUser(d *directive, s *server) *server {
 		return nil
 	}
 	for _, user := range p.m.servers {
-		if p.m.users[d.src][user] && !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.s == user }) {
+		if p.m.users[d.src][user] && !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.Site == user }) {
 			return user
 		}
 	}
 	return nil
-}
-
-// lost is a name of a block that the certificate at path covers and the bundle does not, or "".
-func (p *planner) lost(s *server, path string) string {
-	old := p.oldLeaf(path)
-	if old == nil {
-		return ""
-	}
-	for _, name := range s.names {
-		sample := sampleName(name)
-		if sample != "" && old.VerifyHostname(sample) == nil && p.bundle.Leaf.VerifyHostname(sample) != nil {
-			return name
-		}
-	}
-	return ""
-}
-
-// sampleName is a host name that a server_name answers for, or "" when there is none to be told.
-func sampleName(name string) string {
-	name = strings.TrimPrefix(name, "*")
-	if strings.HasPrefix(name, ".") {
-		return "acmed-probe" + name
-	}
-	if strings.ContainsAny(name, "~*$_") {
-		return ""
-	}
-	return name
-}
-
-// oldLeaf reads the certificate that a block serves now. One that cannot be read covers nothing.
-func (p *planner) oldLeaf(path string) *x509.Certificate {
-	if !strings.HasPrefix(path, "/") {
-		path = filepath.Join(p.tree.prefix, path)
-	}
-	text, err := installers.ReadRegular(path)
-	if err != nil {
-		return nil
-	}
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil
-	}
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil
-	}
-	return leaf
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // The hosts that stand for all addresses of this machine.
@@ -41,7 +43,7 @@ func parseListen(d *directive, find lookup) (listen, error) {
 	case strings.HasPrefix(addr, "["):
 		end := strings.IndexByte(addr, ']')
 		if end < 0 {
-			return l, d.errorf("cannot read the address %q", clip(addr))
+			return l, d.errorf("cannot read the address %q", webserver.Clip(addr))
 		}
 		l.written, port = addr[:end+1], strings.TrimPrefix(addr[end+1:], ":")
 		host = addr[1:end]
@@ -81,7 +83,7 @@ func (l *listen) setPort(text string) error {
 	first, err := strconv.ParseUint(from, 10, 16)
 	last, err2 := strconv.ParseUint(to, 10, 16)
 	if err != nil || err2 != nil || first == 0 || last < first {
-		return l.d.errorf("cannot read the port of %q", clip(text))
+		return l.d.errorf("cannot read the port of %q", webserver.Clip(text))
 	}
 	l.port, l.last = int(first), int(last)
 	return nil

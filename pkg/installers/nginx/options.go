@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -28,13 +29,13 @@ func (p *planner) http2Lines(k *pick) []string {
 	if !p.cfg.HTTP2 {
 		return nil
 	}
-	own := slices.DeleteFunc(slices.Clone(k.s.listens), p.added)
+	own := slices.DeleteFunc(slices.Clone(k.Site.listens), p.added)
 	if p.http2 == http2Param {
 		p.addHTTP2(k, own)
 		return nil
 	}
 	isOn := slices.ContainsFunc(own, func(l listen) bool { return l.has("http2") })
-	if d := k.s.last("http2"); isOn || d != nil && !p.isManaged(d) {
+	if d := k.Site.last("http2"); isOn || d != nil && !p.isManaged(d) {
 		return nil
 	}
 	return []string{"http2 on;"}
@@ -45,7 +46,7 @@ const http2Word = " http2"
 
 func (p *planner) addHTTP2(k *pick, listens []listen) {
 	for _, l := range listens {
-		if k.tls && l.hasPort(p.cfg.Listen) && !p.m.sockets[l.sockets()[0]].has("http2") {
+		if k.TLS && l.hasPort(p.cfg.Listen) && !p.m.sockets[l.sockets()[0]].has("http2") {
 			end := l.d.words[len(l.d.words)-1].end
 			p.edit(l.d.src, change.Edit{Start: end, End: end, Text: http2Word})
 		}
@@ -126,7 +127,7 @@ func (p *planner) settingsFile() *change.File {
 	}
 	text := settingsHeader + p.target.Certificate + ".\n"
 	for _, setting := range settings() {
-		taken := slices.ContainsFunc(p.picks, func(k *pick) bool { return len(p.native(k.s.own(setting[0]))) > 0 })
+		taken := slices.ContainsFunc(p.picks, func(k *pick) bool { return len(p.native(k.Site.own(setting[0]))) > 0 })
 		if !taken {
 			text += setting[0] + " " + setting[1] + ";\n"
 		}
@@ -159,7 +160,7 @@ func (p *planner) addRedirects(lines map[*server][]string) {
 		}
 	}
 	port := ""
-	if p.cfg.Listen != defaultPort {
+	if p.cfg.Listen != webserver.DefaultPort {
 		port = ":" + strconv.Itoa(p.cfg.Listen)
 	}
 	for s, names := range hosts {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // The bounds on what is read at all. Real files stay below a tenth of them; nginx itself has no bound on nesting, and a
@@ -77,7 +79,7 @@ func parse(path string, text []byte) (*source, error) {
 		switch s.term {
 		case 0:
 			if len(blocks) > 0 {
-				return nil, blocks[len(blocks)-1].errorf("the block %q is not closed", clip(blocks[len(blocks)-1].name()))
+				return nil, blocks[len(blocks)-1].errorf("the block %q is not closed", webserver.Clip(blocks[len(blocks)-1].name()))
 			}
 			return src, nil
 		case '}':

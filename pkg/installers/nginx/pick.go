@@ -1,49 +1,21 @@
 package nginx
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // pick is a server block that answers for names of the certificate.
-type pick struct {
-	s         *server
-	names     []string
-	tls       bool // it answers with TLS at the port already
-	isDefault bool // it answers at least for one of them because it is the default server
-}
+type pick = webserver.Pick[*server]
 
 // picker finds the server blocks for the names of one certificate.
 type picker struct {
 	m    *model
 	port int // where TLS is served
-}
-
-// pickAll finds a block for every name and refuses the lot when one has none.
-func (p *picker) pickAll(names []certs.Identifier) ([]*pick, error) {
-	var picks []*pick
-	var errs []error
-	for _, id := range names {
-		found, err := p.pickOne(id)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, f := range found {
-			i := slices.IndexFunc(picks, func(k *pick) bool { return k.s == f.s })
-			if i < 0 {
-				picks = append(picks, f)
-				continue
-			}
-			picks[i].names = append(picks[i].names, f.names...)
-			picks[i].isDefault = picks[i].isDefault || f.isDefault
-		}
-	}
-	return picks, errors.Join(errs...)
 }
 
 // pickOne prefers a block that answers for the name with TLS, then one that answers without, then the default servers.
@@ -94,11 +66,11 @@ func (p *picker) look(id certs.Identifier, tls bool, wanted func(port int) bool)
 		}
 		switch {
 		case how == byName:
-			l.named = appendNew(l.named, s)
+			l.named = webserver.AppendNew(l.named, s)
 		case how == byRegex:
 			l.regex = s
 		case g.meantFor(id):
-			l.defaults = appendNew(l.defaults, s)
+			l.defaults = webserver.AppendNew(l.defaults, s)
 		}
 	}
 	return l
@@ -130,11 +102,7 @@ func (p *picker) picks(id certs.Identifier, servers []*server, tls, isDefault bo
 		return nil, servers[0].d.errorf("this server block and %s answer for %q on different ports: give the one that is meant \"listen %d ssl\"",
 			servers[1].d.place(), id.Value, p.port)
 	}
-	list := make([]*pick, len(servers))
-	for i, s := range servers {
-		list[i] = &pick{s: s, names: []string{id.Value}, tls: tls, isDefault: isDefault}
-	}
-	return list, nil
+	return webserver.NewPicks(id, servers, tls, isDefault), nil
 }
 
 // samePort reports whether the plain listens that would get a TLS twin have one port in common.
@@ -170,11 +138,4 @@ func (s *server) plainListens() []listen {
 		return on80
 	}
 	return others
-}
-
-func appendNew(list []*server, s *server) []*server {
-	if slices.Contains(list, s) {
-		return list
-	}
-	return append(list, s)
 }

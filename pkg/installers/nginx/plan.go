@@ -8,14 +8,11 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/pkg/installers/change"
-	"github.com/acmed/acmed/pkg/installers/endpoint"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
-
-// pair is one certificate file and its key file as nginx is told about them.
-type pair struct{ cert, key string }
 
 // planner decides which bytes of a configuration change so that it serves one bundle. It reads files and writes none.
 type planner struct {
@@ -32,11 +29,7 @@ type planner struct {
 }
 
 // plan is what an installation will do.
-type plan struct {
-	files     []change.File
-	endpoints []endpoint.Endpoint // where the bundle is served afterwards
-	stale     bool                // the files name a twin that the lineage no longer has, so nginx cannot read them before the edit
-}
+type plan = webserver.Plan[*configuration]
 
 // markerPrefix begins the comments of all certificates.
 const markerPrefix = "acmed: "
@@ -64,7 +57,7 @@ func (p *planner) native(ds []*directive) []*directive {
 func (p *planner) make() (*plan, error) {
 	var err error
 	finder := picker{m: p.m, port: p.cfg.Listen}
-	if p.picks, err = finder.pickAll(p.names); err != nil {
+	if p.picks, err = webserver.PickAll(p.names, finder.pickOne); err != nil {
 		return nil, err
 	}
 	p.edits, p.srcs = map[string][]change.Edit{}, map[string]*source{}
@@ -72,7 +65,7 @@ func (p *planner) make() (*plan, error) {
 	var errs []error
 	for _, k := range p.picks {
 		list, err := p.secure(k)
-		lines[k.s] = list
+		lines[k.Site] = list
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -98,7 +91,7 @@ func (p *planner) secure(k *pick) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	header, err := p.headerLines(k.s)
+	header, err := p.headerLines(k.Site)
 	if err != nil {
 		return nil, err
 	}
@@ -107,18 +100,18 @@ func (p *planner) secure(k *pick) ([]string, error) {
 
 // refuse names what acmed cannot take over.
 func (p *planner) refuse(k *pick) error {
-	for _, d := range k.s.body {
+	for _, d := range k.Site.body {
 		switch {
 		case strings.HasPrefix(d.name(), "ssl_certificate_by_lua"):
 			return d.errorf("Lua chooses the certificates of this server block")
 		case d.is("ssl_reject_handshake") && d.words[1].value == "on":
-			return d.errorf("this server block refuses every handshake, and is the one that answers for %s", strings.Join(k.names, ", "))
+			return d.errorf("this server block refuses every handshake, and is the one that answers for %s", strings.Join(k.Names, ", "))
 		}
 	}
-	if k.tls {
+	if k.TLS {
 		return nil
 	}
-	if d := p.loop(k.s); d != nil {
+	if d := p.loop(k.Site); d != nil {
 		return d.errorf("this server block only redirects to HTTPS, and there is none that answers there: write one with \"listen %d ssl\"", p.cfg.Listen)
 	}
 	return nil
@@ -206,7 +199,7 @@ func (p *planner) anchor(s *server) (pos int, indent string) {
 
 // finish turns the edits into files, after a look at what they make of the configuration.
 func (p *planner) finish() (*plan, error) {
-	pl := &plan{stale: p.stale()}
+	pl := &plan{Stale: p.stale()}
 	overlay := map[string][]byte{}
 	for file, edits := range p.edits {
 		src := p.srcs[file]
@@ -215,14 +208,14 @@ func (p *planner) finish() (*plan, error) {
 			return nil, fmt.Errorf("%s: %w", src.path, err)
 		}
 		overlay[file] = content
-		pl.files = append(pl.files, change.File{
+		pl.Files = append(pl.Files, change.File{
 			Path: filepath.Clean(src.path), Content: content, Was: change.Hash(src.text), Follow: true,
 		})
 	}
-	slices.SortFunc(pl.files, func(a, b change.File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(pl.Files, func(a, b change.File) int { return strings.Compare(a.Path, b.Path) })
 	if settings := p.settingsFile(); settings != nil {
 		overlay[settings.Path] = settings.Content
-		pl.files = append(pl.files, *settings)
+		pl.Files = append(pl.Files, *settings)
 	}
 	after := p.m
 	var err error
@@ -234,7 +227,7 @@ func (p *planner) finish() (*plan, error) {
 			return nil, err
 		}
 	}
-	pl.endpoints, err = p.endpoints(after)
+	pl.Endpoints, err = p.endpoints(after)
 	return pl, err
 }
 
@@ -243,10 +236,10 @@ func (p *planner) stale() bool {
 	if p.bundle.RSA != nil {
 		return false
 	}
-	twin := []string{twinPath(p.target.FullChain), twinPath(p.target.Key)}
+	twin := p.target.Pairs(true)[1]
 	for _, k := range p.picks {
-		for _, d := range slices.Concat(k.s.own("ssl_certificate"), k.s.own("ssl_certificate_key")) {
-			if slices.Contains(twin, d.words[1].value) {
+		for _, d := range slices.Concat(k.Site.own("ssl_certificate"), k.Site.own("ssl_certificate_key")) {
+			if path := d.words[1].value; path == twin.Cert || path == twin.Key {
 				return true
 			}
 		}
@@ -299,7 +292,7 @@ func (p *planner) checkName(after *model, id certs.Identifier) error {
 		if g.socket.port != p.cfg.Listen || s == nil || !g.tls(s) {
 			continue
 		}
-		ours := slices.ContainsFunc(p.picks, func(k *pick) bool { return s.index == k.s.index })
+		ours := slices.ContainsFunc(p.picks, func(k *pick) bool { return s.index == k.Site.index })
 		if how == byName && !ours {
 			return s.d.errorf("this server block would answer for %q at %s instead of the one that was edited", id.Value, g.socket)
 		}

@@ -87,7 +87,7 @@ func (c *planCase) apply(t *testing.T) (string, *plan) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range made.files {
+	for _, f := range made.Files {
 		if err := os.WriteFile(f.Path, f.Content, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -250,11 +250,11 @@ func TestPlan(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Fatal(diff)
 			}
-			if len(made.endpoints) == 0 {
+			if len(made.Endpoints) == 0 {
 				t.Error("nothing to prove the certificate at")
 			}
-			if _, again := c.apply(t); len(again.files) != 0 {
-				t.Errorf("a second run edits %s:\n%s", again.files[0].Path, again.files[0].Content)
+			if _, again := c.apply(t); len(again.Files) != 0 {
+				t.Errorf("a second run edits %s:\n%s", again.Files[0].Path, again.Files[0].Content)
 			}
 		})
 	}
@@ -277,8 +277,8 @@ func TestPlanSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(made.files) != 2 || !made.files[1].Remove || strings.Contains(string(made.files[0].Content), "acmed-www.inc") {
-		t.Errorf("switched off, the plan is %+v", made.files)
+	if len(made.Files) != 2 || !made.Files[1].Remove || strings.Contains(string(made.Files[0].Content), "acmed-www.inc") {
+		t.Errorf("switched off, the plan is %+v", made.Files)
 	}
 }
 
@@ -404,7 +404,7 @@ func TestPlanRefuses(t *testing.T) {
 			p := c.planner(t)
 			made, err := p.make()
 			if err == nil {
-				t.Fatalf("it was not refused, but planned: %+v", made.files)
+				t.Fatalf("it was not refused, but planned: %+v", made.Files)
 			}
 			if got := strings.ReplaceAll(err.Error(), p.tree.prefix+"/sites/", ""); !strings.Contains(got, tt.want) {
 				t.Errorf("got %s, want %s", got, tt.want)

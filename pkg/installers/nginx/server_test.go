@@ -12,6 +12,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 func TestValidate(t *testing.T) {
@@ -133,7 +134,7 @@ func TestSites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Site{
+	want := []webserver.Site{
 		{Names: []string{"a.example"}, Place: n.path("sites/a.conf") + ":1"},
 		{Names: []string{"b.example", "*.b.example"}, Place: n.path("sites/b.conf") + ":2", TLS: true, Root: n.path("html")},
 		{Names: []string{"c.example"}, Place: n.path("sites/b.conf") + ":3"},

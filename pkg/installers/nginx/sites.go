@@ -5,35 +5,21 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
-// Site is one server block of the HTTP configuration.
-type Site struct {
-	Names []string // those of its names that a certificate can have, as they are ordered
-	Place string   // file:line
-	TLS   bool     // it answers with TLS on the configured port
-	Root  string   // absolute directory from which it serves files; "" when it has none, or one that depends on the request
-}
-
-// Sites lists the server blocks that have a name a public certificate can have, in nginx's order. It reads the
-// configuration and changes nothing.
-func Sites(ctx context.Context, cfg Config) ([]Site, error) {
-	n := &Installer{cfg: cfg.withDefaults()}
-	p, info, err := n.planner(ctx, nil)
+// Sites lists the server blocks of the HTTP configuration that have a name a public certificate can have, in nginx's
+// order. It reads the configuration and changes nothing.
+func Sites(ctx context.Context, cfg Config) ([]webserver.Site, error) {
+	e := &editor{cfg: cfg.withDefaults()}
+	c, err := e.Read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var sites []Site
-	for _, s := range p.m.servers {
-		site := Site{Place: s.d.place(), Root: s.root(info.prefix)}
-		for _, name := range s.names {
-			id, _, err := certs.ParseIdentifier(strings.TrimPrefix(name, "."))
-			if err == nil && strings.Contains(id.Value, ".") && !slices.Contains(site.Names, id.Value) {
-				site.Names = append(site.Names, id.Value)
-			}
-		}
-		site.TLS = slices.ContainsFunc(p.m.tlsGroups(s), func(g *group) bool { return g.socket.port == n.cfg.Listen })
+	var sites []webserver.Site
+	for _, s := range c.m.servers {
+		site := webserver.Site{Names: webserver.PublicNames(s.names), Place: s.d.place(), Root: s.root(c.build.prefix)}
+		site.TLS = slices.ContainsFunc(c.m.tlsGroups(s), func(g *group) bool { return g.socket.port == e.cfg.Listen })
 		if len(site.Names) > 0 {
 			sites = append(sites, site)
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // The bounds on one configuration, far above any real one.
@@ -133,7 +134,7 @@ func (t *tree) resolve(d *directive) error {
 	if strings.ContainsAny(name, "*?[") {
 		var err error
 		if names, err = glob(name); err != nil {
-			return d.errorf("include %s: %v", clip(name), err)
+			return d.errorf("include %s: %v", webserver.Clip(name), err)
 		}
 	}
 	for _, name := range names {

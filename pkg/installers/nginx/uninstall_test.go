@@ -75,7 +75,7 @@ func longestCommon(a, b []string) int {
 }
 
 func TestUnmerge(t *testing.T) {
-	n := &Installer{target: installers.Target{Certificate: "www", FullChain: "/live/fullchain.pem", Key: "/live/privkey.pem"}}
+	n := &editor{target: installers.Target{Certificate: "www", FullChain: "/live/fullchain.pem", Key: "/live/privkey.pem"}}
 	original := "server {\n  listen 80;\n  root /x;\n}\n"
 	plain := "server {\n  listen 80;\n  listen 443 ssl; # acmed: www\n  root /x;\n}\n"
 	secure := "server {\n  listen 443 ssl;\n  ssl_certificate a.pem;\n  ssl_certificate_key a.key;\n  root /x;\n}\n"

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
 )
 
 // markedLine is one line of an edited file and the kinds of directives that stand on it.
@@ -20,8 +21,8 @@ func (l markedLine) isOurs() bool { return !l.others && (l.added || l.pointed) }
 
 // unmerge takes acmed's lines out of a file that was edited after they were written. It compares the file with the
 // original, and of each difference takes back what is acmed's.
-func (n *Installer) unmerge(path string, original, now []byte) ([]byte, error) {
-	p := &planner{cfg: n.cfg, target: n.target, bundle: &certs.Bundle{RSA: &certs.Bundle{}}}
+func (e *editor) unmerge(path string, original, now []byte) ([]byte, error) {
+	p := &planner{cfg: e.cfg, target: e.target, bundle: &certs.Bundle{RSA: &certs.Bundle{}}}
 	lines, err := p.markLines(path, now)
 	if err != nil {
 		return nil, err
@@ -181,7 +182,7 @@ func (p *planner) pointsHere(d *directive) bool {
 	if !d.is("ssl_certificate") && !d.is("ssl_certificate_key") {
 		return false
 	}
-	return slices.ContainsFunc(p.pairs(), func(f pair) bool { return d.words[1].value == f.cert || d.words[1].value == f.key })
+	return slices.ContainsFunc(p.pairs(), func(f installers.Pair) bool { return d.words[1].value == f.Cert || d.words[1].value == f.Key })
 }
 
 func texts(lines []markedLine) []string {

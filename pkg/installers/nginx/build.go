@@ -10,61 +10,8 @@ import (
 	"strconv"
 
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
-
-// ServerKey tells the nginx of one target from that of another: targets with the same key share one [installers.Server].
-func (c *Config) ServerKey() string {
-	d := c.withDefaults()
-	return fmt.Sprintf("nginx %q", slices.Concat([]string{d.Binary, d.Config, d.Prefix, d.PIDFile, d.Unit}, d.Test, []string{""}, d.Reload))
-}
-
-// NewServer makes the server that c describes: how it is tested and reloaded, and how to know whether it runs. It
-// touches neither network nor disk.
-func NewServer(c Config) *installers.Server {
-	d := c.withDefaults()
-	test := installers.Command{Argv: d.Test, Timeout: d.Timeout}
-	if len(test.Argv) == 0 {
-		test.Argv = d.argv("-t", "-q")
-	}
-	reload := installers.Command{Argv: d.Reload, Timeout: d.Timeout}
-	switch {
-	case len(reload.Argv) > 0:
-	case d.PIDFile != "":
-		reload.Argv = d.argv("-s", "reload")
-	default:
-		reload = installers.SystemdReload(d.Unit)
-		reload.Timeout = d.Timeout
-	}
-	name := "nginx"
-	if d.Config != "" {
-		name += " (" + d.Config + ")"
-	}
-	return installers.NewServer(name, test, reload, d.active())
-}
-
-// argv is nginx itself with the operator's prefix and configuration.
-func (c *Config) argv(args ...string) []string {
-	list := append([]string{c.Binary}, args...)
-	if c.Prefix != "" {
-		list = append(list, "-p", c.Prefix)
-	}
-	if c.Config != "" {
-		list = append(list, "-c", c.Config)
-	}
-	return list
-}
-
-// active asks the process itself where a pid_file is given and systemd where a unit is; it is nil when only a reload
-// command is, which then has to know.
-func (c *Config) active() func(context.Context) (bool, error) {
-	switch {
-	case c.PIDFile != "":
-		return installers.PIDFileActive(c.PIDFile, "nginx")
-	case c.Unit != "":
-		return installers.SystemdActive(c.Unit)
-	}
-	return nil
-}
 
 // build is what an nginx binary says about itself.
 type build struct {
@@ -91,9 +38,9 @@ func (c *Config) inspect(ctx context.Context) (build, error) {
 	if err != nil && (c.Config == "" || c.HTTP2) {
 		return build{}, fmt.Errorf("ask nginx for its version and paths: %w", err)
 	}
-	setDefault(&info.prefix, "/usr/local/nginx")
-	setDefault(&info.config, "conf/nginx.conf")
-	setDefault(&info.errorLog, "logs/error.log")
+	webserver.SetDefault(&info.prefix, "/usr/local/nginx")
+	webserver.SetDefault(&info.config, "conf/nginx.conf")
+	webserver.SetDefault(&info.errorLog, "logs/error.log")
 	if c.Prefix != "" {
 		info.prefix = c.Prefix
 	}

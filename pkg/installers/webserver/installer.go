@@ -1,0 +1,341 @@
+package webserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+)
+
+// Configuration is a server's configuration as it was read.
+type Configuration interface {
+	// Names reports whether a site takes its certificate from the file.
+	Names(path string) bool
+}
+
+// Editor is what a plugin knows of its kind of server. None of its methods changes anything.
+type Editor[C Configuration] interface {
+	// Read reads the configuration as it stands.
+	Read(ctx context.Context) (C, error)
+	// Plan decides what changes so that the configuration serves b.
+	Plan(ctx context.Context, c C, b *certs.Bundle) (*Plan[C], error)
+	// Endpoints are where the configuration serves the target. That it does not is an error.
+	Endpoints(c C) ([]endpoint.Endpoint, error)
+	// Withdraw decides what becomes of the files of an undo record when the target goes.
+	Withdraw(ctx context.Context, originals []change.Original) ([]change.File, error)
+}
+
+// Preparer is an [Editor] of a server that may not be able to read its own configuration before something is mended.
+type Preparer interface {
+	// Prepare returns what has to change before the configuration can be read.
+	Prepare(ctx context.Context, b *certs.Bundle) ([]change.File, error)
+}
+
+// Plan is what an installation will do.
+type Plan[C Configuration] struct {
+	Files     []change.File
+	Endpoints []endpoint.Endpoint                  // where the bundle is served afterwards
+	Check     func(C) ([]endpoint.Endpoint, error) // looks at what the server makes of the edit, instead of Endpoints; may be nil
+	Stale     bool                                 // the configuration names what is gone, so its test fails before the edit
+	Log       installers.LogTail                   // the server's error log
+}
+
+// Installer makes one server serve one certificate. It is safe for concurrent use.
+type Installer[C Configuration] struct {
+	target        installers.Target
+	editor        Editor[C]
+	verifyTimeout time.Duration
+}
+
+// New makes an installer. Targets of the same server must share the target's Server, so that their edits do not meet.
+func New[C Configuration](t installers.Target, e Editor[C], verifyTimeout time.Duration) *Installer[C] {
+	return &Installer[C]{target: t, editor: e, verifyTimeout: verifyTimeout}
+}
+
+// attempts is how often a plan is made again because somebody edited a file between reading and writing it. An operator
+// at work saves every few seconds, not every few milliseconds.
+const attempts = 3
+
+// Install points the server at the lineage where it does not point there yet, then tests, reloads and proves it by a
+// handshake for every name. After a renewal there is nothing to edit.
+//
+// A configuration that the server refuses before anything was touched, or with which it would not survive a reload, is an
+// [*installers.BrokenServerError], a stopped server an [*installers.NotRunningError], and what cannot be edited safely a
+// [*SyntaxError] with file and line. When the probe fails the error ends in what the server has logged since.
+func (i *Installer[C]) Install(ctx context.Context, b *certs.Bundle) error {
+	if len(b.KeyPEM) == 0 {
+		return errors.New("the key of this certificate is not acmed's, so the server cannot be pointed at it: install it with another plugin")
+	}
+	if err := i.target.CheckLive(b); err != nil {
+		return err
+	}
+	var err error
+	for range attempts {
+		err = i.install(ctx, b)
+		if conflict := (*installers.ConflictError)(nil); !errors.As(err, &conflict) || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (i *Installer[C]) install(ctx context.Context, b *certs.Bundle) error {
+	unlock, err := i.target.Server.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := i.Recover(ctx); err != nil {
+		return err
+	}
+	if err := i.prepare(ctx, b); err != nil {
+		return err
+	}
+	c, err := i.read(ctx)
+	if err != nil {
+		return err
+	}
+	plan, err := i.editor.Plan(ctx, c, b)
+	if err != nil {
+		return i.renewOnly(ctx, c, err)
+	}
+	trial := &trial[C]{i: i, plan: plan, endpoints: plan.Endpoints, tested: len(plan.Files) == 0}
+	if len(plan.Files) == 0 {
+		unlock()
+	}
+	edit := change.Change{
+		Journal: i.target.Journal,
+		Files:   plan.Files,
+		Always:  true,
+		Test:    trial.test,
+		Reload: func(ctx context.Context) error {
+			plan.Log.Mark()
+			return i.target.Server.Reload(ctx)
+		},
+		Probe: func(ctx context.Context) error {
+			return plan.Log.Explain(i.probe(ctx, trial.endpoints, b))
+		},
+	}
+	_, err = edit.Apply(ctx)
+	return err
+}
+
+// trial is one change while it is tested, before the edit and after it.
+type trial[C Configuration] struct {
+	i         *Installer[C]
+	plan      *Plan[C]
+	tested    bool // the test before the edit was
+	endpoints []endpoint.Endpoint
+}
+
+// test runs the operator's test. After the edit it also looks at what has become of the sites.
+func (t *trial[C]) test(ctx context.Context) error {
+	if !t.tested {
+		t.tested = true
+		if t.plan.Stale {
+			return nil
+		}
+		return t.i.target.Server.Test(ctx)
+	}
+	if err := t.i.target.Server.Test(ctx); err != nil || t.plan.Check == nil {
+		return err
+	}
+	c, err := t.i.editor.Read(ctx)
+	if err != nil {
+		return err
+	}
+	t.endpoints, err = t.plan.Check(c)
+	return err
+}
+
+// prepare mends what keeps the server from reading its configuration.
+func (i *Installer[C]) prepare(ctx context.Context, b *certs.Bundle) error {
+	p, ok := i.editor.(Preparer)
+	if !ok {
+		return nil
+	}
+	files, err := p.Prepare(ctx, b)
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	_, err = (&change.Change{Journal: i.target.Journal, Files: files}).Apply(ctx)
+	return err
+}
+
+// read reads the configuration. Where the server cannot read it either the error is the server's own.
+func (i *Installer[C]) read(ctx context.Context) (C, error) {
+	c, err := i.editor.Read(ctx)
+	if err == nil || ctx.Err() != nil {
+		return c, err
+	}
+	if broken := i.target.Server.Test(ctx); broken != nil && ctx.Err() == nil {
+		err = &installers.BrokenServerError{Err: broken}
+	}
+	return c, err
+}
+
+// renewOnly handles a configuration in which the names cannot all be served any more, for example because a site was
+// removed. The sites that were installed before must not keep an old certificate for that: the server reads the renewed
+// one, and the reason is returned.
+func (i *Installer[C]) renewOnly(ctx context.Context, c C, reason error) error {
+	if broken := (*installers.BrokenServerError)(nil); ctx.Err() != nil || errors.As(reason, &broken) {
+		return reason
+	}
+	if err := i.target.Server.Test(ctx); err != nil {
+		return &installers.BrokenServerError{Err: err}
+	}
+	installed, err := change.Originals(ctx, i.target.Journal)
+	if err != nil || len(installed) == 0 && !c.Names(i.target.FullChain) {
+		return errors.Join(reason, err)
+	}
+	return errors.Join(reason, i.target.Server.Reload(ctx))
+}
+
+// handover is how long the workers of before and after a reload answer side by side: nginx starts the new ones, waits
+// 100 ms and then tells the old ones to stop.
+const handover = 150 * time.Millisecond
+
+// probe waits until every endpoint serves b, then until only the new workers answer, and looks again.
+func (i *Installer[C]) probe(ctx context.Context, endpoints []endpoint.Endpoint, b *certs.Bundle) error {
+	if err := endpoint.Verify(ctx, endpoints, b, i.verifyTimeout); err != nil {
+		return err
+	}
+	timer := time.NewTimer(handover)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return endpoint.Verify(ctx, endpoints, b, i.verifyTimeout)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Recover settles what a crash left behind.
+func (i *Installer[C]) Recover(ctx context.Context) error {
+	return change.Recover(ctx, i.target.Journal, i.target.Server.Reload)
+}
+
+// Verify connects once to every endpoint and returns nil when all serve b.
+func (i *Installer[C]) Verify(ctx context.Context, b *certs.Bundle) error {
+	endpoints, err := i.Endpoints(ctx)
+	if err != nil {
+		return err
+	}
+	return endpoint.Verify(ctx, endpoints, b, 0)
+}
+
+// Endpoints are where the server serves the target, as its configuration says.
+func (i *Installer[C]) Endpoints(ctx context.Context) ([]endpoint.Endpoint, error) {
+	c, err := i.editor.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return i.editor.Endpoints(c)
+}
+
+// Preview shows what Install would change.
+func (i *Installer[C]) Preview(ctx context.Context, b *certs.Bundle) (string, error) {
+	c, err := i.read(ctx)
+	if err != nil {
+		return "", err
+	}
+	plan, err := i.editor.Plan(ctx, c, b)
+	if err != nil {
+		return "", err
+	}
+	return (&change.Change{Journal: i.target.Journal, Files: plan.Files}).Diff()
+}
+
+// Uninstall gives the configuration back. Files that nobody else edited get their old bytes. From the others only what
+// acmed wrote is taken, so that later edits stay; where that cannot be told from somebody else's edit the error says file
+// and line, and nothing at all is changed.
+func (i *Installer[C]) Uninstall(ctx context.Context) error {
+	server := i.target.Server
+	unlock, err := server.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := i.Recover(ctx); err != nil {
+		return err
+	}
+	originals, err := change.Originals(ctx, i.target.Journal)
+	if err != nil || len(originals) == 0 {
+		return err
+	}
+	files, err := i.editor.Withdraw(ctx, originals)
+	if err != nil {
+		return err
+	}
+	if _, err := (&change.Change{Journal: i.target.Journal, Files: files}).Apply(ctx); err != nil {
+		return err
+	}
+	if err := change.Forget(ctx, i.target.Journal); err != nil {
+		return err
+	}
+	if err := server.Test(ctx); err != nil {
+		return fmt.Errorf("acmed's lines are gone, but %s was not reloaded because its test fails: %w", server.Name(), err)
+	}
+	err = server.Reload(ctx)
+	if stopped := (*installers.NotRunningError)(nil); errors.As(err, &stopped) {
+		return nil
+	}
+	return err
+}
+
+// withdraw decides what becomes of one file of an undo record; nil when there is nothing to do.
+func withdraw(o change.Original, takeOut func(now []byte) ([]byte, error)) (*change.File, error) {
+	if target, err := os.Readlink(o.Path); err == nil {
+		switch {
+		case o.Existed:
+			return nil, &installers.ConflictError{Path: o.Path, Reason: "somebody made it a symbolic link after acmed changed it: not undone"}
+		case o.Written != change.LinkHash(target):
+			return nil, nil
+		}
+		return &change.File{Path: o.Path, Link: target, Remove: true, Was: o.Written}, nil
+	}
+	now, err := installers.ReadRegular(o.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	file := &change.File{Path: o.Path, Was: change.Hash(now), Content: o.Content, Remove: !o.Existed}
+	untouched := file.Was == o.Written && !o.Edited
+	switch {
+	case o.Existed && bytes.Equal(now, o.Content):
+		return nil, nil
+	case untouched:
+		return file, nil
+	case !o.Existed:
+		return nil, &installers.ConflictError{Path: o.Path, Reason: "acmed made this file and somebody changed it: remove it by hand"}
+	}
+	if file.Content, err = takeOut(now); err != nil || bytes.Equal(file.Content, now) {
+		return nil, err
+	}
+	return file, nil
+}
+
+// WithdrawAll decides what becomes of the files of an undo record. Where somebody else edited one, takeOut takes acmed's
+// lines out of its present content.
+func WithdrawAll(originals []change.Original, takeOut func(o change.Original, now []byte) ([]byte, error)) ([]change.File, error) {
+	var files []change.File
+	var errs []error
+	for _, o := range originals {
+		file, err := withdraw(o, func(now []byte) ([]byte, error) { return takeOut(o, now) })
+		errs = append(errs, err)
+		if file != nil {
+			files = append(files, *file)
+		}
+	}
+	return files, errors.Join(errs...)
+}

@@ -1,0 +1,60 @@
+package webserver
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/installers"
+)
+
+// ReadLeaf reads the first certificate of a file; nil when there is none to read.
+func ReadLeaf(path string) *x509.Certificate {
+	text, err := installers.ReadRegular(path)
+	if err != nil {
+		return nil
+	}
+	return ParseLeaf(text)
+}
+
+// ParseLeaf is the first certificate in PEM, in any of the forms that OpenSSL takes; nil when there is none to read.
+func ParseLeaf(text []byte) *x509.Certificate {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" && block.Type != "TRUSTED CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
+			continue
+		}
+		leaf, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil
+		}
+		return leaf
+	}
+	return nil
+}
+
+// Lost is the first of a site's names that the certificate at path covers and the new one does not, or "".
+func Lost(names []string, path string, leaf *x509.Certificate) string {
+	old := ReadLeaf(path)
+	if old == nil || old.Equal(leaf) {
+		return ""
+	}
+	for _, name := range names {
+		sample := sampleName(name)
+		if sample != "" && old.VerifyHostname(sample) == nil && leaf.VerifyHostname(sample) != nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// sampleName is a host name that a site with the name answers for, or "" when there is none to be told.
+func sampleName(name string) string {
+	name = strings.TrimPrefix(name, "*")
+	if strings.HasPrefix(name, ".") {
+		return "acmed-probe" + name
+	}
+	if strings.ContainsAny(name, "~*$_") {
+		return ""
+	}
+	return name
+}
