@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -121,7 +120,7 @@ func (a *app) accountText(c control.Account) error {
 		line("orders", fmt.Sprintf("%d in the last 3 hours", c.Orders))
 	}
 	if !c.RetryAt.IsZero() {
-		line("rate limited", "until "+c.RetryAt.Local().Format(time.DateTime))
+		line("rate limited", "until "+stamp(c.RetryAt))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -101,15 +101,15 @@ func (d *display) finish(res *control.Result, now time.Time) {
 
 func resultLine(r *control.Result) string {
 	if r.Held != "" && r.Error == "" {
-		return fmt.Sprintf("%s: the new version waits: %s", r.Certificate, r.Held)
+		return fmt.Sprintf("%s: new version held: %s", r.Certificate, r.Held)
 	}
 	switch r.Outcome {
 	case control.OutcomeObtained:
-		return fmt.Sprintf("%s: obtained, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
+		return fmt.Sprintf("%s: obtained, valid until %s", r.Certificate, stamp(r.NotAfter))
 	case control.OutcomeUpdated:
-		return fmt.Sprintf("%s: up to date, valid until %s", r.Certificate, r.NotAfter.Local().Format(time.DateTime))
+		return fmt.Sprintf("%s: up to date, valid until %s", r.Certificate, stamp(r.NotAfter))
 	case control.OutcomeScheduled:
-		return fmt.Sprintf("%s: will be renewed at %s", r.Certificate, r.Next.Local().Format(time.DateTime))
+		return fmt.Sprintf("%s: renews at %s", r.Certificate, stamp(r.Next))
 	case control.OutcomeUnchanged:
 		return fmt.Sprintf("%s: %s", r.Certificate, r.Message)
 	case control.OutcomeLimited, control.OutcomeWaiting:
@@ -117,7 +117,7 @@ func resultLine(r *control.Result) string {
 	}
 	text := outcome(r.Certificate, "failed: ", r.Error, r.Code)
 	if !r.Next.IsZero() {
-		text += fmt.Sprintf("\n%s: next try %s", r.Certificate, r.Next.Local().Format(time.DateTime))
+		text += fmt.Sprintf("\n%s: next attempt at %s", r.Certificate, stamp(r.Next))
 	}
 	return text
 }

@@ -131,9 +131,9 @@ func reportExit(r control.Report) error {
 	case o.failed == 0 && o.ail > 0:
 		return &exitError{code: exitAttention}
 	case o.failed+o.limited == 0:
-		return &exitError{exitTemporary, fmt.Errorf("a target asked to be called again at %s", o.until.Local().Format(time.DateTime))}
+		return &exitError{exitTemporary, fmt.Errorf("a target deferred the installation; next attempt at %s", stamp(o.until))}
 	case o.failed == 0:
-		return &exitError{exitTemporary, fmt.Errorf("nothing more may be ordered before %s", o.until.Local().Format(time.DateTime))}
+		return &exitError{exitTemporary, fmt.Errorf("the CA accepts no further order before %s", stamp(o.until))}
 	case o.failed == len(r.Results):
 		return &exitError{code: exitFailed}
 	}

@@ -16,7 +16,7 @@ import (
 func newExplain(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain [CODE]",
-		Short: "Tell what a failure means and what to do about it",
+		Short: "Explain an error code and what to do about it",
 		Long: `Show the page about a code that an error, status or an event carries: what you see, why it happens, what to do step by
 step, and how to check. Without a code, list all of them.`,
 		Example: `  acmed explain
@@ -65,19 +65,19 @@ func (a *app) explain(code string) error {
 	return nil
 }
 
-// complain prints an error: what, why and what to do, where that is known.
-func complain(out io.Writer, err error) {
+// printError prints an error: what, why and what to do, where that is known.
+func printError(out io.Writer, err error) {
 	e, ok := advice.Lookup(advice.Of(err))
 	if !ok {
 		_, _ = fmt.Fprintf(out, "acmed: %s\n", printable(err.Error()))
 		return
 	}
-	_, _ = fmt.Fprintf(out, "error: %s\nwhy: %s\ndo: %s\n", printable(what(&e, err.Error())), e.Why, remedy(&e))
+	_, _ = fmt.Fprintf(out, "acmed: %s\nacmed: why: %s\nacmed: do: %s\n", printable(what(&e, err.Error())), e.Why, remedy(&e))
 }
 
 // what is one line: the kind of failure, then its details.
 func what(e *advice.Entry, details string) string {
-	return e.What + ": " + oneLine(details)
+	return e.What + ": " + strings.TrimPrefix(oneLine(details), e.What+": ")
 }
 
 func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }

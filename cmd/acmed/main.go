@@ -45,7 +45,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	err = app.beginning(err)
 	if err != nil && err.Error() != "" {
-		complain(stderr, err)
+		printError(stderr, err)
 	}
 	return exitCode(err)
 }

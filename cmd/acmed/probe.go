@@ -147,10 +147,10 @@ func (a *app) probeText(r *endpoint.Report) error {
 	a.printf("endpoint   %s\n", r.Endpoint)
 	a.printf("protocols  %s\n", strings.Join(r.Protocols, ", "))
 	a.printf("names      %s\n", strings.Join(r.Names, " "))
-	a.printf("expires    %s (%d days)\n\n", r.NotAfter.Local().Format(time.DateTime), r.DaysLeft)
+	a.printf("expires    %s (%d days)\n\n", stamp(r.NotAfter), r.DaysLeft)
 	for i, c := range r.Chain {
 		a.printf("%d  %s\n   issued by %s\n   %s, %s to %s\n", i, c.Subject, c.Issuer, c.KeyType,
-			c.NotBefore.Local().Format(time.DateOnly), c.NotAfter.Local().Format(time.DateOnly))
+			date(c.NotBefore), date(c.NotAfter))
 	}
 	a.printf("\n")
 	if err := a.clientTable(r); err != nil {

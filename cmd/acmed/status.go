@@ -27,12 +27,14 @@ func newStatus(a *app) *cobra.Command {
 	var s selection
 	cmd := &cobra.Command{
 		Use:   "status [NAME...]",
-		Short: "Show certificates and what happens to them next",
+		Short: "Show certificates and their next action",
 		Long: `Show the named certificates, or all: state, expiry, next action, targets. A single name shows everything about that
-certificate: how its names were proved, when it renews and why then, its chain, targets and versions. A name may be a
+certificate: how its names were validated, when it renews and why then, its chain, targets and versions. A name may be a
 pattern with * and ?, in quotes. On a terminal the table is cut at its edge; a single name and -o wide show everything.
 
-The exit code is 3 when one of those shown needs attention.`,
+What is wrong with acmed itself or with this machine comes first: no daemon, a broken configuration file, a full disk.
+
+The exit code is 3 if acmed, this machine or one of the certificates shown needs attention.`,
 		Example: `  acmed status www
   acmed status --failing
   acmed status --expiring 14d 'shop-*'`,
@@ -41,8 +43,8 @@ The exit code is 3 when one of those shown needs attention.`,
 			return a.status(cmd.Context(), s)
 		},
 	}
-	cmd.Flags().BoolVar(&s.failing, "failing", false, "only those that need attention")
-	cmd.Flags().StringVar(&s.expiring, "expiring", "", "only those that expire within this `time`, such as 14d")
+	cmd.Flags().BoolVar(&s.failing, "failing", false, "only certificates that need attention")
+	cmd.Flags().StringVar(&s.expiring, "expiring", "", "only certificates that expire within this `time`, such as 14d")
 	cmd.Flags().StringVarP(&s.output, "output", "o", "table", "table, wide or json")
 	return cmd
 }
@@ -78,14 +80,16 @@ func (a *app) status(ctx context.Context, sel selection) error {
 	case sel.output == "json":
 		err = a.json(s)
 	case sel.single():
+		a.conditions(s.Conditions)
 		a.story(s, now)
 	default:
+		a.conditions(s.Conditions)
 		a.table(s, now, sel)
 	}
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(s.Certificates, needsAttention) {
+	if slices.ContainsFunc(s.Certificates, needsAttention) || len(s.Conditions) > 0 {
 		return &exitError{code: exitAttention}
 	}
 	return nil
@@ -147,7 +151,7 @@ func (sel *selection) apply(all []renewal.Status, now time.Time, within time.Dur
 		}
 	}
 	if i := slices.Index(matched, false); i >= 0 {
-		return nil, fmt.Errorf("no certificate is called like %q", sel.names[i])
+		return nil, fmt.Errorf("no certificate matches %q", sel.names[i])
 	}
 	return shown, nil
 }

@@ -31,13 +31,12 @@ func (a *app) story(s control.Status, now time.Time) {
 	section("names", proofs(c))
 	section("active", activeLines(c, now))
 	section("renews", renewalLines(c, now))
-	section("waiting", waitingLines(c))
+	section("held", waitingLines(c))
 	section("targets", targetLines(c, now))
 	section("trust", trustLines(c))
 	section("chain", chainLines(c))
 	section("versions", versionLines(c))
 	g.flush()
-	g.reloadError(s)
 }
 
 // proofs tells how each name was proved to the CA, and why in that way.
@@ -46,9 +45,9 @@ func proofs(c renewal.Status) []string {
 	for _, v := range c.Validations {
 		switch {
 		case v.Solver != "" && v.Solver != v.Type:
-			how[v.Identifier] = fmt.Sprintf(" proved by %s via %s", v.Type, v.Solver)
+			how[v.Identifier] = fmt.Sprintf(" validated by %s with %s", v.Type, v.Solver)
 		case v.Solver != "":
-			how[v.Identifier] = " proved by " + v.Type
+			how[v.Identifier] = " validated by " + v.Type
 		}
 		if v.Reason != "" {
 			how[v.Identifier] += ": " + v.Reason
@@ -71,7 +70,7 @@ func activeLines(c renewal.Status, now time.Time) []string {
 	}
 	return []string{
 		"version " + c.Version,
-		fmt.Sprintf("valid from %s to %s (%s left)", local(c.From), local(c.NotAfter), inWords(c.NotAfter.Sub(now))),
+		fmt.Sprintf("valid from %s to %s (%s left)", stamp(c.From), stamp(c.NotAfter), inWords(c.NotAfter.Sub(now))),
 		fmt.Sprintf("%s from %s, serial %s", strings.Join(keys, " and "), c.Issuer, c.Serial),
 	}
 }
@@ -82,23 +81,23 @@ func renewalLines(c renewal.Status, now time.Time) []string {
 	if r == nil {
 		return nil
 	}
-	lines := []string{fmt.Sprintf("%s (in %s)", local(r.At), inWords(r.At.Sub(now)))}
+	lines := []string{fmt.Sprintf("%s (in %s)", stamp(r.At), inWords(r.At.Sub(now)))}
 	if !r.At.After(now) {
-		lines[0] = fmt.Sprintf("%s (%s ago)", local(r.At), inWords(now.Sub(r.At)))
+		lines[0] = fmt.Sprintf("%s (%s ago)", stamp(r.At), inWords(now.Sub(r.At)))
 	}
 	if r.Reason == renewal.ReasonARI {
-		lines[0] += ", drawn at random in the window that the CA asks for"
+		lines[0] += ", chosen at random in the renewal window of the CA"
 	} else {
 		lines[0] += fmt.Sprintf(", with %s of its validity left", inWords(c.NotAfter.Sub(r.At)))
 	}
 	if !r.Start.IsZero() {
-		lines = append(lines, fmt.Sprintf("the CA asks for %s to %s", local(r.Start), local(r.End)))
+		lines = append(lines, fmt.Sprintf("renewal window of the CA: %s to %s", stamp(r.Start), stamp(r.End)))
 	}
 	if r.URL != "" {
-		lines = append(lines, fmt.Sprintf("the CA explains it at %q", r.URL))
+		lines = append(lines, fmt.Sprintf("explanation of the CA: %q", r.URL))
 	}
 	if r.AskAt.After(now) {
-		lines = append(lines, fmt.Sprintf("the CA is asked again in %s", inWords(r.AskAt.Sub(now))))
+		lines = append(lines, fmt.Sprintf("next query for the renewal window in %s", inWords(r.AskAt.Sub(now))))
 	}
 	return lines
 }
@@ -109,9 +108,9 @@ func waitingLines(c renewal.Status) []string {
 		lines = append(lines, fmt.Sprintf("version %s is pinned by a rollback; 'acmed activate %s' ends that", c.Pinned, c.Name))
 	}
 	if h := c.Held; h != nil {
-		line := fmt.Sprintf("version %s since %s: %s", h.Version, local(h.Since), h.Reason)
+		line := fmt.Sprintf("version %s since %s: %s", h.Version, stamp(h.Since), h.Reason)
 		if !h.Until.IsZero() {
-			line += ", until " + local(h.Until)
+			line += ", until " + stamp(h.Until)
 		}
 		lines = append(lines, line)
 	}
@@ -121,12 +120,12 @@ func waitingLines(c renewal.Status) []string {
 func targetLines(c renewal.Status, now time.Time) []string {
 	lines := make([]string, 0, len(c.Targets))
 	for _, t := range c.Targets {
-		state := "does not serve it"
+		state := "does not serve the active version"
 		switch {
 		case t.Off:
-			state = "taken away by an operator"
+			state = "uninstalled by an operator"
 		case t.Installed && t.Error == "":
-			state = "serves it, seen " + inWords(now.Sub(t.VerifiedAt)) + " ago"
+			state = "verified " + inWords(now.Sub(t.VerifiedAt)) + " ago"
 		case t.Error != "":
 			state = t.Error + again(now, t.RetryAt)
 		}
@@ -142,7 +141,7 @@ func trustLines(c renewal.Status) []string {
 			lines = append(lines, fmt.Sprintf("%s: no, %s", t.Client, t.Error))
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("%s: yes, until %s", t.Client, local(t.Until)))
+		lines = append(lines, fmt.Sprintf("%s: yes, until %s", t.Client, stamp(t.Until)))
 	}
 	return lines
 }
@@ -154,7 +153,7 @@ func chainLines(c renewal.Status) []string {
 		if subject == "" {
 			subject = "(no subject)"
 		}
-		lines = append(lines, fmt.Sprintf("%s, issued by %s, to %s", subject, l.Issuer, l.NotAfter.Local().Format(time.DateOnly)))
+		lines = append(lines, fmt.Sprintf("%s, issued by %s, to %s", subject, l.Issuer, date(l.NotAfter)))
 	}
 	return lines
 }
@@ -162,7 +161,7 @@ func chainLines(c renewal.Status) []string {
 func versionLines(c renewal.Status) []string {
 	lines := make([]string, 0, len(c.Versions))
 	for _, v := range c.Versions {
-		line := fmt.Sprintf("%s from %s, to %s", v.ID, v.Issuer, v.NotAfter.Local().Format(time.DateOnly))
+		line := fmt.Sprintf("%s from %s, to %s", v.ID, v.Issuer, date(v.NotAfter))
 		if v.Active {
 			line += " (active)"
 		}
@@ -171,4 +170,7 @@ func versionLines(c renewal.Status) []string {
 	return lines
 }
 
-func local(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
+// stamp and date write a time for people. The zone is always UTC, as on the status page and in certificates.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -147,10 +148,10 @@ func healthCell(h renewal.Health) cell {
 func (a *app) table(s control.Status, now time.Time, sel selection) {
 	switch {
 	case len(s.Certificates) == 0 && sel.filtered():
-		a.printf("no certificate is like this\n")
+		a.printf("no matching certificates\n")
 		return
 	case len(s.Certificates) == 0:
-		a.printf("no certificates are configured\n")
+		a.printf("no certificates are configured; start with 'acmed enable'\n")
 		return
 	}
 	g := newGrid(a.out)
@@ -167,16 +168,13 @@ func (a *app) tableIn(g *grid, s control.Status, now time.Time, wide bool) {
 		g.add(tableRow(&s.Certificates[i], now, wide)...)
 	}
 	g.flush()
-	for _, c := range s.Certificates {
-		for _, line := range attention(c, now) {
-			g.sentence(g.short(c.Name) + ": " + line)
-		}
+	for _, line := range g.failureLines(s.Certificates, now) {
+		g.sentence(line)
 	}
 	const many = 10
 	if len(s.Certificates) > many {
 		g.sentence(tally(s.Certificates))
 	}
-	g.reloadError(s)
 }
 
 // sentence prints a line outside of all columns.
@@ -185,17 +183,13 @@ func (g *grid) sentence(text string) {
 	g.flush()
 }
 
-// short leaves most of a line to what is said about a name.
-func (g *grid) short(name string) string {
-	if g.width == 0 {
-		return name
+// conditions prints what is wrong with acmed or its machine: the cause, why, and what to do.
+func (a *app) conditions(list []control.Condition) {
+	for _, c := range list {
+		a.printf("%s\n", outcome("acmed", "", oneLine(c.Detail), c.Code))
 	}
-	return cut(name, max(leastFirst, g.width/3))
-}
-
-func (g *grid) reloadError(s control.Status) {
-	if s.Daemon != nil && s.Daemon.ReloadError != "" {
-		g.sentence("configuration on disk: " + s.Daemon.ReloadError)
+	if len(list) > 0 {
+		a.printf("\n")
 	}
 }
 
@@ -256,7 +250,7 @@ func renews(c renewal.Status) string {
 	if c.Renewal == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%s (%s)", c.Renewal.At.Local().Format(time.DateOnly), c.Renewal.Reason)
+	return fmt.Sprintf("%s (%s)", date(c.Renewal.At), c.Renewal.Reason)
 }
 
 // oldestLook is how long ago the target was seen that was not seen for longest.
@@ -277,24 +271,47 @@ func expiry(c renewal.Status, now time.Time) string {
 	if c.NotAfter.IsZero() {
 		return "-"
 	}
-	return fmt.Sprintf("%s (%s)", c.NotAfter.Local().Format(time.DateOnly), inWords(c.NotAfter.Sub(now)))
+	return fmt.Sprintf("%s (%s)", date(c.NotAfter), inWords(c.NotAfter.Sub(now)))
 }
 
 func next(c renewal.Status, now time.Time) string {
 	if c.Running {
 		return "running"
 	}
-	if !c.Next.After(now) {
-		return string(c.Reason) + " now"
-	}
-	what := string(c.Reason)
-	switch c.Reason {
-	case renewal.ReasonNothing, renewal.ReasonHeld, renewal.ReasonPinned:
-		what = "look"
-	case renewal.ReasonNotice:
-		what = "live"
+	what := nextAction(&c)
+	switch {
+	case c.Reason == renewal.ReasonHeld, c.Reason == renewal.ReasonPinned:
+		return "needs action"
+	case c.Reason == renewal.ReasonNothing && c.Renewal != nil && c.Renewal.At.Sub(now) >= 2*24*time.Hour:
+		return "renews " + date(c.Renewal.At)
+	case c.Reason == renewal.ReasonNothing && c.Renewal != nil && c.Renewal.At.After(now):
+		return "renews in " + inWords(c.Renewal.At.Sub(now))
+	case !c.Next.After(now):
+		return what + " now"
 	}
 	return fmt.Sprintf("%s in %s", what, inWords(c.Next.Sub(now)))
+}
+
+// nextAction is what acmed does next with a certificate, as a verb.
+func nextAction(c *renewal.Status) string {
+	switch c.Reason {
+	case renewal.ReasonBackoff, renewal.ReasonIssueLimit, renewal.ReasonClock:
+		return "retry"
+	case renewal.ReasonNotice, renewal.ReasonActivate:
+		return "activate"
+	case renewal.ReasonNotInstalled:
+		return "install"
+	case renewal.ReasonDrift:
+		return "verify"
+	case renewal.ReasonHook:
+		return "run hook"
+	case renewal.ReasonNeverIssued, renewal.ReasonDamaged:
+		return "obtain"
+	}
+	if c.Order {
+		return "renew"
+	}
+	return "check"
 }
 
 func verified(c renewal.Status) string {
@@ -318,33 +335,94 @@ func namesCell(names []string) string {
 	return fmt.Sprintf("%s +%d", strings.Join(names[:most], " "), len(names)-most)
 }
 
-// attention lists what is wrong, each with the time of the next try.
+// failure is one thing that is wrong with a certificate.
+type failure struct {
+	code advice.Code
+	text string
+}
+
+// groupsFrom is how many certificates must share a cause before they are one line.
+const groupsFrom = 3
+
+// failureLines says what is wrong with the certificates: the cause first, then the name, then the details. Many failures
+// of one cause are one line with a count.
+func (g *grid) failureLines(list []renewal.Status, now time.Time) []string {
+	names := map[advice.Code][]string{}
+	for i := range list {
+		seen := map[advice.Code]bool{"": true}
+		for _, f := range failures(&list[i], now) {
+			if !seen[f.code] {
+				seen[f.code] = true
+				names[f.code] = append(names[f.code], g.short(list[i].Name))
+			}
+		}
+	}
+	var lines []string
+	grouped := map[advice.Code]bool{}
+	for i := range list {
+		for _, f := range failures(&list[i], now) {
+			who := names[f.code]
+			switch {
+			case len(who) < groupsFrom:
+				lines = append(lines, coded(f.code, g.short(list[i].Name)+": "+f.text))
+			case !grouped[f.code]:
+				grouped[f.code] = true
+				e, _ := advice.Lookup(f.code)
+				lines = append(lines, fmt.Sprintf("%s: %d certificates: %s: %s; %s", f.code, len(who), e.What, namesCell(who), remedy(&e)))
+			}
+		}
+	}
+	return lines
+}
+
+// short leaves most of a line to what is said about a name.
+func (g *grid) short(name string) string {
+	if g.width == 0 {
+		return name
+	}
+	return cut(name, max(leastFirst, g.width/3))
+}
+
+// attention lists what is wrong with one certificate.
 func attention(c renewal.Status, now time.Time) []string {
 	var lines []string
+	for _, f := range failures(&c, now) {
+		lines = append(lines, coded(f.code, f.text))
+	}
+	return lines
+}
+
+// failures lists what is wrong, each with the time of the next attempt.
+func failures(c *renewal.Status, now time.Time) []failure {
+	var list []failure
+	add := func(code advice.Code, text string) { list = append(list, failure{code, text}) }
 	if c.Error != "" {
-		lines = append(lines, coded(c.Code, c.Error)+again(now, c.RetryAt))
+		add(c.Code, c.Error+again(now, c.RetryAt))
 	} else if c.Health == renewal.HealthMissing || c.Health == renewal.HealthHeld || c.Reason == renewal.ReasonClock {
-		lines = append(lines, coded(c.Code, c.Message))
+		add(c.Code, c.Message)
 	}
 	for _, t := range c.Targets {
 		if t.Error != "" {
-			lines = append(lines, t.ID+": "+coded(t.Code, t.Error)+again(now, t.RetryAt))
+			add(t.Code, t.ID+": "+t.Error+again(now, t.RetryAt))
 		}
 	}
 	for _, w := range c.Warnings {
-		lines = append(lines, "warning: "+w)
+		add("", "warning: "+w)
 	}
 	if c.Hook != nil && c.Hook.Error != "" {
-		lines = append(lines, "post hook: "+coded(c.Hook.Code, c.Hook.Error)+again(now, c.Hook.RetryAt))
+		add(c.Hook.Code, "post hook: "+c.Hook.Error+again(now, c.Hook.RetryAt))
 	}
-	return append(lines, c.Notes...)
+	for _, note := range c.Notes {
+		add("", note)
+	}
+	return list
 }
 
 func again(now, at time.Time) string {
 	if !at.After(now) {
 		return ""
 	}
-	return fmt.Sprintf(" (next try in %s)", inWords(at.Sub(now)))
+	return fmt.Sprintf(" (next attempt in %s)", inWords(at.Sub(now)))
 }
 
 // inWords rounds a distance in time to the one unit that matters.

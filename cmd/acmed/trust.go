@@ -134,7 +134,7 @@ func (a *app) trustTable(t control.Trust) error {
 func verdictCell(trusted, listed bool, until time.Time) string {
 	text := "no"
 	if trusted {
-		text = "until " + until.Local().Format(time.DateOnly)
+		text = "until " + date(until)
 	}
 	if listed {
 		text += " *"

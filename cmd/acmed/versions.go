@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -45,8 +44,8 @@ func (a *app) history(ctx context.Context, name, output string) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "VERSION\tSTATE\tSTORED\tEXPIRES\tISSUER\tDETAIL")
 	for _, v := range h.Versions {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.State, v.Created.Local().Format(time.DateTime),
-			v.NotAfter.Local().Format(time.DateTime), printable(v.Issuer), printable(v.Detail))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.State, stamp(v.Created),
+			stamp(v.NotAfter), printable(v.Issuer), printable(v.Detail))
 	}
 	return w.Flush()
 }
@@ -105,7 +104,7 @@ func (a *app) warnPinned(r control.Result) {
 		return
 	}
 	a.errf("warning: %s is pinned to version %s, which expires on %s; 'acmed activate %s' ends that\n",
-		r.Certificate, r.Version, r.NotAfter.Local().Format(time.DateTime), r.Certificate)
+		r.Certificate, r.Version, stamp(r.NotAfter), r.Certificate)
 }
 
 // follow shows the progress of a verb and turns its report into an exit code.

@@ -24,6 +24,9 @@ const (
 	ClockWrong         Code = "clock-wrong"
 	CAUntrusted        Code = "ca-untrusted"
 	PortTaken          Code = "port-taken"
+	DaemonNotRunning   Code = "daemon-not-running"
+	DaemonStuck        Code = "daemon-stuck"
+	ConfigBroken       Code = "configuration-broken"
 	StateLocked        Code = "state-locked"
 	HelperUnreachable  Code = "helper-unreachable"
 	NoPermission       Code = "no-permission"
@@ -47,6 +50,7 @@ const (
 	NotServed          Code = "not-served"
 	FileEdited         Code = "file-edited"
 	ClientsWouldBreak  Code = "clients-would-break"
+	StateRepaired      Code = "state-repaired"
 )
 
 // roots is how many codes at the beginning of the catalogue are causes: found below an error that says something else,
@@ -83,7 +87,7 @@ func Of(err error) Code {
 	}
 	code := own(err)
 	inner := within(err)
-	if code == "" || inner != "" && rank(inner) < roots {
+	if code == "" || inner != "" && Rank(inner) < roots {
 		return first(code, inner)
 	}
 	return code
@@ -102,13 +106,14 @@ func within(err error) Code {
 
 // first is the code that comes first in the catalogue.
 func first(a, b Code) Code {
-	if b == "" || a != "" && rank(a) <= rank(b) {
+	if b == "" || a != "" && Rank(a) <= Rank(b) {
 		return a
 	}
 	return b
 }
 
-func rank(c Code) int {
+// Rank is the place of a code in [All], from 0; one that is not there comes last.
+func Rank(c Code) int {
 	list := All()
 	for i := range list {
 		if list[i].Code == c {

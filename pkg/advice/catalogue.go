@@ -1,5 +1,7 @@
 package advice
 
+import "slices"
+
 // Entry is what is known about one code, each in one line. Details such as the name, the port or the time are in the
 // error itself.
 type Entry struct {
@@ -21,7 +23,7 @@ func Lookup(c Code) (Entry, bool) {
 
 // All is the catalogue. Of several codes in one error the first counts; those of causes come before all others.
 func All() []Entry {
-	return append(causes(), append(orders(), deliveries()...)...)
+	return slices.Concat(causes(), machine(), orders(), deliveries())
 }
 
 // causes are about this machine and what it can reach.
@@ -30,44 +32,68 @@ func causes() []Entry {
 		{
 			DiskFull,
 			"the disk is full",
-			"No space, or no quota, is left where acmed or the server writes.",
-			"Free space on the file system that the message names (df -h, df -i), then run acmed renew.",
+			"No space, inodes or quota are left on the file system that acmed or the server writes to.",
+			"Free space on the file system in the message ('df -h', 'df -i'), then run 'acmed renew'.",
 		},
 		{
 			ClockWrong,
-			"the clock of this machine and a certificate disagree",
-			"By this clock the certificate of the CA's own server has expired or is not valid yet; the clock is the usual reason.",
-			"Compare date -u with another machine, set the clock (timedatectl set-ntp true), then run acmed doctor.",
+			"the clock of this machine is wrong",
+			"By this clock, the certificate of the CA's server is expired or not valid yet. The usual cause is a wrong clock.",
+			"Compare 'date -u' with another machine and set the clock ('timedatectl set-ntp true'), then run 'acmed doctor'.",
 		},
 		{
 			CAUntrusted,
-			"the certificate of a server that acmed asks is not trusted",
-			"This machine does not know who issued it, or it is for another name: an own CA without ca_file, old root certificates, or a proxy that intercepts TLS.",
-			"For an own CA give its root as ca_file of the issuer; otherwise update ca-certificates and look for a proxy in between.",
+			"untrusted server certificate",
+			"The issuer of the certificate is unknown here, or the certificate is for another name. Common causes: a private CA without ca_file, outdated root certificates, or a proxy that intercepts TLS.",
+			"For a private CA, set its root as ca_file of the issuer. Otherwise update ca-certificates and check for a proxy that intercepts TLS.",
 		},
 		{
 			PortTaken,
-			"the port for the challenge is taken",
-			"Another program listens where acmed has to answer, so the CA would ask that program.",
-			"Let that web server answer (acmed snippet shows how), use its webroot as solver, or stop the program.",
+			"the challenge port is in use",
+			"Another program listens on the port, so it receives the requests of the CA.",
+			"Let that web server forward challenges ('acmed snippet' prints the configuration), use its webroot as solver, or stop the program.",
 		},
 		{
 			StateLocked,
-			"another acmed uses the state directory",
-			"Only one process may write there at a time; normally it is the daemon.",
-			"Ask the running daemon (the same command, with the socket of its configuration), or stop the other process.",
+			"another acmed process uses the state directory",
+			"Only one process may write to the state directory at a time, normally the daemon.",
+			"Run the command with the configuration of the daemon, so that it uses the daemon's socket, or stop the other process.",
 		},
 		{
 			HelperUnreachable,
-			"the helper that changes servers cannot be reached",
-			"The daemon runs without root and hands installations to acmed-installd, and nothing answers on its socket.",
-			"Run systemctl enable --now acmed-installd.socket, then acmed renew.",
+			"the helper acmed-installd is unreachable",
+			"The daemon runs without root and passes installations to acmed-installd, whose socket does not respond.",
+			"Run 'systemctl enable --now acmed-installd.socket', then 'acmed renew'.",
 		},
 		{
 			NoPermission,
-			"the operating system does not permit it",
-			"The user that runs acmed may not read, write, listen or connect there.",
-			"Run the command as root or as acmed's own user, or give that user access to what the message names.",
+			"permission denied",
+			"The user that runs acmed may not read, write, listen or connect at the place that the message names.",
+			"Run the command with sudo, or add your user to the group acmed. For the daemon, give its user access to the named file or port.",
+		},
+	}
+}
+
+// machine is about the daemon and its configuration.
+func machine() []Entry {
+	return []Entry{
+		{
+			DaemonNotRunning,
+			"no acmed daemon is running",
+			"Nothing renews certificates between two commands, so they will expire.",
+			"Run 'systemctl enable --now acmed', or 'acmed run' where systemd does not run; without a daemon run 'acmed renew' every day.",
+		},
+		{
+			DaemonStuck,
+			"the acmed daemon is stuck",
+			"The daemon runs, but it has not checked the certificates when it had to.",
+			"Run 'systemctl restart acmed', and report the log lines before it ('journalctl -u acmed') as a bug.",
+		},
+		{
+			ConfigBroken,
+			"a configuration file is broken",
+			"acmed keeps running without that file, or with its previous content, so the certificates in it are not managed as written.",
+			"Run 'acmed check', fix the reported line, then run 'acmed reload'.",
 		},
 	}
 }
@@ -77,39 +103,39 @@ func orders() []Entry {
 	return append(proofs(), []Entry{
 		{
 			FailedTooOften,
-			"the name failed too often within an hour",
-			"acmed stops before the CA does, because CAs block names and accounts that keep failing.",
-			"Remove the reason for the earlier failures (acmed status NAME, acmed doctor NAME); it goes on by itself at the time in the message.",
+			"too many failed validations of the name",
+			"acmed stops before the limit of the CA is reached, because CAs block names and accounts that keep failing.",
+			"Fix the cause of the earlier failures ('acmed status NAME', 'acmed doctor NAME'). acmed retries at the time in the message.",
 		},
 		{
 			NameRefused,
-			"the CA does not issue for this name",
-			"Its policy excludes the name: internal, blocked, or of a kind that it does not support.",
-			"Take the name out of the certificate, or use another CA.",
+			"the CA rejects this name",
+			"The policy of the CA excludes the name: it is internal, blocked, or of an unsupported kind.",
+			"Remove the name from the certificate, or use another CA.",
 		},
 		{
 			ProfileNotOffered,
 			"the CA does not offer the profile",
-			"Profiles differ from CA to CA and come and go.",
+			"Each CA has its own profiles and may withdraw them.",
 			"Set profile to one that the message lists, or remove it.",
 		},
 		{
 			AccountRefused,
-			"the CA does not accept the account",
-			"It wants an external account binding, agreement to new terms or another contact, or it does not know the account any more.",
-			"Set eab or email as the CA's documentation says, and look with acmed account show.",
+			"the CA rejects the account",
+			"The CA requires an external account binding, new terms of service or another contact, or it no longer knows the account.",
+			"Set eab or email as the documentation of the CA says, then check with 'acmed account show'.",
 		},
 		{
 			CertificateRefused,
-			"acmed refuses what the CA returned",
-			"The certificate has another key, other names, an impossible validity or a chain that does not build, so it is not used.",
-			"Look at the clock first; then tell the CA, or let another issuer take over.",
+			"acmed rejected the issued certificate",
+			"The certificate has the wrong key, wrong names, an impossible validity or an incomplete chain, so acmed does not use it.",
+			"Check the clock first. Then report it to the CA, or configure another issuer.",
 		},
 		{
 			CAUnreachable,
-			"the CA cannot be reached",
-			"No usable answer came: DNS, network, firewall, proxy, or trouble at the CA.",
-			"Look at the CA's status page, and try from this machine: acmed doctor, curl -v DIRECTORY. acmed tries again by itself.",
+			"the CA is unavailable",
+			"No usable answer came. Common causes: DNS, network, firewall, a required proxy, or an outage of the CA.",
+			"Check the status page of the CA and the network of this machine ('acmed doctor', 'curl -v DIRECTORY'). acmed retries automatically.",
 		},
 	}...)
 }
@@ -119,56 +145,56 @@ func proofs() []Entry {
 	return []Entry{
 		{
 			RateLimited,
-			"the CA takes no more orders for now",
+			"rate limit of the CA reached",
 			"A limit of the CA is used up: too many certificates for these names, too many orders, or too many failures.",
-			"Wait until the time in the message: acmed goes on by itself then. Meanwhile do not force, and rehearse with a staging CA.",
+			"Wait: acmed retries at the time in the message. Do not use --force until then, and test with a staging CA.",
 		},
 		{
 			DNSSECBroken,
-			"DNSSEC of the name is broken",
-			"The signatures of the zone do not verify, and CAs accept no answer that does not.",
-			"Mend the zone, or the DS record at the registrar (dnsviz.net shows what is wrong), then run acmed doctor.",
+			"DNSSEC of the name is invalid",
+			"The zone's DNSSEC signatures are invalid, so CAs reject its answers.",
+			"Fix the zone, or the DS record at the registrar (dnsviz.net shows the fault), then run 'acmed doctor'.",
 		},
 		{
 			CAAForbids,
 			"CAA records forbid this CA",
-			"The DNS zone lists the CAs that may issue for the name, and this one is not among them.",
-			"Add the CAA record that acmed doctor shows, or use an issuer that is allowed.",
+			"The CAA records in the DNS zone list the CAs that may issue for the name, and this CA is not one of them.",
+			"Add the CAA record that 'acmed doctor' prints, or use an issuer that is allowed.",
 		},
 		{
 			NameNotResolved,
 			"the name does not resolve",
-			"The DNS has no address for it, or its name servers do not answer.",
-			"Add an A or AAAA record that leads to this machine, wait for the DNS, and look with acmed doctor.",
+			"The DNS has no address for the name, or its name servers do not respond.",
+			"Add an A or AAAA record with the address of this machine, wait for the DNS, and check with 'acmed doctor'.",
 		},
 		{
 			ProxyInFront,
-			"a proxy or CDN stands in front of the name",
-			"It answers instead of this machine, so the answer to the challenge never reaches the CA.",
-			"Let it pass /.well-known/acme-challenge/ through to this machine, or prove the name with dns-01.",
+			"a proxy or CDN answers for the name",
+			"The proxy answers instead of this machine, so the challenge response never reaches the CA.",
+			"Let the proxy forward /.well-known/acme-challenge/ to this machine, or validate the name with dns-01.",
 		},
 		{
 			WrongAnswer,
-			"something else answered the CA",
-			"The CA reached a server that does not know the challenge: the name leads elsewhere, or another site answers for it.",
-			"Check that every A and AAAA record leads here, and that the web server passes the challenge to acmed (acmed snippet).",
+			"another server answered the CA",
+			"The CA reached a server that does not know the challenge. Either the name points elsewhere, or another site answers for it.",
+			"Check that every A and AAAA record points to this machine, and that the web server forwards challenges to acmed ('acmed snippet').",
 		},
 		{
 			PortClosed,
 			"the CA could not connect",
-			"Nothing answers on port 80 (http-01) or 443 (tls-alpn-01) at the address of the name: a firewall, a router, or the wrong address.",
-			"Open the port in every firewall on the way, for IPv4 and IPv6, or prove the name with dns-01.",
+			"Nothing answers on port 80 (http-01) or 443 (tls-alpn-01) at the address of the name. Common causes: a stopped server, a firewall, a router, or a wrong address.",
+			"Start the server and open the port in every firewall, for IPv4 and IPv6, or validate the name with dns-01.",
 		},
 		{
 			DNSRefused,
-			"the DNS provider did not take the record",
-			"The token, key or account of the solver is wrong, has expired, or may not change this zone.",
-			"Check the credentials of the solver that the message names against the provider's console, then run acmed renew.",
+			"the DNS provider rejected the record",
+			"The token, key or account of the solver is wrong, expired, or may not change this zone.",
+			"Check the credentials of the solver in the message against the provider's console, then run 'acmed renew'.",
 		},
 		{
 			DNSPropagation,
 			"the challenge record is not visible in the DNS",
-			"The provider took it, but not every name server of the zone shows it, or the CA asks other ones.",
+			"The provider accepted the record, but not every name server of the zone has it, or the CA queries other name servers.",
 			"Compare the NS records at the registrar with the provider's, or raise propagation_timeout of the solver.",
 		},
 	}
@@ -179,33 +205,39 @@ func deliveries() []Entry {
 	return []Entry{
 		{
 			ServerTestFailed,
-			"the server's own configuration test fails",
-			"Its configuration has a mistake, in a line of your own or together with the change; nothing was left changed.",
-			"Run the test yourself (nginx -t, apachectl configtest, haproxy -c), mend what it names, then run acmed renew.",
+			"the server's configuration test fails",
+			"The server configuration has an error, either before the change of acmed or together with it. acmed changed nothing.",
+			"Run the test ('nginx -t', 'apachectl configtest', 'haproxy -c -f FILE'), fix the reported error, then run 'acmed renew'.",
 		},
 		{
 			ServerNotRunning,
 			"the server is not running",
-			"The certificate is in place, but nobody is there to serve it; acmed starts no server that you stopped.",
-			"Start the server: it serves the certificate from then on.",
+			"The certificate is installed, but the server is not running. acmed does not start stopped servers.",
+			"Start the server. It serves the certificate from then on.",
 		},
 		{
 			NotServed,
-			"the endpoint does not serve the new certificate",
-			"It still shows another one, or does not answer: the reload had no effect, another server has the port, or another site comes first.",
-			"Look who answers with acmed probe, reload the server by hand, and read its error log.",
+			"the endpoint does not serve the certificate",
+			"The endpoint serves another certificate or does not respond. Either the reload had no effect, or another process or site answers on this port.",
+			"Run 'acmed probe' to see which certificate is served, reload the server, and check its error log.",
 		},
 		{
 			FileEdited,
-			"a file was changed by somebody else",
-			"It is not what acmed last wrote, and acmed overwrites nothing that it does not know.",
-			"Look at the file that the message names; then repeat the command, or take acmed's part out by hand.",
+			"a file was edited after acmed's change",
+			"The file differs from what acmed last wrote, and acmed never overwrites edits made by others.",
+			"Check the file in the message. Then repeat the command, or remove acmed's lines by hand.",
 		},
 		{
 			ClientsWouldBreak,
-			"a new version waits because clients would refuse it",
-			"No chain of the new certificate leads to a root that every client of the list knows; the earlier version stays in use.",
-			"See which with acmed trust NAME; give those clients the root (acmed chain NAME), or run acmed activate NAME --anyway.",
+			"new version held: a client would reject it",
+			"No chain of the new certificate ends at a root that every listed client trusts. The earlier version stays active.",
+			"Run 'acmed trust NAME' to see which client. Import the CA certificates there ('acmed chain NAME'), or run 'acmed activate NAME --anyway'.",
+		},
+		{
+			StateRepaired,
+			"acmed repaired its state directory",
+			"A file in the state directory was damaged or restored from a backup, so acmed set it aside and rebuilt it from the certificates on disk.",
+			"Compare the certificate with 'acmed history NAME', and check the disk and the backup job.",
 		},
 	}
 }

@@ -64,6 +64,7 @@ type Config struct {
 	Certificates []Certificate `mapstructure:"certificates"`
 
 	kept  []string          // see Kept
+	lost  []lostFile        // see Lost
 	texts map[string][]byte // of the included files in use
 }
 

@@ -58,10 +58,12 @@ func (l *loader) load(path string) (*Config, []Warning, error) {
 	sources := append([]*source{main}, l.included(main)...)
 	var dropped []Problem
 	var kept []string
+	var lost []lostFile
 	for {
 		c, warnings, problems := l.assemble(sources)
 		if len(problems) == 0 {
 			c.keep(sources[1:], kept)
+			c.lost = lost
 			return c, warnings, asError(dropped, l.order)
 		}
 		bad := map[string]bool{}
@@ -77,6 +79,11 @@ func (l *loader) load(path string) (*Config, []Warning, error) {
 			problems = slices.DeleteFunc(problems, func(p Problem) bool { return !slices.Contains(back, p.File) })
 		} else {
 			kept = slices.DeleteFunc(kept, func(file string) bool { return bad[file] })
+			for _, s := range sources {
+				if bad[s.file] {
+					lost = append(lost, lostFile{s.file, s.text})
+				}
+			}
 			sources = slices.DeleteFunc(sources, func(s *source) bool { return bad[s.file] })
 		}
 		dropped = append(dropped, problems...)

@@ -16,6 +16,9 @@ func (s *Scheduler) move(busy bool) {
 	s.moved, s.busy = s.Clock(), busy
 }
 
+// ErrStarting says that the scheduler has not begun its first round.
+var ErrStarting = errors.New("acmed is starting")
+
 // Progress is nil while certificates are looked after. Otherwise Run was not called, did not wake up when it had to, or
 // all jobs hang.
 func (s *Scheduler) Progress() error {
@@ -24,7 +27,7 @@ func (s *Scheduler) Progress() error {
 	defer s.mu.Unlock()
 	switch {
 	case s.moved.IsZero():
-		return errors.New("certificates are not looked after yet")
+		return ErrStarting
 	case s.busy && now.Sub(s.moved) > stuckAfter:
 		return fmt.Errorf("no job has ended since %s", s.moved.UTC().Format(time.RFC3339))
 	case !s.busy && now.Sub(later(s.timer, s.moved)) > lateAfter:

@@ -125,7 +125,7 @@ func checkDir(dir string) error {
 		return fmt.Errorf("state directory %s is not a directory; move it away, or configure another", dir)
 	}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
-		return fmt.Errorf("%w: state directory %s belongs to user %s, but acmed runs as user %s; run acmed as its owner, or: chown -R %[4]s %[2]s",
+		return fmt.Errorf("%w: state directory %s belongs to user %s, but acmed runs as user %s; run it as user %[3]s, or with sudo",
 			fs.ErrPermission, dir, userName(int(sys.Uid)), userName(os.Geteuid()))
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {

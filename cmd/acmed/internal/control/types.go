@@ -42,6 +42,18 @@ type Status struct {
 	Version      int              `json:"version"`
 	Daemon       *Daemon          `json:"daemon,omitempty"` // nil when no daemon runs
 	Certificates []renewal.Status `json:"certificates"`
+	// Conditions are failures of acmed itself or of its machine, the worst first. Empty when there are none.
+	Conditions []Condition `json:"conditions"`
+}
+
+// Condition is one failure that belongs to no single certificate.
+type Condition struct {
+	Code   advice.Code `json:"code"`
+	Detail string      `json:"detail"`         // one line: the object and the cause
+	File   string      `json:"file,omitempty"` // the configuration file that is broken
+	Line   int         `json:"line,omitempty"` // in File, from 1; 0 when the file as a whole is
+	Issuer string      `json:"issuer,omitempty"`
+	Since  time.Time   `json:"since,omitzero"`
 }
 
 // Daemon describes the running daemon.

@@ -19,9 +19,16 @@ var _ control.Backend = (*Daemon)(nil)
 
 // Status describes certificates.
 func (d *Daemon) Status(_ context.Context, q control.StatusRequest) (control.Status, error) {
-	names, err := d.names(q.Names)
-	if err != nil {
-		return control.Status{}, err
+	lost := d.lost(func(name string) bool { return len(q.Names) == 0 || slices.Contains(q.Names, name) })
+	asked := slices.DeleteFunc(slices.Clone(q.Names), func(name string) bool {
+		return slices.ContainsFunc(lost, func(s renewal.Status) bool { return s.Name == name })
+	})
+	var names []string
+	if len(q.Names) == 0 || len(asked) > 0 {
+		var err error
+		if names, err = d.names(asked); err != nil {
+			return control.Status{}, err
+		}
 	}
 	answer := control.Status{Version: control.Version, Daemon: d.describe(), Certificates: []renewal.Status{}}
 	look := d.engine.Status
@@ -31,10 +38,12 @@ func (d *Daemon) Status(_ context.Context, q control.StatusRequest) (control.Sta
 	for _, name := range names {
 		s, err := look(name)
 		if err != nil {
-			return control.Status{}, err
+			s = unreadable(name, err)
 		}
 		answer.Certificates = append(answer.Certificates, s)
 	}
+	answer.Certificates = append(answer.Certificates, lost...)
+	answer.Conditions = d.conditions(answer.Certificates)
 	return answer, nil
 }
 

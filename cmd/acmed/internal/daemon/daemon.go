@@ -47,6 +47,9 @@ type Daemon struct {
 	config      *config.Config
 	reloaded    time.Time // when config was read
 	reloadError string
+	problems    *config.Error      // of the files of config that are not in use as they are; nil when all are
+	refused     error              // why the last reload changed nothing; nil when it did
+	writable    writable           // whether the state directory takes files
 	scheduler   *renewal.Scheduler // nil until Run
 	site        site               // the status page; zero when there is none
 }
@@ -71,6 +74,7 @@ func Open(o Options) (*Daemon, error) {
 	d := &Daemon{opts: o, log: log, config: c, started: time.Now(), reloaded: time.Now(), recorder: &web.Recorder{}}
 	d.logProblems(warnings, err)
 	d.reloadError = partly(c, err)
+	_ = errors.As(err, &d.problems) // nil without problems
 	if d.store, err = store.Open(c.StateDir); err != nil {
 		return nil, err
 	}
@@ -130,14 +134,17 @@ func (d *Daemon) Close() {
 func (d *Daemon) Reload(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.reloadError, d.refused = "", nil
 	err := d.reload(ctx)
-	d.reloadError = ""
 	var answer *control.Error
 	switch {
 	case errors.As(err, &answer) && answer.Code == control.CodePartial:
 		d.reloadError = err.Error()
 	case err != nil:
 		d.reloadError = "not in use: " + err.Error()
+		if d.refused == nil {
+			d.refused = err
+		}
 		d.log.Error("configuration not reloaded", zap.Error(err))
 		return err
 	}
@@ -148,6 +155,7 @@ func (d *Daemon) Reload(ctx context.Context) error {
 func (d *Daemon) reload(ctx context.Context) error {
 	c, warnings, problems := config.Reload(d.opts.Config, d.config)
 	if c == nil {
+		d.refused = problems
 		return &control.Error{Code: control.CodeConfig, Message: problems.Error()}
 	}
 	for _, fixed := range []struct{ key, now, then string }{
@@ -171,7 +179,8 @@ func (d *Daemon) reload(ctx context.Context) error {
 		}
 	}
 	d.logProblems(warnings, problems)
-	d.config, d.reloaded = c, time.Now()
+	d.config, d.reloaded, d.problems = c, time.Now(), nil
+	_ = errors.As(problems, &d.problems) // nil without problems
 	d.hub.Swap(listeners)
 	d.engine.Swap(set)
 	if d.scheduler != nil {

@@ -13,7 +13,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/cmd/acmed/internal/web"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
 )
@@ -84,7 +86,7 @@ var _ web.Source = shown{}
 func (s shown) Snapshot(ctx context.Context) (*web.Snapshot, error) {
 	s.d.mu.Lock()
 	snapshot := &web.Snapshot{
-		Version: s.d.opts.Version, Started: s.d.started, Reloaded: s.d.reloaded, ReloadError: s.d.reloadError,
+		Version: s.d.opts.Version, Started: s.d.started, Reloaded: s.d.reloaded, ReloadError: s.d.reloadError != "",
 	}
 	s.d.mu.Unlock()
 	var err error
@@ -93,7 +95,7 @@ func (s shown) Snapshot(ctx context.Context) (*web.Snapshot, error) {
 	}
 	known := s.d.engine.Names()
 	slices.SortFunc(known, strings.Compare)
-	snapshot.Certificates = make([]renewal.Status, 0, len(known))
+	snapshot.Certificates = s.d.lost(func(string) bool { return true })
 	for _, name := range known {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -107,6 +109,7 @@ func (s shown) Snapshot(ctx context.Context) (*web.Snapshot, error) {
 		}
 		snapshot.Certificates = append(snapshot.Certificates, status)
 	}
+	snapshot.Conditions = s.d.conditions(snapshot.Certificates)
 	return snapshot, nil
 }
 
@@ -123,8 +126,13 @@ func (s shown) Certificate(_ context.Context, name string) (renewal.Status, erro
 }
 
 func unreadable(name string, err error) renewal.Status {
-	return renewal.Status{Name: name, Health: renewal.HealthFailing, Message: "its state cannot be read", Error: err.Error()}
+	return renewal.Status{
+		Name: name, Names: []string{}, Health: renewal.HealthFailing, Message: "its state cannot be read", Error: err.Error(), Code: advice.Of(err),
+	}
 }
+
+// Conditions lists what is wrong with the daemon and its machine.
+func (s shown) Conditions() []control.Condition { return s.d.conditions(nil) }
 
 // Progress asks the scheduler.
 func (s shown) Progress() error {

@@ -170,7 +170,7 @@ func TestStatusPage(t *testing.T) {
 	if err := m.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "web.listen") {
 		t.Error("an address that is taken is no error:", err)
 	}
-	m.until(other+"/healthz", "ok\n")
+	m.until(other+"/healthz", "configuration-broken: ", "the configuration on disk is not in use\n")
 
 	m.configure("")
 	if err := m.Reload(t.Context()); err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
 )
@@ -12,12 +13,13 @@ import (
 // certificatePage is what the template of one certificate shows.
 type certificatePage struct {
 	renewal.Status
-	Now      time.Time
-	Tone     string
-	Problem  string
-	Again    string
-	Timeline *timeline
-	Proved   []certs.Validation
+	Now         time.Time
+	Tone        string
+	Problem     string
+	ProblemCode advice.Code
+	Again       string
+	Timeline    *timeline
+	Proved      []certs.Validation
 }
 
 func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
@@ -36,6 +38,9 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 func newCertificate(now time.Time, s renewal.Status) *certificatePage {
 	p := &certificatePage{Status: s, Now: now, Tone: tone(s.Health), Timeline: newTimeline(now, []*renewal.Status{&s})}
 	p.Problem, p.Again = problem(now, &s)
+	if p.Problem != "" {
+		p.ProblemCode = problemCode(&s)
+	}
 	for _, name := range s.Names {
 		p.Proved = append(p.Proved, validation(&s, name))
 	}

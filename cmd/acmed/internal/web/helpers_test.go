@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
 )
@@ -26,7 +28,9 @@ type fake struct {
 	err      error
 	progress error
 	reload   string
-	asked    atomic.Int64
+
+	conditions []control.Condition
+	asked      atomic.Int64
 }
 
 func (f *fake) Snapshot(context.Context) (*Snapshot, error) {
@@ -35,7 +39,7 @@ func (f *fake) Snapshot(context.Context) (*Snapshot, error) {
 		return nil, f.err
 	}
 	return &Snapshot{
-		Version: "v1.2.3", Host: "web1.example.com", Started: noon.Add(-100 * day), Reloaded: noon.Add(-day), ReloadError: f.reload,
+		Version: "v1.2.3", Host: "web1.example.com", Started: noon.Add(-100 * day), Reloaded: noon.Add(-day), ReloadError: f.reload != "", Conditions: f.Conditions(),
 		Certificates: append([]renewal.Status(nil), f.list...),
 	}, nil
 }
@@ -141,4 +145,11 @@ func many(n int) []renewal.Status {
 		list[i] = s
 	}
 	return list
+}
+
+func (f *fake) Conditions() []control.Condition {
+	if f.reload == "" {
+		return f.conditions
+	}
+	return append([]control.Condition{{Code: advice.ConfigBroken, Detail: f.reload, File: "conf.d/www.yaml", Line: 7}}, f.conditions...)
 }

@@ -3,8 +3,11 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -25,6 +28,8 @@ type indexPage struct {
 	Headline  string
 	Tone      string
 	Upcoming  string
+	Troubles  []trouble
+	Groups    []group
 	Stats     []stat
 	Filter    filter
 	Filtered  bool
@@ -66,6 +71,7 @@ type entry struct {
 	NextText string
 	Verified int // targets
 	Problem  string
+	Code     advice.Code // of Problem
 }
 
 func (s *Server) index(w http.ResponseWriter, r *http.Request) {
@@ -87,6 +93,7 @@ func newIndex(now time.Time, v *view, f filter) *indexPage {
 		Found: len(found), From: (f.Page-1)*pageSize + 1, To: min(f.Page*pageSize, len(found)),
 	}
 	p.Headline, p.Tone = headline(v)
+	p.Troubles, p.Groups = troubles(v.Conditions), groups(v.Certificates)
 	if p.Timeline != nil {
 		p.Histogram = newHistogram(now, found, p.Timeline.Height)
 	}
@@ -109,6 +116,13 @@ func newIndex(now time.Time, v *view, f filter) *indexPage {
 // headline is the answer to the one question of somebody who opens the page.
 func headline(v *view) (text, colour string) {
 	n, bad := len(v.Certificates), v.attention()
+	if ill := slices.ContainsFunc(v.Conditions, func(c control.Condition) bool { return c.Code != advice.StateRepaired }); ill {
+		text = "acmed needs attention"
+		if bad > 0 {
+			text += ", and " + number(bad) + " of " + plural(n, "certificate")
+		}
+		return text, "bad"
+	}
 	switch {
 	case n == 0:
 		return "No certificates are configured", "warn"
@@ -175,6 +189,9 @@ func newEntry(now time.Time, s *renewal.Status) entry {
 	}
 	e.Problem, _ = problem(now, s)
 	e.Problem = short(e.Problem, errorMost)
+	if e.Problem != "" {
+		e.Code = problemCode(s)
+	}
 	return e
 }
 
@@ -182,9 +199,9 @@ func newEntry(now time.Time, s *renewal.Status) entry {
 func next(now time.Time, s *renewal.Status) string {
 	switch {
 	case s.Running:
-		return "at work"
+		return "running"
 	case s.Reason == renewal.ReasonHeld, s.Reason == renewal.ReasonPinned:
-		return "waits for you"
+		return "held"
 	case s.Reason == renewal.ReasonNothing && s.Renewal != nil:
 		return "renews " + relative(now, s.Renewal.At)
 	case !s.Next.After(now):

@@ -35,7 +35,7 @@ func (e *exposition) daemon(v *view, progress error) {
 	e.family("acmed_build_info", "gauge", "The release that runs; the value is always 1.")
 	e.sample(1, "version", v.Version, "goversion", runtime.Version())
 	e.family("acmed_config_last_reload_success", "gauge", "Whether the configuration on disk is the one in use.")
-	e.sample(yes(v.ReloadError == ""))
+	e.sample(yes(!v.ReloadError))
 	e.family("acmed_config_last_reload_success_timestamp_seconds", "gauge", "When the configuration in use was read.")
 	e.sample(seconds(v.Reloaded))
 	e.family("acmed_scheduler_healthy", "gauge", "Whether certificates are being looked after.")

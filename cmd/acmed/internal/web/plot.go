@@ -33,7 +33,7 @@ type timeline struct {
 	Total  int
 	Each   int // certificates to a line of the dense plot
 
-	HasWarn, HasBad, HasWindow bool // for the legend
+	HasWarn, HasBad, HasWindow, HasLate bool // for the legend
 }
 
 // row is one certificate. The positions are percent of the width, the other numbers pixels.
@@ -44,6 +44,7 @@ type row struct {
 	Y, Bar            int
 	From, Width       string
 	Renew, RenewFor   string // from the planned renewal to the end of the validity
+	Late, LateFor     string // from the planned renewal to now, when that is past; "" for none
 	Window, WindowFor string // the CA's window; "" for none
 }
 
@@ -58,17 +59,17 @@ type dense struct {
 type tick struct{ At, Text string }
 
 // axis maps times to positions.
-type axis struct{ from, to time.Time }
+type axis struct{ from, to, now time.Time }
 
 // newAxis covers all validities, as far as they are not absurdly long, and now.
 func newAxis(now time.Time, list []*renewal.Status) axis {
-	a := axis{now.Add(-day / 2), now.Add(day)}
+	a := axis{now.Add(-day / 2), now.Add(day), now}
 	for _, s := range list {
 		a.from, a.to = earlier(a.from, s.From), later(a.to, s.NotAfter)
 	}
 	a.from, a.to = later(a.from, now.Add(-past)), earlier(a.to, now.Add(future))
 	margin := a.to.Sub(a.from) / 40
-	return axis{a.from.Add(-margin), a.to.Add(margin)}
+	return axis{a.from.Add(-margin), a.to.Add(margin), now}
 }
 
 func (a axis) at(t time.Time) int {
@@ -123,6 +124,7 @@ func newTimeline(now time.Time, list []*renewal.Status) *timeline {
 	for _, s := range list {
 		p.HasWarn = p.HasWarn || tone(s.Health) == "warn"
 		p.HasBad = p.HasBad || tone(s.Health) == "bad"
+		p.HasLate = p.HasLate || s.Renewal != nil && now.After(s.Renewal.At)
 		p.HasWindow = p.HasWindow || s.Renewal != nil && !s.Renewal.Start.IsZero()
 	}
 	if len(list) > labelled {
@@ -164,6 +166,10 @@ func newRow(a axis, s *renewal.Status, y int) row {
 	at := a.at(s.Renewal.At)
 	r.Width, r.Renew, r.RenewFor = percent(max(at-from, 0)), percent(at), percent(to-at)
 	r.Label += ", renews " + date(s.Renewal.At)
+	if a.now.After(s.Renewal.At) {
+		r.Late, r.LateFor = percent(at), percent(max(a.at(earlier(a.now, s.NotAfter))-at, scale/400))
+		r.Label += ", overdue"
+	}
 	if !s.Renewal.Start.IsZero() {
 		start := a.at(s.Renewal.Start)
 		r.Window, r.WindowFor = percent(start), percent(max(a.at(s.Renewal.End)-start, scale/400))
@@ -190,6 +196,9 @@ func newDense(a axis, list []*renewal.Status, each int) *dense {
 		} else {
 			line(colour, s.From, r.At)
 			line(&renew, r.At, s.NotAfter)
+			if a.now.After(r.At) {
+				line(&bad, r.At, earlier(a.now, s.NotAfter))
+			}
 			if !r.Start.IsZero() {
 				line(&window, r.Start, r.End)
 			}

@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/net/netutil"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // The bounds on clients. A monitoring system and a few people need far less.
@@ -54,6 +56,7 @@ func New(c Config) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", s.index)
 	mux.HandleFunc("/certificate/{name}", s.certificate)
+	mux.HandleFunc("/errors/{code}", s.explain)
 	mux.HandleFunc("/metrics", s.metrics)
 	mux.HandleFunc("/healthz", s.health)
 	s.http = &http.Server{
@@ -138,11 +141,21 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 	http.Error(w, "the state cannot be read at the moment; acmed's log says why", http.StatusServiceUnavailable)
 }
 
-// health is for load balancers and systems that restart what hangs. It looks at no certificate: one that fails is not
-// helped by a restart.
+// health is for monitoring and load balancers: acmed and its machine are well, or one line for each thing that is wrong. It
+// looks at no certificate.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
-	if err := s.Source.Progress(); err != nil {
+	err := s.Source.Progress()
+	list := troubles(s.Source.Conditions())
+	if err != nil && len(list) == 0 {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	if len(list) > 0 {
+		lines := make([]string, len(list))
+		for i, t := range list {
+			lines[i] = string(t.Code) + ": " + t.Summary + ": " + text.Printable(t.Detail)
+		}
+		http.Error(w, strings.Join(lines, "\n"), http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -16,8 +17,10 @@ type Source interface {
 	Snapshot(ctx context.Context) (*Snapshot, error)
 	// Certificate describes one certificate in full; the error is [ErrUnknown] when there is no such.
 	Certificate(ctx context.Context, name string) (renewal.Status, error)
-	// Progress is nil while certificates are looked after, and otherwise says in one line why not.
+	// Progress is nil while certificates are managed, and otherwise says in one line why not.
 	Progress() error
+	// Conditions lists what is wrong with the daemon and its machine. It looks at no certificate.
+	Conditions() []control.Condition
 }
 
 // ErrUnknown says that no certificate has the name.
@@ -29,8 +32,9 @@ type Snapshot struct {
 	Host         string    // name of the machine
 	Started      time.Time // of the daemon
 	Reloaded     time.Time // when the configuration in use was read
-	ReloadError  string    // why the configuration on disk is not the one in use; "" when it is
+	ReloadError  bool      // the configuration on disk is not the one in use
 	Certificates []renewal.Status
+	Conditions   []control.Condition // of the daemon and its machine
 }
 
 // How long a snapshot is used. One that took long is used longer, so that however often somebody asks, at most a tenth

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -29,8 +31,8 @@ func TestIndex(t *testing.T) {
 		t.Fatal(code, page)
 	}
 	has(t, page,
-		"<h1><span class=\"dot bad-text\"></span>2 of 3 certificates need attention</h1>", "Next renewal: www, in 38 days.",
-		"acmed.yaml:1: &lt;unknown&gt; key", `<a href="/?state=failing" class="bad-text"><b>1</b>failing</a>`,
+		"<h1><span class=\"dot bad-text\"></span>acmed needs attention, and 2 of 3 certificates</h1>", "Next renewal: www, in 38 days.",
+		"a configuration file is broken</b> (<a href=\"/errors/configuration-broken\">configuration-broken</a>)\nconf.d/www.yaml, line 7</div>", `<a href="/?state=failing" class="bad-text"><b>1</b>failing</a>`,
 		`<b><a href="/certificate/mail">mail</a></b><div class="soft small">mail.example.com, imap.example.com</div>`,
 		"connection refused; is port 80 open?", `<td class="when keep" title="2026-12-15 12:00 UTC">in 24 days<meter`, "next try in 17 hours",
 		"blog.example.com and 2 more", `<span class="bad-text">0 of 1</span>`, "1 to 3 of 3", "window of the CA 2026-12-28 to 2026-12-30",
@@ -48,7 +50,7 @@ func TestPlots(t *testing.T) {
 			`<rect class="fill-renew" x="75.21%" y="107" width="22.40%" height="9" rx="2"/>`+ // from its renewal in 38 days to its end in 70
 			`<rect class="fill-window" x="74.50%" y="107" width="1.41%" height="9"/>`+ // the CA asks for two days around the renewal
 			`<text class="name" x="0" y="102">www</text>`,
-		`<title>mail: valid from 2026-09-16 to 2026-12-15, renews 2026-11-15</title><rect class="fill-bad" x="2.38%" y="17" width="42.01%"`,
+		`<title>mail: valid from 2026-09-16 to 2026-12-15, renews 2026-11-15, overdue</title><rect class="fill-bad" x="2.38%" y="17" width="42.01%"`,
 		`<title>1 expire between 2026-12-12 and 2026-12-19</title><rect class="fill-good" x="28.17%" y="83" width="7.27%" height="67"`,
 		`<title>2 expire between 2027-01-09 and 2027-01-16</title><rect class="fill-good" x="64.53%" y="16" width="7.27%" height="134"`,
 		`<title>0 expire between 2026-11-21 and 2026-11-28</title>`,
@@ -86,10 +88,10 @@ func TestFilters(t *testing.T) {
 		"?state=nonsense":            "of 1,000",
 		"?q=site-00012":              "1 to 1 of 1",
 		"?q=WWW.site-0001*":          "1 to 10 of 10",
-		"?q=%5B*":                    "No certificate is like this.",
-		"?q=nobody":                  "No certificate is like this.",
+		"?q=%5B*":                    "No matching certificates.",
+		"?q=nobody":                  "No matching certificates.",
 		"?state=failing&expiring=30": "1 to 3 of 3",
-		"?expiring=1&sort=next":      "No certificate is like this.",
+		"?expiring=1&sort=next":      "No matching certificates.",
 	} {
 		if _, page := get(t, s, "/"+query); !strings.Contains(page, want) {
 			t.Errorf("%q: %q is missing in %s", query, want, regexp.MustCompile(`[\d,]+ to [\d,]+ of [\d,]+`).FindString(page))
@@ -188,6 +190,24 @@ func TestHealth(t *testing.T) {
 	if code, text := get(t, s, "/healthz"); code != http.StatusServiceUnavailable || text != "the scheduler stands still since 10:00\n" {
 		t.Error(code, text)
 	}
+	f.conditions = []control.Condition{
+		{Code: advice.ClockWrong, Detail: "the clock is 1h ahead"},
+		{Code: advice.ConfigBroken, Detail: "conf.d/www.yaml:7: root:x:0:0", File: "conf.d/www.yaml", Line: 7},
+	}
+	want := "clock-wrong: the clock of this machine is wrong: the clock is 1h ahead\nconfiguration-broken: a configuration file is broken: conf.d/www.yaml, line 7\n"
+	if code, text := get(t, s, "/healthz"); code != http.StatusServiceUnavailable || text != want {
+		t.Error(code, text)
+	}
+	if _, page := get(t, s, "/"); strings.Contains(page, "root:x") {
+		t.Error("the page quotes a configuration file")
+	}
+	if code, page := get(t, s, "/errors/clock-wrong"); code != http.StatusOK || !strings.HasPrefix(page, "# clock-wrong\n") {
+		t.Error(code, page)
+	}
+	if code, _ := get(t, s, "/errors/README"); code != http.StatusNotFound {
+		t.Error(code)
+	}
+	s = server(f) // which has no page in its cache
 	f.err = errors.New("disk on fire: secret path")
 	for _, address := range []string{"/", "/metrics"} {
 		if code, text := get(t, s, address); code != http.StatusServiceUnavailable || strings.Contains(text, "secret") {
