@@ -280,7 +280,7 @@ func next(c renewal.Status, now time.Time) string {
 	}
 	what := nextAction(&c)
 	switch {
-	case c.Reason == renewal.ReasonHeld, c.Reason == renewal.ReasonPinned:
+	case c.Reason == renewal.ReasonHeld, c.Reason == renewal.ReasonPinned, c.Code == advice.ConfigBroken:
 		return "needs action"
 	case c.Reason == renewal.ReasonNothing && c.Renewal != nil && c.Renewal.At.Sub(now) >= 2*24*time.Hour:
 		return "renews " + date(c.Renewal.At)
