@@ -111,7 +111,7 @@ func sources(t *testing.T) []string {
 			switch {
 			case err != nil:
 				return err
-			case d.IsDir() && (d.Name() == "testdata" || d.Name() == "acmetest" || d.Name() == "installertest"):
+			case d.IsDir() && (d.Name() == "testdata" || d.Name() == "acmetest" || d.Name() == "installertest" || d.Name() == "fleettest" || d.Name() == "etcdtest"):
 				return filepath.SkipDir
 			case strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go"):
 				list = append(list, name)

@@ -19,7 +19,7 @@ const module = "github.com/acmed/acmed/"
 var floors = [][]string{
 	0: {"docs", "internal/*", "pkg/advice", "pkg/certs"},
 	1: {"pkg/store", "pkg/challenges", "pkg/trust", "pkg/notify"},
-	2: {"pkg/issuer", "pkg/installers", "pkg/installers/endpoint", "pkg/installers/change", "pkg/installers/webserver", "pkg/installers/*"},
+	2: {"pkg/issuer", "pkg/fleet", "pkg/installers", "pkg/installers/endpoint", "pkg/installers/change", "pkg/installers/webserver", "pkg/installers/*"},
 	3: {"pkg/renewal"},
 	4: {"pkg/config"},
 	5: {"cmd/acmed/internal/certbot", "cmd/acmed/internal/setup", "cmd/acmed/internal/control", "cmd/acmed/internal/web", "cmd/acmed/internal/daemon"},
@@ -39,7 +39,7 @@ var soleImporters = map[string][]string{
 	"github.com/coreos/go-systemd":   {"internal/systemd"},
 	"github.com/miekg/dns":           {"pkg/challenges"},
 	"github.com/go-jose/go-jose":     {"pkg/issuer"},
-	"go.etcd.io/etcd":                {"pkg/fleet"},
+	"go.etcd.io/etcd":                {"pkg/fleet/etcd"},
 	"github.com/pires/go-proxyproto": {"pkg/challenges"},
 	"github.com/nicholas-fedor":      {"pkg/notify"},
 }
@@ -47,7 +47,7 @@ var soleImporters = map[string][]string{
 // free are the packages made for tests; they may import anything, and nothing but tests may import them.
 func free(pkg string) bool {
 	return strings.HasPrefix(pkg, "internal/acmetest") || strings.HasPrefix(pkg, "test/") || strings.HasPrefix(pkg, "bench") ||
-		pkg == "pkg/installers/installertest" || pkg == "internal/layers" || pkg == "internal/manual"
+		pkg == "pkg/installers/installertest" || pkg == "pkg/fleet/fleettest" || pkg == "internal/layers" || pkg == "internal/manual"
 }
 
 // floorOf returns the floor of a package and its step there.

@@ -1,6 +1,13 @@
 package certs
 
-import "time"
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"time"
+)
 
 // KeyType names the kind of private key of a certificate.
 type KeyType string
@@ -48,6 +55,32 @@ type Maintenance struct {
 
 // Names returns the identifiers as text, in order.
 func (s *Spec) Names() []string { return values(s.Identifiers) }
+
+// Hash identifies what is ordered: names, keys, profile, lifetime and issuers; for an operator's own CSR its public key
+// instead of the key types. The order of the names does not count. Every release computes the same hash; the format
+// version that it begins with changes if that ever has to end.
+func (s *Spec) Hash() string {
+	names := s.Names()
+	slices.Sort(names)
+	ordered := struct {
+		Names      []string
+		Keys       []KeyType
+		Profile    string
+		MustStaple bool
+		Lifetime   time.Duration
+		Issuers    []string
+		PublicKey  []byte
+	}{names, append([]KeyType{}, s.KeyTypes...), s.Profile, s.MustStaple, s.Lifetime, append([]string{}, s.Issuers...), []byte{}}
+	if s.CSR != nil {
+		ordered.Keys, ordered.PublicKey = []KeyType{}, s.CSR
+		if csr, err := x509.ParseCertificateRequest(s.CSR); err == nil {
+			ordered.PublicKey = csr.RawSubjectPublicKeyInfo
+		}
+	}
+	text, _ := json.Marshal(ordered) // strings, numbers and bytes: it cannot fail
+	sum := sha256.Sum256(text)
+	return "1-" + hex.EncodeToString(sum[:8])
+}
 
 // Window is the time in which a CA would like a certificate replaced (ARI, RFC 9773). The zero Window means that the CA
 // gave none.

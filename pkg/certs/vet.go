@@ -45,14 +45,20 @@ func Vet(b *Bundle, spec *Spec, policy Policy, now time.Time) error {
 // SameNames reports whether the certificate's subject alternative names are exactly the identifiers, in any order.
 func SameNames(leaf *x509.Certificate, ids []Identifier) bool { return vetNames(leaf, ids) == nil }
 
-func vetNames(leaf *x509.Certificate, ids []Identifier) error {
-	got := make([]string, 0, len(leaf.DNSNames)+len(leaf.IPAddresses))
+// LeafNames lists the certificate's DNS names, in lower case, and addresses.
+func LeafNames(leaf *x509.Certificate) []string {
+	list := make([]string, 0, len(leaf.DNSNames)+len(leaf.IPAddresses))
 	for _, name := range leaf.DNSNames {
-		got = append(got, strings.ToLower(name))
+		list = append(list, strings.ToLower(name))
 	}
 	for _, ip := range leaf.IPAddresses {
-		got = append(got, ip.String())
+		list = append(list, ip.String())
 	}
+	return list
+}
+
+func vetNames(leaf *x509.Certificate, ids []Identifier) error {
+	got := LeafNames(leaf)
 	if n := len(leaf.EmailAddresses) + len(leaf.URIs); n > 0 {
 		return fmt.Errorf("%d mail addresses or URIs that were not asked for", n)
 	}

@@ -1,0 +1,198 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/acmed/acmed/pkg/advice"
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// The codes of failures of the store.
+const (
+	CodeUnreachable advice.Code = "store-unreachable"
+	CodeNoQuorum    advice.Code = "store-no-quorum"
+	CodeFull        advice.Code = "store-full"
+	CodeDenied      advice.Code = "store-denied"
+	CodeUntrusted   advice.Code = "store-untrusted"
+)
+
+// The times of a lease: a node that the store did not answer for TTL has lost its claims, and stops its own work a margin
+// before that.
+const (
+	LeaseTTL    = 30 * time.Second
+	BeatEvery   = 10 * time.Second
+	leaseMargin = 5 * time.Second
+)
+
+// Config is one process's part in a fleet.
+type Config struct {
+	Fleet   string
+	Engine  Engine
+	Sealer  *Sealer // nil: versions and accounts can be neither read nor written
+	Node    Node    // as the others see this process; ID is set, Lease is not
+	Names   func() []string
+	Has     func(name string) bool // whether the configuration has this certificate; nil: every one
+	Changed func(name string)      // told when another node changed something about a certificate; may be nil; must not block
+}
+
+// Ledger is what the nodes share, seen from one process. It is safe for concurrent use. Reads that take no context are
+// answered from memory.
+type Ledger struct {
+	config Config
+	keys   keys
+	view   view
+
+	mu       sync.Mutex
+	revision int64 // greatest of any answer
+	rewound  chan struct{}
+	contact  time.Time // of the last answer
+	failure  error     // of the last call, nil if it was answered
+
+	lease    int64
+	deadline time.Time // when the lease ends unless it is renewed
+	ending   *time.Timer
+	claims   map[string]*Claim // running here, by nonce
+}
+
+// New returns the part of a process that has not joined yet.
+func New(c Config) *Ledger {
+	if c.Has == nil {
+		c.Has = func(string) bool { return true }
+	}
+	if c.Changed == nil {
+		c.Changed = func(string) {}
+	}
+	l := &Ledger{config: c, keys: newKeys(c.Fleet), rewound: make(chan struct{}, 1), claims: map[string]*Claim{}}
+	l.view.reset()
+	return l
+}
+
+// Health is how the store answers, from memory.
+type Health struct {
+	Up      bool      // the last call was answered, and the heads are known
+	Contact time.Time // of the last answer; zero: never
+	Err     error     // of the last call
+}
+
+// Health tells how the store answers, without asking it.
+func (l *Ledger) Health() Health {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Health{Up: l.failure == nil && l.lease != 0, Contact: l.contact, Err: l.failure}
+}
+
+func (l *Ledger) read(ctx context.Context, r Range) (Snapshot, error) {
+	before := l.before()
+	s, err := l.config.Engine.Read(ctx, r)
+	l.after(before, s.Revision, err)
+	return s, err
+}
+
+// get reads one key; nil means that it does not exist.
+func (l *Ledger) get(ctx context.Context, key string) (*KV, error) {
+	s, err := l.read(ctx, Range{From: key})
+	if err != nil || len(s.KVs) == 0 {
+		return nil, err
+	}
+	return &s.KVs[0], nil
+}
+
+func (l *Ledger) commit(ctx context.Context, t Txn) (Result, error) {
+	before := l.before()
+	r, err := l.config.Engine.Commit(ctx, t)
+	if errors.Is(err, ErrNoLease) {
+		err = errNotJoined() // the next beat finds it too
+	}
+	l.after(before, r.Revision, err)
+	if err == nil && r.Done {
+		l.learn(t, r.Revision)
+	}
+	return r, err
+}
+
+// learn puts what this process wrote into its memory, so that it reads its own writes before the watch brings them.
+func (l *Ledger) learn(t Txn, revision int64) {
+	b := Batch{Revision: revision}
+	for _, op := range t.Then {
+		b.Events = append(b.Events, Event{KV: KV{Key: op.Key, Value: op.Value, Lease: op.Lease, Modified: revision}, Deleted: op.Value == nil})
+	}
+	l.view.apply(l, b)
+}
+
+// relearn puts what a transaction found instead into memory.
+func (l *Ledger) relearn(r Result) {
+	b := Batch{Revision: r.Revision}
+	for _, kv := range r.Read {
+		b.Events = append(b.Events, Event{KV: kv})
+	}
+	l.view.apply(l, b)
+}
+
+// before returns the greatest revision that was known when a call began: its answer may not have a smaller one.
+func (l *Ledger) before() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.revision
+}
+
+// after records an answer. A revision that went back means that the store was restored from a backup: everything known
+// is read again.
+func (l *Ledger) after(before, revision int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			l.failure = err
+		}
+		return
+	}
+	l.failure, l.contact = nil, time.Now()
+	if revision < before {
+		l.revision = revision
+		select {
+		case l.rewound <- struct{}{}:
+		default:
+		}
+		return
+	}
+	l.revision = max(l.revision, revision)
+}
+
+// unknown reports whether a transaction may have taken effect although it failed.
+func unknown(err error) bool {
+	var failed *certs.LedgerError
+	return errors.As(err, &failed) && failed.Unknown
+}
+
+// errNotJoined is the error of claims without a lease.
+func errNotJoined() error {
+	return &certs.LedgerError{Code: CodeUnreachable, Err: errors.New("this node has no lease")}
+}
+
+func nonce() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return hex.EncodeToString(b[:])
+}
+
+// wait sleeps for d, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func damagedValue(key string, err error) error {
+	return &certs.LedgerError{Code: CodeUntrusted, Err: fmt.Errorf("%s has a value that cannot be read: %w", key, err)}
+}

@@ -1,0 +1,131 @@
+package fleet
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/acmed/acmed/internal/openjson"
+	"github.com/acmed/acmed/pkg/certs"
+)
+
+// metaSchema is the version of the keys and values.
+const metaSchema = 1
+
+const knownText = "acmed fleet"
+
+// meta is what a fleet begins with.
+type meta struct {
+	Schema int               `json:"schema"`
+	ID     string            `json:"id"`
+	Min    string            `json:"min,omitempty"` // oldest release that may order; raised by an operator only
+	Keys   map[string][]byte `json:"keys"`          // seal key ID to a known text, sealed with it
+
+	raw []byte
+}
+
+// NoFleetError says that nothing was prepared in the store for this fleet.
+type NoFleetError struct{ Fleet string }
+
+// Error says what to do.
+func (e *NoFleetError) Error() string {
+	return fmt.Sprintf("the store has no fleet %q; create it once with: acmed fleet init", e.Fleet)
+}
+
+// SealKeyError says that none of this node's seal keys is one of the fleet's.
+type SealKeyError struct{ Fleet string }
+
+// Error says what to do.
+func (e *SealKeyError) Error() string {
+	return fmt.Sprintf("none of seal_files is the seal key of fleet %q; copy the key of a node that works, or start over with: acmed fleet init --again", e.Fleet)
+}
+
+// ExistsError says that the fleet was prepared before.
+type ExistsError struct{ Fleet string }
+
+// Error says what to do.
+func (e *ExistsError) Error() string {
+	return fmt.Sprintf("fleet %q exists already; after its seal key was lost, start over with: acmed fleet init --again", e.Fleet)
+}
+
+// Init prepares the store for the fleet, with the seal key that seals. Again replaces the seal keys of a fleet that
+// exists; what was sealed before cannot be opened any more, and nodes publish what they have.
+func (l *Ledger) Init(ctx context.Context, again bool) error {
+	old, err := l.readMeta(ctx)
+	var none *NoFleetError
+	switch {
+	case errors.As(err, &none):
+		old = &meta{Schema: metaSchema, ID: nonce()}
+	case err != nil:
+		return err
+	case !again:
+		return &ExistsError{l.config.Fleet}
+	}
+	old.Keys = map[string][]byte{}
+	return l.addSealKey(ctx, old)
+}
+
+func (l *Ledger) readMeta(ctx context.Context) (*meta, error) {
+	kv, err := l.get(ctx, l.keys.meta())
+	if err != nil {
+		return nil, err
+	}
+	if kv == nil {
+		return nil, &NoFleetError{l.config.Fleet}
+	}
+	m := &meta{raw: kv.Value}
+	if err := json.Unmarshal(kv.Value, m); err != nil {
+		return nil, damagedValue(kv.Key, err)
+	}
+	if m.Schema != metaSchema {
+		return nil, fmt.Errorf("fleet %q has schema %d, this acmed knows %d; update acmed", l.config.Fleet, m.Schema, metaSchema)
+	}
+	return m, nil
+}
+
+// checkSeal compares this node's seal keys with the fleet's. A first key that is new is added, if another one of this node's
+// keys proves that it belongs here.
+func (l *Ledger) checkSeal(ctx context.Context) error {
+	m, err := l.readMeta(ctx)
+	if err != nil {
+		return err
+	}
+	if l.config.Sealer == nil {
+		return nil
+	}
+	opens := map[string]bool{}
+	for id, sealed := range m.Keys {
+		text, err := l.config.Sealer.Open(l.keys.meta()+"/"+id, sealed)
+		opens[id] = err == nil && string(text) == knownText
+	}
+	belongs := false
+	for _, k := range l.config.Sealer.keys {
+		belongs = belongs || opens[hex.EncodeToString(k.id[:])]
+	}
+	switch {
+	case !belongs:
+		return &SealKeyError{l.config.Fleet}
+	case opens[l.config.Sealer.ID()]:
+		return nil
+	}
+	return l.addSealKey(ctx, m)
+}
+
+func (l *Ledger) addSealKey(ctx context.Context, m *meta) error {
+	if l.config.Sealer == nil {
+		return errors.New("there is no seal key")
+	}
+	id := l.config.Sealer.ID()
+	m.Keys[id] = l.config.Sealer.Seal(l.keys.meta()+"/"+id, []byte(knownText))
+	text, err := openjson.Marshal(m, m.raw)
+	if err != nil {
+		return err
+	}
+	r, err := l.commit(ctx, Txn{If: []Cond{{l.keys.meta(), m.raw}}, Then: []Op{{Key: l.keys.meta(), Value: text}}})
+	if err == nil && !r.Done {
+		return &certs.ChangedError{Name: "the fleet's meta data"} // the caller tries again
+	}
+	return err
+}
