@@ -51,6 +51,12 @@ const (
 	FileEdited         Code = "file-edited"
 	ClientsWouldBreak  Code = "clients-would-break"
 	StateRepaired      Code = "state-repaired"
+	AccountPaused      Code = "account-paused"
+	RedirectRefused    Code = "redirect-refused"
+	PrivateAddress     Code = "private-address"
+	ServerSlow         Code = "server-slow"
+	StapleRefused      Code = "must-staple-refused"
+	NotSupported       Code = "not-supported"
 )
 
 // roots is how many codes at the beginning of the catalogue are causes: found below an error that says something else,
@@ -163,7 +169,7 @@ func ofErrno(e syscall.Errno) Code {
 func OfProblem(kind, detail string) Code {
 	kind = strings.TrimPrefix(kind, "urn:ietf:params:acme:error:")
 	for _, w := range wordings() {
-		if kind == w.kind && strings.Contains(detail, w.text) {
+		if kind == w.kind && strings.Contains(strings.ToLower(detail), strings.ToLower(w.text)) {
 			return w.code
 		}
 	}
@@ -196,13 +202,27 @@ type wording struct {
 // wordings are the details that tell more than the type.
 func wordings() []wording {
 	return []wording{
-		{"dns", "DNSSEC", DNSSECBroken},                        // Boulder
-		{"connection", "could not resolve", NameNotResolved},   // Pebble, http-01
-		{"connection", "while resolving URL", NameNotResolved}, // Pebble, http-01
-		{"malformed", "Could not resolve", NameNotResolved},    // Pebble, tls-alpn-01
-		{"malformed", "while resolving URL", NameNotResolved},  // Pebble, tls-alpn-01
-		{"unauthorized", "Failed to connect to", PortClosed},   // Pebble, tls-alpn-01
-		{"unauthorized", "TXT record", DNSPropagation},         // Boulder and Pebble, dns-01
-		{"unauthorized", "for DNS challenge", DNSPropagation},  // Pebble, dns-01
+		{"dns", "DNSSEC", DNSSECBroken},                                         // Boulder
+		{"connection", "could not resolve", NameNotResolved},                    // Pebble, http-01
+		{"connection", "while resolving URL", NameNotResolved},                  // Pebble, http-01
+		{"malformed", "Could not resolve", NameNotResolved},                     // Pebble, tls-alpn-01
+		{"malformed", "while resolving URL", NameNotResolved},                   // Pebble, tls-alpn-01
+		{"unauthorized", "Failed to connect to", PortClosed},                    // Pebble, tls-alpn-01
+		{"unauthorized", "TXT record", DNSPropagation},                          // Boulder and Pebble, dns-01
+		{"unauthorized", "for DNS challenge", DNSPropagation},                   // Pebble, dns-01
+		{"rateLimited", "temporarily prevented from requesting", AccountPaused}, // Boulder; the detail has the URL to lift the pause
+		{"connection", "redirect", RedirectRefused},                             // Boulder: loops, ports, addresses, too many
+		{"connection", "Timeout after connect", ServerSlow},                     // Boulder
+		{"dns", "no valid A records found", PrivateAddress},                     // Boulder
+		{"dns", "reserved", PrivateAddress},                                     // Boulder
+		{"connection", "reserved", PrivateAddress},                              // Boulder
+		{"unauthorized", "must-staple", StapleRefused},                          // Boulder
+		{"malformed", "must-staple", StapleRefused},
+		{"badCSR", "must-staple", StapleRefused},
+		{"rejectedIdentifier", "does not permit", ProfileNotOffered}, // Boulder: IP addresses need a short-lived profile
+		{"malformed", "rofile", ProfileNotOffered},                   // Boulder: "Profile not recognized"
+		{"unauthorized", "rofile", ProfileNotOffered},                // Boulder: account not permitted to use it
+		{"malformed", "JWS verification", AccountRefused},            // Boulder and Pebble: the key of the account was replaced
+		{"malformed", "No Key ID match", AccountRefused},             // Pebble
 	}
 }

@@ -131,7 +131,17 @@ func TestOfProblem(t *testing.T) {
 		{"invalidProfile", `Order includes unrecognized profile name "x"`, advice.ProfileNotOffered},
 		{"externalAccountRequired", "ACME server policy requires newAccount requests must include a value for the 'externalAccountBinding' field", advice.AccountRefused},
 		{"serverInternal", "oops", ""},
-		{"malformed", "JWS verification error", ""},
+		{"malformed", "JWS verification error", advice.AccountRefused},
+		{"rateLimited", "Your account is temporarily prevented from requesting certificates for example.com and possibly others. Please visit: https://sfe.example/x", advice.AccountPaused},
+		{"rateLimited", "too many certificates (5) already issued for this exact set of identifiers", advice.RateLimited},
+		{"connection", "192.0.2.7: Fetching https://example.com:8443/x: Invalid port in redirect target. Only ports 80 and 443 are supported, not 8443", advice.RedirectRefused},
+		{"connection", "192.0.2.7: Fetching http://example.com/x: Redirect loop detected", advice.RedirectRefused},
+		{"connection", "192.0.2.7: Fetching http://example.com/x: Too many redirects", advice.RedirectRefused},
+		{"connection", "192.0.2.7: Fetching http://example.com/x: Timeout after connect (your server may be slow or overloaded)", advice.ServerSlow},
+		{"dns", "no valid A records found for i.example.com; no valid AAAA records found for i.example.com", advice.PrivateAddress},
+		{"unauthorized", "OCSP must-staple extension is no longer available: see https://ca.example/ending-ocsp", advice.StapleRefused},
+		{"rejectedIdentifier", `Profile "classic" does not permit ip type identifiers`, advice.ProfileNotOffered},
+		{"unauthorized", `account ID 7 is not permitted to use certificate profile "shortlived"`, advice.ProfileNotOffered},
 	} {
 		if got := advice.OfProblem(namespace+test.kind, test.detail); got != test.want {
 			t.Errorf("%s %q is %q, want %q", test.kind, test.detail, got, test.want)

@@ -23,7 +23,7 @@ func Lookup(c Code) (Entry, bool) {
 
 // All is the catalogue. Of several codes in one error the first counts; those of causes come before all others.
 func All() []Entry {
-	return slices.Concat(causes(), machine(), orders(), deliveries())
+	return slices.Concat(causes(), machine(), details(), orders(), deliveries())
 }
 
 // causes are about this machine and what it can reach.
@@ -117,7 +117,7 @@ func orders() []Entry {
 			ProfileNotOffered,
 			"the CA does not offer the profile",
 			"Each CA has its own profiles and may withdraw them.",
-			"Set profile to one that the message lists, or remove it.",
+			"Set profile to one that the message or the documentation of the CA lists (IP addresses need a short-lived one), or remove it.",
 		},
 		{
 			AccountRefused,
@@ -140,7 +140,49 @@ func orders() []Entry {
 	}...)
 }
 
-// proofs are about showing a CA that a name is ours.
+// details are about validations that the wording of the CA tells more of.
+func details() []Entry {
+	return []Entry{
+		{
+			AccountPaused,
+			"the CA paused the account for these names",
+			"The names failed so often that the CA accepts no further order for them until an operator lifts the pause.",
+			"Fix the cause of the failures ('acmed doctor NAME'), open the address in the message to lift the pause, then run 'acmed renew NAME'.",
+		},
+		{
+			RedirectRefused,
+			"the CA rejected a redirect of the server",
+			"The server redirects the challenge in a loop, to an IP address, or to a port other than 80 and 443.",
+			"Exclude /.well-known/acme-challenge/ from the redirects of the server ('acmed snippet' prints the configuration), then run 'acmed renew'.",
+		},
+		{
+			PrivateAddress,
+			"the name has no public address",
+			"The A and AAAA records are missing, or have only addresses that are not reachable from the internet.",
+			"Publish a public address for the name, or validate it with dns-01, which needs no connection.",
+		},
+		{
+			ServerSlow,
+			"the server answered the CA too late",
+			"The CA connected, but got no complete answer in time. The server is overloaded, or a firewall drops packets after the connect.",
+			"Check the load and the error log of the server and every firewall in between, then run 'acmed renew'.",
+		},
+		{
+			StapleRefused,
+			"the CA does not support must-staple",
+			"The certificate asks for the OCSP must-staple extension, which the CA does not issue.",
+			"Remove must_staple from the certificate, or use another issuer.",
+		},
+		{
+			NotSupported,
+			"the CA does not support this operation",
+			"The directory of the CA lacks the operation, or the CA answers that it is not implemented.",
+			"Use another way: for a key change, register a new account; for a profile or renewal information, remove the setting.",
+		},
+	}
+}
+
+// proofs are about validations.
 func proofs() []Entry {
 	return []Entry{
 		{
