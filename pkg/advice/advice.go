@@ -33,6 +33,7 @@ const (
 	RateLimited        Code = "rate-limited"
 	DNSSECBroken       Code = "dnssec-broken"
 	CAAForbids         Code = "caa-forbids"
+	ResolverSilent     Code = "resolver-silent"
 	NameNotResolved    Code = "name-not-resolved"
 	ProxyInFront       Code = "proxy-in-front"
 	WrongAnswer        Code = "wrong-answer"

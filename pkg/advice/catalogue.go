@@ -204,6 +204,12 @@ func proofs() []Entry {
 			"Add the CAA record that 'acmed doctor' prints, or use an issuer that is allowed.",
 		},
 		{
+			ResolverSilent,
+			"the DNS resolver of this machine does not answer",
+			"No server of /etc/resolv.conf, or of probe.resolver, answered. This says nothing about the name.",
+			"Check the resolver that the message names (dig @ADDRESS NAME), or set probe.resolver to another one.",
+		},
+		{
 			NameNotResolved,
 			"the name does not resolve",
 			"The DNS has no address for the name, or its name servers do not respond.",

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +21,7 @@ const (
 // credentials is how the configuration spells a systemd credential (LoadCredential=, SetCredentialEncrypted=).
 const credentials = "$CREDENTIALS_DIRECTORY/"
 
-// ReadSecret reads a secret from a file and takes one line end off its end. The path is absolute, or
+// ReadSecret reads a secret from a file, as [certs.CleanSecret] does. The path is absolute, or
 // $CREDENTIALS_DIRECTORY/NAME for the systemd credential NAME.
 //
 // The file must be a regular file, belong to root or to the user that runs acmed, and be neither readable nor writable
@@ -42,11 +41,14 @@ func ReadSecret(path string) (certs.Secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
-	if len(data) == 0 {
+	secret, err := certs.CleanSecret(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(secret) == 0 {
 		return nil, fmt.Errorf("%s is empty", file)
 	}
-	return data, nil
+	return secret, nil
 }
 
 // checkSecretPath reports why a path cannot be given to ReadSecret. It does not look at the disk.

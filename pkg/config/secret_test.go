@@ -37,6 +37,8 @@ func TestReadSecret(t *testing.T) {
 		{"plain", file, "hunter2", 0o600, "hunter2", ""},
 		{"read-only", file, "hunter2\n", 0o400, "hunter2", ""},
 		{"one line end", file, " hunter2 \r\n", 0o600, " hunter2 ", ""},
+		{"byte order mark, line ends", file, "\xef\xbb\xbfhunter2\r\n\r\n", 0o600, "hunter2", ""},
+		{"UTF-16", file, "\xff\xfeh\x00u\x00", 0o600, "", "UTF-16; save it as UTF-8"},
 		{"world-readable", file, "hunter2", 0o604, "", "can be read by others (mode 0604): chmod 600 " + file},
 		{"group-readable", file, "hunter2", 0o640, "", "can be read by others (mode 0640): chmod 600 " + file},
 		{"group-writable", file, "hunter2", 0o620, "", "can be changed by others (mode 0620): chmod go-w " + file},

@@ -26,6 +26,10 @@ type Config struct {
 	HTTPReq *HTTPReqConfig `mapstructure:"httpreq"`
 	Exec    *ExecConfig    `mapstructure:"exec"`
 
+	// FollowCNAME says whether a CNAME at the challenge name leads to where the record goes. Default: when it exists at the
+	// name itself, and is not made up by a wildcard of the zone. With false the record goes to the challenge name always,
+	// with true wherever a CNAME leads.
+	FollowCNAME *bool `mapstructure:"follow_cname"`
 	// Resolvers find zones, name servers and CNAME delegations, as host or host:port. Default: those of the system.
 	Resolvers []string `mapstructure:"resolvers"`
 	// Propagation is what is polled before the CA is told to validate: authoritative (default), resolvers or none.
@@ -179,9 +183,9 @@ func New(c Config, o Options) (*Solver, error) {
 	provider, credential := c.provider(o)
 	s := &Solver{
 		name: o.Name, credential: credential, provider: provider, journal: o.Journal, locks: o.Locks, now: o.Now,
-		retries: defaultRetries(), resolvers: systemResolvers, pending: map[string]Record{},
+		retries: defaultRetries(), resolvers: systemResolvers, pending: map[string]Record{}, follow: c.FollowCNAME,
 		wait: propagation{
-			kind: c.Propagation, port: strconv.Itoa(int(c.AuthoritativePort)), timeout: c.PropagationTimeout, interval: c.PollInterval,
+			kind: c.Propagation, port: strconv.Itoa(int(c.AuthoritativePort)), timeout: c.PropagationTimeout, interval: c.PollInterval, grace: defaultGrace,
 			resolver: resolver{servers: c.resolvers()},
 		},
 	}

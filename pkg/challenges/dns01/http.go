@@ -64,6 +64,9 @@ func (p poster) post(ctx context.Context, address string, header http.Header, bo
 		return err
 	}
 	err = fmt.Errorf("post to %s: the answer is %s: %s", redactURL(address), resp.Status, printable(string(answer), 300))
+	if denied(resp.Status) {
+		return refused(err)
+	}
 	if resp.StatusCode/100 == 4 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout {
 		return final(err)
 	}

@@ -51,7 +51,7 @@ func (p *httpReq) send(ctx context.Context, verb string, r Record) error {
 		if err != nil {
 			return refused(err)
 		}
-		login := p.config.Username + ":" + strings.TrimRight(string([]byte(password)), "\r\n")
+		login := p.config.Username + ":" + string([]byte(password))
 		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(login)))
 	}
 	body := map[string]string{"fqdn": r.FQDN, "value": r.Value}

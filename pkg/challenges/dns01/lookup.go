@@ -2,22 +2,17 @@ package dns01
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
-	"time"
+	"sync"
 
 	"github.com/miekg/dns"
-)
 
-// The bounds of one question. A recursive resolver may need some seconds for a cold name, so a question gets five and the
-// next resolver is asked then. 1232 bytes is the size that passes every path unfragmented (DNS flag day 2020); what does
-// not fit comes by TCP, which the library limits to 64 KiB.
-const (
-	queryTimeout = 5 * time.Second
-	udpSize      = 1232
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
 // resolver asks recursive resolvers, in order, until one gives a usable answer.
@@ -27,17 +22,9 @@ type resolver struct {
 
 // systemResolvers are those of resolv.conf.
 func systemResolvers() ([]string, error) {
-	const path = "/etc/resolv.conf"
-	conf, err := dns.ClientConfigFromFile(path)
+	list, err := dnsquery.SystemServers()
 	if err != nil {
-		return nil, fmt.Errorf("no resolvers are configured and the system's cannot be read: %w", err)
-	}
-	var list []string
-	for _, s := range conf.Servers {
-		list = append(list, net.JoinHostPort(s, conf.Port))
-	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("no resolvers are configured and %s names none; set resolvers of the solver", path)
+		return nil, fmt.Errorf("%w; set resolvers of the solver", err)
 	}
 	return list, nil
 }
@@ -46,12 +33,12 @@ func systemResolvers() ([]string, error) {
 func (r resolver) lookup(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
 	var errs []error
 	for _, server := range r.servers {
-		m, err := ask(ctx, server, question(name, qtype, true))
+		m, err := dnsquery.Ask(ctx, server, dnsquery.Question(name, qtype, true), 0)
 		if err == nil && (m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError) {
 			return m, nil
 		}
 		if err == nil {
-			err = fmt.Errorf("resolver %s answers %s to %s %s", server, rcode(m.Rcode), name, dns.TypeToString[qtype])
+			err = fmt.Errorf("resolver %s answers %s to %s %s", server, dnsquery.Code(m.Rcode), name, dns.TypeToString[qtype])
 		}
 		errs = append(errs, err)
 		if ctx.Err() != nil {
@@ -61,54 +48,22 @@ func (r resolver) lookup(ctx context.Context, name string, qtype uint16) (*dns.M
 	return nil, errors.Join(errs...)
 }
 
-func question(name string, qtype uint16, recurse bool) *dns.Msg {
-	m := new(dns.Msg)
-	m.SetQuestion(name, qtype)
-	m.RecursionDesired = recurse
-	m.SetEdns0(udpSize, false)
-	return m
-}
-
-// ask sends a question by UDP, and by TCP when the answer was cut. The answer is one to this question.
-func ask(ctx context.Context, server string, m *dns.Msg) (*dns.Msg, error) {
-	in, err := exchange(ctx, &dns.Client{Net: "udp", Timeout: queryTimeout}, server, m)
-	if err == nil && in.Truncated {
-		in, err = exchange(ctx, &dns.Client{Net: "tcp", Timeout: queryTimeout}, server, m)
-	}
-	if err != nil {
-		q := m.Question[0]
-		return nil, fmt.Errorf("ask %s for %s %s: %w", server, q.Name, dns.TypeToString[q.Qtype], err)
-	}
-	return in, nil
-}
-
-func exchange(ctx context.Context, c *dns.Client, server string, m *dns.Msg) (*dns.Msg, error) {
-	in, _, err := c.ExchangeContext(ctx, m, server)
-	if err != nil {
-		return nil, err
-	}
-	if !in.Response || len(in.Question) != 1 || in.Question[0].Qtype != m.Question[0].Qtype ||
-		!strings.EqualFold(in.Question[0].Name, m.Question[0].Name) {
-		return nil, errors.New("the answer is for another question")
-	}
-	return in, nil
-}
-
-func rcode(code int) string {
-	if text, ok := dns.RcodeToString[code]; ok {
-		return text
-	}
-	return fmt.Sprintf("code %d", code)
-}
-
 // maxHops bounds a delegation. Resolvers of CAs follow about as many; in practice there is one hop.
 const maxHops = 8
 
-// delegated follows CNAMEs from name to the name that must hold the record.
-func (r resolver) delegated(ctx context.Context, name string) (string, error) {
+// delegated follows CNAMEs from name to the name that must hold the record. Unless always, a CNAME that a wildcard of the
+// zone makes up is none: it leads to whatever the wildcard is for, often to a zone of somebody else, and the record that is
+// set takes its place (RFC 4592 section 2.2.1).
+func (r resolver) delegated(ctx context.Context, name string, always bool) (string, error) {
 	chain := []string{name}
 	for {
 		target, err := r.cname(ctx, name)
+		if err == nil && target != "" && !always {
+			var wild bool
+			if wild, err = r.fromWildcard(ctx, name, target); wild {
+				return name, nil
+			}
+		}
 		if err != nil {
 			return "", err
 		}
@@ -125,6 +80,18 @@ func (r resolver) delegated(ctx context.Context, name string) (string, error) {
 		}
 		name = target
 	}
+}
+
+// fromWildcard reports whether a name that cannot exist has the same CNAME as its sibling. A DNAME also makes CNAMEs up,
+// but each with a target of its own.
+func (r resolver) fromWildcard(ctx context.Context, name, target string) (bool, error) {
+	_, parent, _ := strings.Cut(name, ".")
+	sibling := "_" + strings.ToLower(rand.Text()) + "." + parent
+	if len(sibling) > maxName {
+		return false, nil
+	}
+	also, err := r.cname(ctx, sibling)
+	return also == target, err
 }
 
 // cname returns the target of a name, or "" when it is no alias.
@@ -151,33 +118,18 @@ func aliasIn(m *dns.Msg, name string) (string, error) {
 	return "", nil
 }
 
+// maxName is the longest name in text form, with the final dot.
+const maxName = 254
+
 // plainName accepts letters, digits, hyphens and underscores in labels, with a final dot. Names reach the arguments of
 // programs and the bodies of requests, so nothing else may pass.
 func plainName(name string) bool {
-	if len(name) < 2 || len(name) > 254 || !strings.HasSuffix(name, ".") || strings.Contains(name, "..") || name[0] == '.' {
+	if len(name) < 2 || len(name) > maxName || !strings.HasSuffix(name, ".") || strings.Contains(name, "..") || name[0] == '.' {
 		return false
 	}
 	return strings.IndexFunc(name, func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
 	}) < 0
-}
-
-// zoneOf finds the zone that holds name: the closest ancestor with a SOA record of its own (RFC 1035 section 4.2), asked
-// through lookup so that a provider can ask its own server.
-func zoneOf(ctx context.Context, name string, lookup func(ctx context.Context, name string, qtype uint16) (*dns.Msg, error)) (string, error) {
-	for i, end := 0, false; !end; i, end = dns.NextLabel(name, i) {
-		candidate := name[i:]
-		m, err := lookup(ctx, candidate, dns.TypeSOA)
-		if err != nil {
-			return "", fmt.Errorf("find the zone of %s: %w", name, err)
-		}
-		for _, rr := range m.Answer {
-			if soa, ok := rr.(*dns.SOA); ok && strings.EqualFold(soa.Hdr.Name, candidate) {
-				return candidate, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("find the zone of %s: no SOA record at it or at any parent", name)
 }
 
 // The bounds on the servers of one zone. The root has 13 names with two addresses each, and few zones have more.
@@ -189,48 +141,51 @@ const (
 // server is one name server at one address.
 type server struct {
 	name    string
-	addr    string // host:port
+	addr    string // host:port; "" when it has none that this host can reach
 	recurse bool
+	err     error // why it has no address
 }
 
 func (s server) String() string {
+	if s.addr == "" {
+		return strings.TrimSuffix(s.name, ".")
+	}
 	return fmt.Sprintf("%s (%s)", strings.TrimSuffix(s.name, "."), s.addr)
 }
 
-// authorities lists the authoritative servers of a zone at every address that this host has a route to.
+// authorities lists the authoritative servers of a zone at every address that this host has a route to. A server without
+// such an address is listed once, with the reason.
 func (r resolver) authorities(ctx context.Context, zone, port string) ([]server, error) {
 	m, err := r.lookup(ctx, zone, dns.TypeNS)
 	if err != nil {
 		return nil, err
 	}
-	var list []server
-	names := 0
+	var names []string
 	for _, rr := range m.Answer {
-		ns, ok := rr.(*dns.NS)
-		if !ok || !strings.EqualFold(ns.Hdr.Name, zone) {
-			continue
+		if ns, ok := rr.(*dns.NS); ok && strings.EqualFold(ns.Hdr.Name, zone) && len(names) < maxServers {
+			names = append(names, strings.ToLower(ns.Ns))
 		}
-		if names++; names > maxServers {
-			break
-		}
-		addrs, err := r.addresses(ctx, strings.ToLower(ns.Ns), port)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, addrs...)
 	}
-	if len(list) == 0 {
+	if len(names) == 0 {
 		return nil, fmt.Errorf("zone %s has no name server", zone)
 	}
-	return list, nil
+	found := make([][]server, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() { found[i] = r.addresses(ctx, name, port) })
+	}
+	wg.Wait()
+	return slices.Concat(found...), nil
 }
 
-func (r resolver) addresses(ctx context.Context, name, port string) ([]server, error) {
+func (r resolver) addresses(ctx context.Context, name, port string) []server {
 	var list []server
+	var errs []error
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		m, err := r.lookup(ctx, name, qtype)
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
 		for _, rr := range m.Answer {
 			s := server{name: name, addr: net.JoinHostPort(addressOf(rr), port)}
@@ -240,9 +195,10 @@ func (r resolver) addresses(ctx context.Context, name, port string) ([]server, e
 		}
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("name server %s has no address that this host can reach", name)
+		errs = append(errs, fmt.Errorf("name server %s has no address that this host can reach", name))
+		return []server{{name: name, err: errors.Join(errs...)}}
 	}
-	return list, nil
+	return list
 }
 
 func addressOf(rr dns.RR) string {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
 // records answers every question with these records, and says that the question was the one that was asked.
@@ -24,7 +26,7 @@ func records(t testing.TB, lines ...string) dns.HandlerFunc {
 	return func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)
 		m.Answer = answer
-		if w.RemoteAddr().Network() == "udp" && m.Len() > udpSize {
+		if w.RemoteAddr().Network() == "udp" && m.Len() > dnsquery.UDPSize {
 			m.Answer, m.Truncated = nil, true
 		}
 		_ = w.WriteMsg(m)
@@ -114,7 +116,7 @@ func TestHostileMessages(t *testing.T) {
 			if got.has {
 				t.Error("a record was seen")
 			}
-			if _, err := (resolver{servers: []string{addr}}).delegated(t.Context(), "_acme-challenge.example.com."); err == nil {
+			if _, err := (resolver{servers: []string{addr}}).delegated(t.Context(), "_acme-challenge.example.com.", false); err == nil {
 				t.Log("taken as an answer without records")
 			}
 		})
@@ -128,7 +130,7 @@ func TestAnswerToAnotherQuestion(t *testing.T) {
 		m.Question[0].Name = "example.org."
 		_ = w.WriteMsg(m)
 	})
-	if _, err := ask(t.Context(), addr, question("example.com.", dns.TypeTXT, true)); err == nil || !strings.Contains(err.Error(), "another question") {
+	if _, err := dnsquery.Ask(t.Context(), addr, dnsquery.Question("example.com.", dns.TypeTXT, true), 0); err == nil || !strings.Contains(err.Error(), "another question") {
 		t.Error(err)
 	}
 }
@@ -145,10 +147,10 @@ func TestResolversAreTriedInOrder(t *testing.T) {
 	for code, handle := range bad {
 		addr := "127.0.0.1:" + freePort(t)
 		serveDNS(t, addr, handle)
-		if name, err := (resolver{servers: []string{addr, good}}).delegated(t.Context(), "a.example."); err != nil || name != "a.example." {
+		if name, err := (resolver{servers: []string{addr, good}}).delegated(t.Context(), "a.example.", false); err != nil || name != "a.example." {
 			t.Errorf("%s first: %q, %v", code, name, err)
 		}
-		if _, err := (resolver{servers: []string{addr}}).delegated(t.Context(), "a.example."); err == nil || !strings.Contains(err.Error(), code) {
+		if _, err := (resolver{servers: []string{addr}}).delegated(t.Context(), "a.example.", false); err == nil || !strings.Contains(err.Error(), code) {
 			t.Errorf("%s alone: %v", code, err)
 		}
 	}
@@ -192,7 +194,7 @@ func TestZoneIsTheClosestWithItsOwnSOA(t *testing.T) {
 	}
 	got := map[string]string{}
 	for _, name := range []string{"_acme-challenge.a.b.example.com.", "b.example.com.", "_acme-challenge.c.example.com.", "_acme-challenge.example.org."} {
-		zone, err := zoneOf(t.Context(), name, lookup)
+		zone, err := dnsquery.Zone(t.Context(), name, lookup)
 		if err != nil {
 			zone = "error"
 		}
@@ -234,6 +236,6 @@ func FuzzMessage(f *testing.F) {
 		for _, rr := range m.Answer {
 			addressOf(rr)
 		}
-		_, _ = zoneOf(t.Context(), "a.example.", func(context.Context, string, uint16) (*dns.Msg, error) { return m, nil })
+		_, _ = dnsquery.Zone(t.Context(), "a.example.", func(context.Context, string, uint16) (*dns.Msg, error) { return m, nil })
 	})
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
 // The key that the test servers know: what tsig-keygen prints.
@@ -85,7 +87,13 @@ controls { };
 `, testKey, n.dir, port, ip)
 	for _, z := range zones {
 		file := z.name + ".zone"
-		conf += fmt.Sprintf("zone %q { file %q; %s };\n", z.name, file, z.options)
+		if view, ok := strings.CutPrefix(z.options, "view "); ok { // "inside" is the one that the key selects
+			file = view + ".zone"
+			match := map[string]string{"inside": "key acmed-key;", "outside": "any;"}[view]
+			conf += fmt.Sprintf("view %q { match-clients { %s }; zone %q { file %q; %s }; };\n", view, match, z.name, file, updatable)
+		} else {
+			conf += fmt.Sprintf("zone %q { file %q; %s };\n", z.name, file, z.options)
+		}
 		if z.records != "" {
 			n.write(file, "$TTL 60\n@ SOA ns1 hostmaster 1 60 60 3600 1\n"+z.records)
 		}
@@ -149,7 +157,7 @@ func (n *named) write(name, text string) {
 func (n *named) await(zone string) {
 	n.t.Helper()
 	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if m, err := ask(n.t.Context(), n.addr, question(dns.Fqdn(zone), dns.TypeSOA, false)); err == nil && len(m.Answer) > 0 {
+		if m, err := dnsquery.Ask(n.t.Context(), n.addr, dnsquery.Question(dns.Fqdn(zone), dns.TypeSOA, false), 0); err == nil && len(m.Answer) > 0 {
 			return
 		}
 	}
@@ -159,7 +167,7 @@ func (n *named) await(zone string) {
 // txt lists the values at a name, sorted.
 func (n *named) txt(name string) []string {
 	n.t.Helper()
-	m, err := ask(n.t.Context(), n.addr, question(dns.Fqdn(name), dns.TypeTXT, false))
+	m, err := dnsquery.Ask(n.t.Context(), n.addr, dnsquery.Question(dns.Fqdn(name), dns.TypeTXT, false), 0)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -197,7 +205,7 @@ func (n *named) update(zone string, lines ...string) {
 	c := &dns.Client{Net: "tcp", TsigSecret: map[string]string{key.name: string([]byte(key.secret))}}
 	in, _, err := c.Exchange(m, n.addr)
 	if err == nil && in.Rcode != dns.RcodeSuccess {
-		err = errors.New(rcode(in.Rcode))
+		err = errors.New(dnsquery.Code(in.Rcode))
 	}
 	if err != nil {
 		n.t.Fatal(err)

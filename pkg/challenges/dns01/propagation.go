@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/acmed/acmed/pkg/advice"
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
 // Propagation names what is polled before the CA is told to validate.
@@ -34,26 +36,40 @@ type propagation struct {
 	port     string        // of authoritative servers
 	timeout  time.Duration // in all
 	interval time.Duration // longest pause between two rounds
+	grace    time.Duration // for servers that do not answer, once all that do have the record
 }
 
 // firstPause is the pause after the first round; most primaries have the record at once. It doubles up to the interval.
 const firstPause = 100 * time.Millisecond
 
-// wait returns nil when all servers have the record, and an error that names those which do not at the deadline.
+// defaultGrace is more than what a restart of a name server takes.
+const defaultGrace = 15 * time.Second
+
+// wait returns nil when all servers that answer have the record, at least one of them, and the others had their grace. The
+// error names those which do not have it at the deadline.
 func (p propagation) wait(ctx context.Context, r Record) error {
 	if p.kind == NoPropagation {
 		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	var servers []server
+	var seen view
 	var last error
+	var agreed time.Time // when all that answer began to agree
 	for pause := firstPause; ; pause = min(2*pause, p.interval) {
-		left, err := p.round(limited, servers, r)
-		if err == nil {
+		start := time.Now()
+		err := p.round(limited, &seen, r)
+		switch {
+		case err == nil && !seen.mayAnswer():
+			return nil
+		case err != nil:
+			agreed = time.Time{}
+		case agreed.IsZero():
+			agreed = start
+		}
+		if !agreed.IsZero() && (time.Since(agreed) >= p.grace || limited.Err() != nil && ctx.Err() == nil) {
 			return nil
 		}
-		servers = left
 		if last == nil || limited.Err() == nil { // an interrupted round says nothing about the servers
 			last = err
 		}
@@ -63,95 +79,151 @@ func (p propagation) wait(ctx context.Context, r Record) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return advice.Tag(advice.DNSPropagation, fmt.Errorf("the TXT record at %s was not visible everywhere after %s, so the CA was not told to validate: %w",
-				r.FQDN, p.timeout, last))
+			if !agreed.IsZero() {
+				return nil
+			}
+			return advice.Tag(advice.DNSPropagation, fmt.Errorf("the TXT record at %s was not visible everywhere after %s, so the CA was not told to validate: %w%s",
+				r.FQDN, p.timeout, last, seen.hint(p.kind)))
 		}
 	}
 }
 
-// round asks the servers, which it finds first when there are none yet, and returns those that still lack the record
-// together with the reasons.
-func (p propagation) round(ctx context.Context, servers []server, r Record) ([]server, error) {
-	if len(servers) == 0 {
-		var err error
-		if servers, err = p.servers(ctx, r.FQDN); err != nil {
-			return nil, err
+// view is what was seen of the servers of one zone.
+type view struct {
+	servers []server
+	states  []sighting // of the same index
+}
+
+// round asks the servers that were not seen with the record, which it finds first when there are none yet. The error tells
+// who lacks the record, or that nobody answers.
+func (p propagation) round(ctx context.Context, v *view, r Record) error {
+	if len(v.servers) == 0 {
+		servers, err := p.servers(ctx, r.FQDN)
+		if err != nil {
+			return err
 		}
+		v.servers, v.states = servers, make([]sighting, len(servers))
 	}
-	var left []server
-	var errs []error
-	for i, a := range askAll(ctx, servers, r) {
+	v.ask(ctx, r)
+	return v.judge()
+}
+
+// linger is how long the others are waited for once one server answered. They are asked again in the next round.
+const linger = 3 * time.Second
+
+// ask asks at all addresses at once: one that is down must not delay the others.
+func (v *view) ask(ctx context.Context, r Record) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(time.Hour, cancel)
+	defer late.Stop()
+	var wg sync.WaitGroup
+	for i, s := range v.servers {
 		switch {
-		case a.err != nil:
-			errs = append(errs, a.err)
-		case !a.has:
-			errs = append(errs, fmt.Errorf("%s does not have it", servers[i]))
-		default:
-			continue
+		case s.addr == "":
+			v.states[i] = sighting{err: s.err}
+		case !v.states[i].has:
+			wg.Go(func() {
+				if v.states[i] = s.sees(ctx, r); v.states[i].err == nil {
+					late.Reset(linger)
+				}
+			})
 		}
-		left = append(left, servers[i])
 	}
-	return left, errors.Join(errs...)
+	wg.Wait()
 }
 
-// absent reports whether every server answered and none has the record. It asks whatever the kind is.
+// judge lets those decide that answer.
+func (v *view) judge() error {
+	var lacking, silent []error
+	answered := false
+	for i, state := range v.states {
+		switch {
+		case state.err != nil:
+			silent = append(silent, state.err)
+		case !state.has:
+			lacking = append(lacking, fmt.Errorf("%s does not have it", v.servers[i]))
+		}
+		answered = answered || state.err == nil
+	}
+	switch {
+	case len(lacking) > 0:
+		return errors.Join(lacking...)
+	case !answered:
+		return fmt.Errorf("no name server of the zone answers: %w", errors.Join(silent...))
+	}
+	return nil
+}
+
+// mayAnswer reports whether there is a server from which nothing came yet, at any of its addresses.
+func (v *view) mayAnswer() bool {
+	answered := map[string]bool{}
+	for i, s := range v.servers {
+		if v.states[i].err == nil {
+			answered[s.name] = true
+		}
+	}
+	return slices.ContainsFunc(v.servers, func(s server) bool { return s.addr != "" && !answered[s.name] })
+}
+
+// hint names the way out for hosts that do not reach the name servers.
+func (v *view) hint(kind Propagation) string {
+	unseen := slices.ContainsFunc(v.states, func(s sighting) bool { return s.err != nil })
+	if kind == Resolvers || len(v.servers) > 0 && !unseen {
+		return ""
+	}
+	return "; if this host cannot reach the name servers of the zone, set propagation: resolvers"
+}
+
+// absent reports whether no server that answers has the record, and at least one answers. It asks whatever the kind is.
 func (p propagation) absent(ctx context.Context, r Record) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	servers, err := p.servers(ctx, r.FQDN)
-	if err != nil {
+	var v view
+	err := p.round(ctx, &v, r)
+	answered := slices.ContainsFunc(v.states, func(s sighting) bool { return s.err == nil })
+	has := slices.ContainsFunc(v.states, func(s sighting) bool { return s.has })
+	if !answered {
 		return false, err
 	}
-	for _, a := range askAll(ctx, servers, r) {
-		if a.err != nil || a.has {
-			return false, a.err
-		}
-	}
-	return true, nil
+	return !has, nil
 }
 
 func (p propagation) servers(ctx context.Context, fqdn string) ([]server, error) {
 	if p.kind == Resolvers {
 		var list []server
 		for _, addr := range p.resolver.servers {
-			list = append(list, server{name: "resolver", addr: addr, recurse: true})
+			list = append(list, server{name: "resolver " + addr, addr: addr, recurse: true})
 		}
 		return list, nil
 	}
-	zone, err := zoneOf(ctx, fqdn, p.resolver.lookup)
+	zone, err := dnsquery.Zone(ctx, fqdn, p.resolver.lookup)
 	if err != nil {
 		return nil, err
 	}
 	return p.resolver.authorities(ctx, zone, p.port)
 }
 
+// sighting is what one server says at one address. An error means that it says nothing about the zone.
 type sighting struct {
 	has bool
 	err error
 }
 
-// askAll asks all servers at once: one that is down must not delay the others.
-func askAll(ctx context.Context, servers []server, r Record) []sighting {
-	list := make([]sighting, len(servers))
-	var wg sync.WaitGroup
-	for i, s := range servers {
-		wg.Go(func() { list[i] = s.sees(ctx, r) })
+func (s server) sees(ctx context.Context, r Record) sighting {
+	m, err := dnsquery.Ask(ctx, s.addr, dnsquery.Question(r.FQDN, dns.TypeTXT, s.recurse), 0)
+	switch {
+	case err != nil:
+		return sighting{err: fmt.Errorf("%s: %w", s, err)}
+	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
+		return sighting{err: fmt.Errorf("%s answers %s", s, dnsquery.Code(m.Rcode))}
+	case !s.recurse && !m.Authoritative && len(m.Answer) == 0 && slices.ContainsFunc(m.Ns, isNS):
+		return sighting{err: fmt.Errorf("%s does not have the zone", s)}
 	}
-	wg.Wait()
-	return list
+	return sighting{has: holds(m, r)}
 }
 
-func (s server) sees(ctx context.Context, r Record) sighting {
-	m, err := ask(ctx, s.addr, question(r.FQDN, dns.TypeTXT, s.recurse))
-	if err != nil {
-		return sighting{err: fmt.Errorf("%s: %w", s, err)}
-	}
-	switch m.Rcode {
-	case dns.RcodeSuccess, dns.RcodeNameError:
-		return sighting{has: holds(m, r)}
-	}
-	return sighting{err: fmt.Errorf("%s answers %s", s, rcode(m.Rcode))}
-}
+func isNS(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNS }
 
 // holds looks for the record among whatever else the answer has.
 func holds(m *dns.Msg, r Record) bool {

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"regexp"
+	"strings"
 
 	"github.com/acmed/acmed/pkg/challenges"
 )
@@ -65,6 +67,26 @@ func messenger(err error) error { return messengerError{err} }
 func isMessenger(err error) bool {
 	var m messengerError
 	return errors.As(err, &m)
+}
+
+// denied reports whether a service rejected the credential, by the words of its answer: nothing was changed then, and a
+// second attempt gets the same answer. Some services also answer 403 when they are asked too often.
+func denied(text string) bool {
+	text = strings.ToLower(text)
+	return deniedWords.MatchString(text) && !hurriedWords.MatchString(text)
+}
+
+// The codes and phrases with which the services that lego knows reject a credential, and a client in a hurry.
+var (
+	deniedWords = regexp.MustCompile(`(status|code|http|error)\D{0,12}40[13]\b|\b40[13] (unauthori[sz]ed|forbidden)|unauthori[sz]ed|^forbidden|access ?denied|` +
+		`authentication (failed|error|required)|not authori[sz]ed|(token|key|credential)s? (is|are) (invalid|expired)|` +
+		`invalid (api |access |request |authentication |authorization |auth )?(token|key|credential|header)`)
+	hurriedWords = regexp.MustCompile(`rate.?limit|too many|throttl|quota|slow down`)
+)
+
+// explainer is a provider that knows why a record which it set may not be visible.
+type explainer interface {
+	Explain(ctx context.Context, r Record) error
 }
 
 // permanence reports whether err is permanent, and if so whether nothing was changed.

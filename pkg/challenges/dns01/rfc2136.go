@@ -2,11 +2,16 @@ package dns01
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
 // RFC2136Config is a name server that takes dynamic updates (RFC 2136), signed with TSIG (RFC 8945).
@@ -71,7 +76,7 @@ func (p *rfc2136) update(ctx context.Context, r Record, change func(*dns.Msg, []
 	zone := p.zone
 	if zone == "" {
 		var err error
-		if zone, err = zoneOf(ctx, r.FQDN, p.lookup); err != nil {
+		if zone, err = dnsquery.Zone(ctx, r.FQDN, p.lookup); err != nil {
 			return err
 		}
 	}
@@ -81,7 +86,7 @@ func (p *rfc2136) update(ctx context.Context, r Record, change func(*dns.Msg, []
 		Hdr: dns.RR_Header{Name: r.FQDN, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: p.ttl},
 		Txt: []string{r.Value},
 	}})
-	in, err := p.exchange(ctx, m)
+	in, err := p.exchange(ctx, m, p.keyFile)
 	if err != nil {
 		return fmt.Errorf("update zone %s at %s: %w", zone, p.server, err)
 	}
@@ -92,9 +97,9 @@ func (p *rfc2136) update(ctx context.Context, r Record, change func(*dns.Msg, []
 }
 
 func (p *rfc2136) lookup(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
-	in, err := p.exchange(ctx, question(name, qtype, false))
+	in, err := p.exchange(ctx, p.question(name, qtype), p.keyFile)
 	if err == nil && in.Rcode != dns.RcodeSuccess && in.Rcode != dns.RcodeNameError {
-		err = fmt.Errorf("it answers %s", rcode(in.Rcode))
+		err = fmt.Errorf("it answers %s", dnsquery.Code(in.Rcode))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for %s %s: %w", p.server, name, dns.TypeToString[qtype], err)
@@ -102,11 +107,36 @@ func (p *rfc2136) lookup(ctx context.Context, name string, qtype uint16) (*dns.M
 	return in, nil
 }
 
-// exchange signs everything, questions too: a server with views may choose the view by the key.
-func (p *rfc2136) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
+// question has no EDNS0, which TCP does not need and some servers reject.
+func (p *rfc2136) question(name string, qtype uint16) *dns.Msg {
+	m := new(dns.Msg).SetQuestion(name, qtype)
+	m.RecursionDesired = false
+	return m
+}
+
+// Explain says why a record that was set is not visible: a server with views may have taken the update, which is signed,
+// into another view than the one that others see.
+func (p *rfc2136) Explain(ctx context.Context, r Record) error {
+	if p.keyFile == "" {
+		return nil
+	}
+	signed, err := p.exchange(ctx, p.question(r.FQDN, dns.TypeTXT), p.keyFile)
+	if err != nil || !holds(signed, r) {
+		return nil //nolint:nilerr // that it is not known is no explanation
+	}
+	plain, err := p.exchange(ctx, p.question(r.FQDN, dns.TypeTXT), "")
+	if err != nil || holds(plain, r) {
+		return nil //nolint:nilerr // as above
+	}
+	return fmt.Errorf("%s shows the record to questions signed with the key of %s and not to others: the key selects another view "+
+		"of the server (match-clients) than the one that the public sees; use a key of the public view", p.server, p.keyFile)
+}
+
+// exchange signs with the key of the file, questions too: a server with views may choose the view by the key.
+func (p *rfc2136) exchange(ctx context.Context, m *dns.Msg, keyFile string) (*dns.Msg, error) {
 	client := &dns.Client{Net: "tcp", Timeout: 10 * time.Second}
-	if p.keyFile != "" {
-		key, err := readTSIGKey(p.keyFile)
+	if keyFile != "" {
+		key, err := readTSIGKey(keyFile)
 		if err != nil {
 			return nil, refused(err)
 		}
@@ -116,7 +146,10 @@ func (p *rfc2136) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	in, _, err := client.ExchangeContext(ctx, m, p.server)
 	if in != nil {
 		if t := in.IsTsig(); t != nil && t.Error != dns.RcodeSuccess {
-			return nil, tsigError(t)
+			return nil, tsigError(t, p.now())
+		}
+		if errors.Is(err, dns.ErrTime) {
+			return nil, refused(fmt.Errorf("TSIG: %s", skew(in.IsTsig().TimeSigned, p.now())))
 		}
 		if errors.Is(err, dns.ErrAuth) { // how the library reports the code NOTAUTH of a signed answer
 			return in, nil
@@ -126,16 +159,29 @@ func (p *rfc2136) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 }
 
 // tsigError explains why the server did not accept our signature (RFC 8945 section 5.2).
-func tsigError(t *dns.TSIG) error {
+func tsigError(t *dns.TSIG, now time.Time) error {
 	switch t.Error {
 	case dns.RcodeBadKey:
 		return refused(fmt.Errorf("TSIG: the server does not know the key %q with the algorithm %s (BADKEY)", t.Hdr.Name, t.Algorithm))
 	case dns.RcodeBadSig:
 		return refused(fmt.Errorf("TSIG: the server has another secret for the key %q (BADSIG)", t.Hdr.Name))
 	case dns.RcodeBadTime:
-		return fmt.Errorf("TSIG: the clocks of this host and of the server differ by more than %d s (BADTIME)", t.Fudge)
+		server := t.TimeSigned
+		if raw, err := hex.DecodeString(t.OtherData); err == nil && len(raw) == 6 { // RFC 8945 section 5.2.3
+			server = uint64(binary.BigEndian.Uint16(raw))<<32 | uint64(binary.BigEndian.Uint32(raw[2:]))
+		}
+		return refused(fmt.Errorf("TSIG: %s (BADTIME)", skew(server, now)))
 	}
-	return fmt.Errorf("TSIG: the server answers %s", rcode(int(t.Error)))
+	return fmt.Errorf("TSIG: the server answers %s", dnsquery.Code(int(t.Error)))
+}
+
+// skew tells by how much the clocks differ, and which one is ahead.
+func skew(server uint64, now time.Time) string {
+	ahead := time.Unix(int64(min(server, math.MaxInt32<<8)), 0).Sub(now).Round(time.Second) //nolint:gosec // bounded
+	if ahead < 0 {
+		return fmt.Sprintf("the clock of the server is %s behind the clock of this host", -ahead)
+	}
+	return fmt.Sprintf("the clock of the server is %s ahead of the clock of this host", ahead)
 }
 
 func updateError(code int) error {
@@ -143,9 +189,9 @@ func updateError(code int) error {
 	case dns.RcodeRefused:
 		return refused(errors.New("the server refuses the update (REFUSED); does its update policy allow this key to change TXT records of this name?"))
 	case dns.RcodeNotAuth:
-		return refused(errors.New("the server is not authoritative for the zone or does not accept the key (NOTAUTH)"))
+		return refused(errors.New("the server is not authoritative for the zone in the view that this key selects, or does not accept the key (NOTAUTH)"))
 	case dns.RcodeNotZone:
 		return refused(errors.New("the name is not within the zone (NOTZONE)"))
 	}
-	return fmt.Errorf("the server answers %s", rcode(code))
+	return fmt.Errorf("the server answers %s", dnsquery.Code(code))
 }

@@ -20,7 +20,13 @@ func readSecretFile(path string) (certs.Secret, error) {
 	if err == nil && mode&0o077 != 0 {
 		return nil, fmt.Errorf("%s has mode %04o, so others can read the secrets in it; run: chmod 600 %s", path, mode, path)
 	}
-	return text, err
+	if err != nil {
+		return nil, err
+	}
+	if text, err = certs.CleanSecret(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return text, nil
 }
 
 func readSmallFile(path string) (certs.Secret, fs.FileMode, error) {
@@ -43,7 +49,7 @@ func readSmallFile(path string) (certs.Secret, fs.FileMode, error) {
 }
 
 // readEnvFile reads NAME=value lines. Empty lines and lines that begin with # or ; are skipped, "export " before a name
-// and one pair of quotes around a value are removed. Nothing is expanded. Errors name lines, never their content.
+// one pair of quotes around a value, and a comment behind the quotes are removed. Nothing is expanded. Errors name lines, never their content.
 func readEnvFile(path string) (map[string]string, error) {
 	text, err := readSecretFile(path)
 	if err != nil {
@@ -84,8 +90,15 @@ func parseEnv(text string) (map[string]string, error) {
 }
 
 func unquote(value string) string {
-	if n := len(value); n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
-		return value[1 : n-1]
+	if value == "" || value[0] != '"' && value[0] != '\'' {
+		return value
+	}
+	inside, rest, closed := strings.Cut(value[1:], value[:1])
+	if rest = strings.TrimLeft(rest, " \t"); closed && (rest == "" || rest[0] == '#') {
+		return inside
+	}
+	if n := len(value) - 1; n > 0 && value[n] == value[0] {
+		return value[1:n]
 	}
 	return value
 }

@@ -76,10 +76,11 @@ func TestHTTPErrors(t *testing.T) {
 		body   string
 		want   string
 		final  bool
+		none   bool // nothing was changed
 	}{
 		{status: 500, body: "out of\norder\x1b[31m", want: "500 Internal Server Error: out of order", final: false},
 		{status: 429, want: "429", final: false},
-		{status: 403, want: "403", final: true},
+		{status: 403, want: "403", final: true, none: true},
 		{status: 307, header: http.Header{"Location": {"http://127.0.0.1:1/"}}, want: "307", final: false},
 		{status: 400, body: strings.Repeat("x", 1<<20), want: "xxx…", final: true},
 	} {
@@ -90,7 +91,7 @@ func TestHTTPErrors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "p4ss") || len(err.Error()) > 500 {
 			t.Errorf("%d: %v, want %q", tc.status, err, tc.want)
 		}
-		if permanent, nothing := permanence(err); permanent != tc.final || nothing {
+		if permanent, nothing := permanence(err); permanent != tc.final || nothing != tc.none {
 			t.Errorf("%d: permanent %v, want %v", tc.status, permanent, tc.final)
 		}
 		if len(s.got) != 1 {

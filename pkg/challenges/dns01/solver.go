@@ -21,6 +21,7 @@ type Solver struct {
 	now        func() time.Time
 	retries    []time.Duration // pauses between attempts to set a record
 	wait       propagation
+	follow     *bool                    // CNAMEs; nil: those that exist at the name itself
 	resolvers  func() ([]string, error) // the system's, asked for at the first use
 
 	mu      sync.Mutex
@@ -49,8 +50,10 @@ func (s *Solver) Present(ctx context.Context, c challenges.Challenge) error {
 	if err != nil {
 		return err
 	}
-	if r.FQDN, err = net.resolver.delegated(ctx, r.FQDN); err != nil {
-		return fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
+	if s.follow == nil || *s.follow {
+		if r.FQDN, err = net.resolver.delegated(ctx, r.FQDN, s.follow != nil); err != nil {
+			return fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
+		}
 	}
 	s.remember(r)
 	if err := s.journal.add(Entry{Solver: s.name, Created: s.now(), Record: r}); err != nil {
@@ -58,7 +61,7 @@ func (s *Solver) Present(ctx context.Context, c challenges.Challenge) error {
 		return fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
 	}
 	if err = s.set(ctx, r); err == nil {
-		err = net.wait(ctx, r)
+		err = s.explain(ctx, r, net.wait(ctx, r))
 	}
 	if err == nil {
 		return nil
@@ -92,6 +95,18 @@ func (s *Solver) CleanUp(ctx context.Context, c challenges.Challenge) error {
 		p = e.Record
 	}
 	return s.remove(ctx, p)
+}
+
+// explain adds to the error of a record that did not become visible what its provider knows about it.
+func (s *Solver) explain(ctx context.Context, r Record, err error) error {
+	p, ok := s.provider.(explainer)
+	if err == nil || ctx.Err() != nil || !ok {
+		return err
+	}
+	if why := p.Explain(ctx, r); why != nil {
+		return advice.Tag(advice.DNSPropagation, fmt.Errorf("%w: %w", why, err))
+	}
+	return err
 }
 
 func (s *Solver) set(ctx context.Context, r Record) error {

@@ -54,16 +54,38 @@ func parseTSIGKey(text string) (*tsigKey, error) {
 	return newTSIGKey(algorithm, words[1], secret)
 }
 
+// tsigWords splits as BIND does: a comment (#, // or /* */) begins where a word could, so that one within a secret is part
+// of it.
 func tsigWords(text string) []string {
-	var plain strings.Builder
-	for line := range strings.Lines(text) {
-		line, _, _ = strings.Cut(line, "#")
-		if i := strings.Index(line, "//"); i >= 0 && !strings.Contains(line[:i], `"`) { // base64 may contain two slashes
-			line = line[:i]
+	const between = " \t\r\n{};"
+	var words []string
+	for {
+		text = strings.TrimLeft(text, between)
+		end := ""
+		switch {
+		case text == "":
+			return words
+		case text[0] == '#', strings.HasPrefix(text, "//"):
+			end = "\n"
+		case strings.HasPrefix(text, "/*"):
+			end = "*/"
 		}
-		plain.WriteString(line + "\n")
+		if end != "" {
+			_, text, _ = strings.Cut(text, end)
+			continue
+		}
+		var word string
+		if text[0] == '"' {
+			word, text, _ = strings.Cut(text[1:], `"`)
+		} else {
+			n := strings.IndexAny(text, between)
+			if n < 0 {
+				n = len(text)
+			}
+			word, text = text[:n], text[n:]
+		}
+		words = append(words, word)
 	}
-	return strings.FieldsFunc(plain.String(), func(r rune) bool { return strings.ContainsRune(" \t\r\n{};\"", r) })
 }
 
 func shortTSIGKey(word string) (*tsigKey, error) {
@@ -81,7 +103,7 @@ func newTSIGKey(algorithm, name, secret string) (*tsigKey, error) {
 	if algorithm == "" {
 		algorithm = "hmac-sha256"
 	}
-	k := &tsigKey{name: strings.ToLower(dns.Fqdn(name)), algorithm: strings.ToLower(dns.Fqdn(algorithm)), secret: certs.Secret(secret)}
+	k := &tsigKey{name: strings.ToLower(dns.Fqdn(name)), algorithm: strings.ToLower(dns.Fqdn(algorithm))}
 	switch k.algorithm {
 	case dns.HmacSHA1, dns.HmacSHA224, dns.HmacSHA256, dns.HmacSHA384, dns.HmacSHA512:
 	default:
@@ -90,8 +112,10 @@ func newTSIGKey(algorithm, name, secret string) (*tsigKey, error) {
 	if !plainName(k.name) {
 		return nil, errors.New("the name of the key is not a domain name")
 	}
-	if raw, err := base64.StdEncoding.DecodeString(secret); err != nil || len(raw) == 0 {
+	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(secret, "="))
+	if err != nil || len(raw) == 0 {
 		return nil, errors.New("the secret is not base64")
 	}
+	k.secret = certs.Secret(base64.StdEncoding.EncodeToString(raw))
 	return k, nil
 }

@@ -80,6 +80,9 @@ func (w *worker) do(op Op, r Record) error {
 	}
 	_, err := w.child.request(Request{Op: op, Record: &r}, w.timeout)
 	if err != nil {
+		if _, nothing := permanence(err); nothing {
+			delete(w.set, key(r))
+		}
 		return fmt.Errorf("DNS worker for %s: %s: %w", w.provider, op, err)
 	}
 	return nil
@@ -206,7 +209,11 @@ func (c *child) answer(line []byte) (Response, error) {
 		return Response{}, c.fail(fmt.Errorf("it broke the protocol and was killed: %q", c.redact.clean(string(line))))
 	}
 	if resp.Error != "" {
-		return resp, errors.New(c.redact.clean(resp.Error))
+		err := errors.New(c.redact.clean(resp.Error))
+		if denied(resp.Error) {
+			err = refused(err)
+		}
+		return resp, err
 	}
 	return resp, nil
 }

@@ -92,6 +92,9 @@ func fakePresent(mode string, req Request, say func(Response)) {
 	case "secret":
 		say(Response{ID: req.ID, Error: "401 for " + secret + " in https://x/?t=" + url.QueryEscape(secret) +
 			" Basic " + base64.StdEncoding.EncodeToString([]byte(secret)) + " from " + os.Getenv("FAKE_SHORT") + "\n\x1b[31m"})
+	case "denied":
+		note("denied")
+		say(Response{ID: req.ID, Error: "cloudflare: [status code 403] 10000: Authentication error"})
 	case "die later":
 		say(Response{ID: req.ID})
 		os.Exit(0)
@@ -352,6 +355,17 @@ func TestEnvFile(t *testing.T) {
 	want := map[string]string{"A": "1", "B": "two words", "C": "x=y", "D": "z", "E": "", "F": "'"}
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, %v", got, err)
+	}
+	bom := "\xef\xbb\xbf"
+	got, err = readEnvFile(secretFile(t, bom+"A=\"v # w\" # c\r\nB='x\" # y'\r\n# c\r\nC=\"x\"y\"\r\n"))
+	if want := map[string]string{"A": "v # w", "B": `x" # y`, "C": `x"y`}; err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := readTSIGKey(secretFile(t, bom+testKey)); err != nil {
+		t.Error(err)
+	}
+	if _, err := readAccounts(secretFile(t, bom+`{"a":{"fulldomain":"f","subdomain":"s","username":"u","password":"p"}}`)); err != nil {
+		t.Error(err)
 	}
 	for text, want := range map[string]string{
 		"A=1\nsecret": "line 2 is not", "A=1\nA=2": "A is there twice", "1A=x": "line 1: a variable's name", "A B=x": "line 1", "A=\x00": "zero byte",

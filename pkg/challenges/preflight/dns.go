@@ -11,29 +11,26 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
-// resolver asks one recursive DNS server.
+// resolver asks recursive DNS servers, in order, until one answers.
 type resolver struct {
-	server  string // host:port
+	servers []string // host:port
+	source  string   // where they are configured
 	timeout time.Duration
 	err     error // why there is no server
 }
 
-// newResolver takes the first server of resolv.conf when none is given.
+// newResolver takes the servers of resolv.conf when none is given.
 func newResolver(server string, timeout time.Duration) *resolver {
-	r := &resolver{server: server, timeout: timeout}
-	if server != "" {
-		return r
-	}
-	conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
-	switch {
-	case err != nil:
-		r.err = fmt.Errorf("find the DNS server of this machine: %w", err)
-	case len(conf.Servers) == 0:
-		r.err = errors.New("/etc/resolv.conf names no DNS server")
-	default:
-		r.server = net.JoinHostPort(conf.Servers[0], conf.Port)
+	r := &resolver{servers: []string{server}, source: "probe.resolver", timeout: timeout}
+	if server == "" {
+		r.source = "/etc/resolv.conf"
+		if r.servers, r.err = dnsquery.SystemServers(); r.err != nil {
+			r.err = &silentError{r.err}
+		}
 	}
 	return r
 }
@@ -54,33 +51,38 @@ func (r *resolver) ask(ctx context.Context, name string, qtype uint16) (*dns.Msg
 	if err == nil && unchecked.Rcode != dns.RcodeServerFailure {
 		return nil, errBogus
 	}
-	return nil, fmt.Errorf("%s %s: the DNS server at %s failed (SERVFAIL)", dns.TypeToString[qtype], name, r.server)
+	return nil, fmt.Errorf("%s %s: the resolver %s failed (SERVFAIL)", dns.TypeToString[qtype], name, strings.Join(r.servers, ", "))
 }
 
-// exchange asks over UDP, once more after a loss, and over TCP when the answer was cut.
+// silentError says that no resolver answered, which says nothing about the name.
+type silentError struct{ error }
+
+func (e *silentError) Unwrap() error { return e.error }
+
+// exchange asks the servers in turn.
 func (r *resolver) exchange(ctx context.Context, name string, qtype uint16, unchecked bool) (*dns.Msg, error) {
-	question := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
-	question.SetEdns0(1232, true) // the size that passes everywhere (DNS flag day 2020)
+	question := dnsquery.Question(name, qtype, true)
+	question.IsEdns0().SetDo()
 	question.CheckingDisabled = unchecked
-	var last error
-	for _, network := range []string{"udp", "udp", "tcp"} {
-		client := &dns.Client{Net: network, Timeout: r.timeout / 2}
-		answer, _, err := client.ExchangeContext(ctx, question, r.server)
-		switch {
-		case err != nil:
-			last = err
-		case answer.Truncated && network != "tcp":
-			last = errors.New("the answer was cut")
-		case answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError && answer.Rcode != dns.RcodeServerFailure:
-			return nil, fmt.Errorf("%s %s: the DNS server at %s says %s", dns.TypeToString[qtype], name, r.server, dns.RcodeToString[answer.Rcode])
-		default:
+	var errs []error
+	silent := true
+	for _, server := range r.servers {
+		answer, err := dnsquery.Ask(ctx, server, question, min(r.timeout/3, dnsquery.Timeout))
+		if err == nil && (answer.Rcode == dns.RcodeSuccess || answer.Rcode == dns.RcodeNameError || answer.Rcode == dns.RcodeServerFailure) {
 			return answer, nil
 		}
-		if ctx.Err() != nil {
+		if err == nil {
+			err = fmt.Errorf("%s %s: the DNS server at %s says %s", dns.TypeToString[qtype], name, server, dnsquery.Code(answer.Rcode))
+		}
+		silent = silent && errors.Is(err, dnsquery.ErrSilent)
+		if errs = append(errs, err); ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, fmt.Errorf("%s %s: the DNS server at %s does not answer: %w", dns.TypeToString[qtype], name, r.server, last)
+	if silent {
+		return nil, &silentError{fmt.Errorf("the resolver %s (%s) does not answer: %w", strings.Join(r.servers, ", "), r.source, errs[0])}
+	}
+	return nil, errors.Join(errs...)
 }
 
 // maxAddresses bounds the probes of one name.

@@ -92,6 +92,8 @@ func (r *Report) Advice() advice.Code {
 		return advice.DNSSECBroken
 	case r.Blocked:
 		return advice.CAAForbids
+	case r.DNS.Silent:
+		return advice.ResolverSilent
 	case len(r.Addresses) == 0 && r.DNS.Error != "":
 		return advice.NameNotResolved
 	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Taken }):

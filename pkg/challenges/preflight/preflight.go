@@ -78,6 +78,10 @@ func (r *Report) lookUp(ctx context.Context, res *resolver, id certs.Identifier)
 	}
 	err := errors.Join(errAddresses, errCAA)
 	r.DNS.Bogus = errors.Is(err, errBogus)
+	var silent *silentError
+	if r.DNS.Silent = errors.As(err, &silent); r.DNS.Silent {
+		err = silent // once, not for each question
+	}
 	if err != nil {
 		r.DNS.Error = err.Error()
 	}

@@ -26,7 +26,9 @@ type DNS struct {
 	CAA   []CAARecord `json:"caa,omitempty"`   // the records that apply
 	Zone  string      `json:"caa_zone,omitempty"`
 	Bogus bool        `json:"dnssec_bogus,omitempty"` // answers only come when the resolver does not validate them
-	Error string      `json:"error,omitempty"`
+	// Silent says that no resolver answered, so that nothing is known about the name.
+	Silent bool   `json:"resolver_silent,omitempty"`
+	Error  string `json:"error,omitempty"`
 }
 
 // CAARecord is one record of RFC 8659.

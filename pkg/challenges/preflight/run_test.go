@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/http01"
@@ -362,7 +363,7 @@ func TestDNS(t *testing.T) {
 	}
 	defer silent.Close()
 	r = run(t, preflight.Config{Resolver: silent.LocalAddr().String(), Timeout: 200 * time.Millisecond}, "example.com")
-	if !strings.Contains(r.DNS.Error, "does not answer") || time.Since(start) > 2*time.Second {
+	if !r.DNS.Silent || r.Advice() != advice.ResolverSilent || !strings.Contains(r.DNS.Error, "(probe.resolver) does not answer") || time.Since(start) > 2*time.Second {
 		t.Errorf("%+v after %s", r, time.Since(start))
 	}
 }

@@ -1,8 +1,8 @@
 package serve
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/acmed/acmed/pkg/challenges/dns01"
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
 // pinner is a DNS server on the loopback address which lego asks in place of a resolver. It answers where the challenge
@@ -33,12 +34,9 @@ const (
 // newPinner starts the server. No upstreams means those of the system.
 func newPinner(upstreams []string) (*pinner, error) {
 	if len(upstreams) == 0 {
-		conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
-		if err != nil {
-			return nil, fmt.Errorf("the system's resolvers: %w", err)
-		}
-		for _, s := range conf.Servers {
-			upstreams = append(upstreams, net.JoinHostPort(s, conf.Port))
+		var err error
+		if upstreams, err = dnsquery.SystemServers(); err != nil {
+			return nil, err
 		}
 	}
 	packets, listener, err := listenBoth()
@@ -97,7 +95,13 @@ func (p *pinner) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 	target, pinned := p.targets[strings.ToLower(q.Name)]
 	p.mu.Unlock()
 	if !pinned || q.Qtype != dns.TypeCNAME {
-		p.reply(w, p.forward(m, w.RemoteAddr().Network()))
+		answer := p.forward(m)
+		if opt := m.IsEdns0(); w.RemoteAddr().Network() == "udp" && opt != nil {
+			answer.Truncate(int(opt.UDPSize()))
+		} else if w.RemoteAddr().Network() == "udp" {
+			answer.Truncate(dns.MinMsgSize)
+		}
+		p.reply(w, answer)
 		return
 	}
 	answer := new(dns.Msg).SetReply(m)
@@ -109,10 +113,30 @@ func (p *pinner) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 	p.reply(w, answer)
 }
 
-func (p *pinner) forward(m *dns.Msg, network string) *dns.Msg {
-	client := &dns.Client{Net: network, Timeout: upstreamTimeout}
+// forward asks the resolvers. For a name whose SOA they do not tell it makes one up when the name has name servers: that is
+// all by which providers recognise a zone.
+func (p *pinner) forward(m *dns.Msg) *dns.Msg {
+	q := m.Question[0]
+	answer := p.ask(m)
+	if q.Qtype != dns.TypeSOA || len(answer.Answer) > 0 || answer.Rcode == dns.RcodeNameError {
+		return answer
+	}
+	for _, rr := range p.ask(dnsquery.Question(q.Name, dns.TypeNS, true)).Answer {
+		if ns, ok := rr.(*dns.NS); ok && strings.EqualFold(ns.Hdr.Name, q.Name) {
+			answer = new(dns.Msg).SetReply(m)
+			answer.Answer = []dns.RR{&dns.SOA{
+				Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: pinTTL}, Ns: ns.Ns, Mbox: "hostmaster." + q.Name,
+			}}
+			break
+		}
+	}
+	return answer
+}
+
+func (p *pinner) ask(m *dns.Msg) *dns.Msg {
 	for _, server := range p.upstreams {
-		if answer, _, err := client.Exchange(m, server); err == nil && answer.Rcode != dns.RcodeServerFailure {
+		if answer, err := dnsquery.Ask(context.Background(), server, m, upstreamTimeout); err == nil && answer.Rcode != dns.RcodeServerFailure {
+			answer.Id = m.Id
 			return answer
 		}
 	}

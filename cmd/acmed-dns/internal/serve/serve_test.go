@@ -154,6 +154,40 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// A resolver that knows neither EDNS0 nor SOA: the zone is that of the name servers.
+func TestOldResolver(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		switch asked := q.Question[0]; {
+		case q.IsEdns0() != nil:
+			m.Rcode = dns.RcodeFormatError
+		case asked.Qtype == dns.TypeSOA:
+			m.Rcode = dns.RcodeNotImplemented
+		case asked.Qtype == dns.TypeNS && asked.Name == "example.com.":
+			rr, _ := dns.NewRR("example.com. 1 NS ns.example.com.")
+			m.Answer = []dns.RR{rr}
+		}
+		_ = w.WriteMsg(m)
+	})}
+	go func() { _ = server.ActivateAndServe() }()
+	defer server.Shutdown()
+	p := &recorder{}
+	s := start(t, func(string) (challenge.Provider, error) { return p, nil })
+	s.ask(hello("x", conn.LocalAddr().String()))
+	if got := s.change(dns01.OpPresent, direct); got != "" {
+		t.Error(got)
+	}
+	s.in.Close()
+	<-s.end
+	if want := "present _acme-challenge.example.com. in example.com."; len(p.calls) == 0 || p.calls[0] != want {
+		t.Errorf("calls %q", p.calls)
+	}
+}
+
 func TestRecordsAreRemovedWhenTheInputEnds(t *testing.T) {
 	p := &recorder{err: errors.New("the API fails")}
 	s := start(t, func(string) (challenge.Provider, error) { return p, nil })

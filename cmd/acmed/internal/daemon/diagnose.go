@@ -37,6 +37,8 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 	case r.DNS.Bogus:
 		say(true, "DNSSEC validation fails", "the resolver answers only when it is told not to validate, and CAs validate",
 			"compare the DS record at the registrar with the zone's DNSKEY; remove the DS record if the zone is not signed")
+	case r.DNS.Silent:
+		say(true, "the resolver does not answer", r.DNS.Error, "check the resolver that the message names, or set probe.resolver to another one")
 	case r.DNS.Error != "":
 		say(lost, "DNS does not lead to a server", r.DNS.Error, "publish an A or AAAA record of the server, or prove the name with a dns-01 solver")
 	}
