@@ -22,6 +22,7 @@ import (
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/file"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -213,7 +214,7 @@ func sweep(b *testing.B, engine *renewal.Engine) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if r := engine.Run(b.Context(), name, renewal.Options{}, nil); r.Err != nil || r.Reason != renewal.ReasonNothing {
+			if r := engine.Run(b.Context(), name, renewal.Options{}, nil); r.Err != nil || r.Reason != plan.ReasonNothing {
 				b.Errorf("%s: %s %v", name, r.Reason, r.Err)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // statusAt is the time in the golden files.
@@ -75,9 +76,9 @@ func goldenWWW() renewal.Status {
 	return renewal.Status{
 		Name: "www", Names: []string{"example.com", "www.example.com", "shop.example.com", "blog.example.com"}, Health: renewal.HealthOK,
 		Version: "20261101-120000-ab12", Serial: "4f0c", Issuer: "letsencrypt", KeyTypes: []certs.KeyType{certs.EC256, certs.RSA2048},
-		From: in(-20), NotAfter: in(70), Reason: renewal.ReasonNothing, Message: "renews on 2026-12-29", Next: in(38),
+		From: in(-20), NotAfter: in(70), Reason: plan.ReasonNothing, Message: "renews on 2026-12-29", Next: in(38),
 		Renewal: &renewal.RenewalStatus{
-			At: in(38), Reason: renewal.ReasonARI, Rule: in(40), Start: in(37), End: in(39), Drawn: in(38), URL: "https://ca.example/docs/ari",
+			At: in(38), Reason: plan.ReasonARI, Rule: in(40), Start: in(37), End: in(39), Drawn: in(38), URL: "https://ca.example/docs/ari",
 			AskAt: statusAt.Add(5 * time.Hour),
 		},
 		Chain: []renewal.LinkStatus{
@@ -106,10 +107,10 @@ func goldenWWW() renewal.Status {
 func goldenMail() renewal.Status {
 	return renewal.Status{
 		Name: "mail", Names: []string{"mail.example.com"}, Health: renewal.HealthFailing, Version: "20260916-120000-cd34", Serial: "77",
-		Issuer: "letsencrypt", KeyTypes: []certs.KeyType{certs.EC256}, From: in(-66), NotAfter: in(24), Reason: renewal.ReasonBackoff,
+		Issuer: "letsencrypt", KeyTypes: []certs.KeyType{certs.EC256}, From: in(-66), NotAfter: in(24), Reason: plan.ReasonBackoff,
 		Message: "24 days of validity remain; try 4 failed", Order: true, Next: statusAt.Add(17 * time.Hour), Failures: 4,
 		Error: "mail.example.com: http-01: connection refused", Code: advice.PortClosed, RetryAt: statusAt.Add(17 * time.Hour),
-		Renewal: &renewal.RenewalStatus{At: in(-6), Rule: in(-6), Reason: renewal.ReasonRenewBefore},
+		Renewal: &renewal.RenewalStatus{At: in(-6), Rule: in(-6), Reason: plan.ReasonRenewBefore},
 		Targets: []renewal.TargetStatus{{
 			ID: "nginx", VerifiedAt: in(-3), Error: "nginx -t: unknown directive", Code: advice.ServerTestFailed, RetryAt: statusAt.Add(9 * time.Minute),
 		}},
@@ -124,7 +125,7 @@ func goldenMail() renewal.Status {
 // goldenNew has no certificate yet.
 func goldenNew() renewal.Status {
 	return renewal.Status{
-		Name: "new", Names: []string{"new.example.com"}, Health: renewal.HealthMissing, Reason: renewal.ReasonNeverIssued,
+		Name: "new", Names: []string{"new.example.com"}, Health: renewal.HealthMissing, Reason: plan.ReasonNeverIssued,
 		Message: "there is no certificate yet", Order: true, Next: statusAt, Targets: []renewal.TargetStatus{{ID: "nginx"}},
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // story prints everything about one certificate, under headings at the left.
@@ -85,7 +86,7 @@ func renewalLines(c renewal.Status, now time.Time) []string {
 	if !r.At.After(now) {
 		lines[0] = fmt.Sprintf("%s (%s ago)", stamp(r.At), inWords(now.Sub(r.At)))
 	}
-	if r.Reason == renewal.ReasonARI {
+	if r.Reason == plan.ReasonARI {
 		lines[0] += ", chosen at random in the renewal window of the CA"
 	} else {
 		lines[0] += fmt.Sprintf(", with %s of its validity left", inWords(c.NotAfter.Sub(r.At)))

@@ -13,6 +13,7 @@ import (
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // The colours, as SGR parameters (ECMA-48).
@@ -280,11 +281,11 @@ func next(c renewal.Status, now time.Time) string {
 	}
 	what := nextAction(&c)
 	switch {
-	case c.Reason == renewal.ReasonHeld, c.Reason == renewal.ReasonPinned, c.Code == advice.ConfigBroken:
+	case c.Reason == plan.ReasonHeld, c.Reason == plan.ReasonPinned, c.Code == advice.ConfigBroken:
 		return "needs action"
-	case c.Reason == renewal.ReasonNothing && c.Renewal != nil && c.Renewal.At.Sub(now) >= 2*24*time.Hour:
+	case c.Reason == plan.ReasonNothing && c.Renewal != nil && c.Renewal.At.Sub(now) >= 2*24*time.Hour:
 		return "renews " + date(c.Renewal.At)
-	case c.Reason == renewal.ReasonNothing && c.Renewal != nil && c.Renewal.At.After(now):
+	case c.Reason == plan.ReasonNothing && c.Renewal != nil && c.Renewal.At.After(now):
 		return "renews in " + inWords(c.Renewal.At.Sub(now))
 	case !c.Next.After(now):
 		return what + " now"
@@ -295,17 +296,17 @@ func next(c renewal.Status, now time.Time) string {
 // nextAction is what acmed does next with a certificate, as a verb.
 func nextAction(c *renewal.Status) string {
 	switch c.Reason {
-	case renewal.ReasonBackoff, renewal.ReasonIssueLimit, renewal.ReasonClock:
+	case plan.ReasonBackoff, plan.ReasonIssueLimit, plan.ReasonClock:
 		return "retry"
-	case renewal.ReasonNotice, renewal.ReasonActivate:
+	case plan.ReasonNotice, plan.ReasonActivate:
 		return "activate"
-	case renewal.ReasonNotInstalled:
+	case plan.ReasonNotInstalled:
 		return "install"
-	case renewal.ReasonDrift:
+	case plan.ReasonDrift:
 		return "verify"
-	case renewal.ReasonHook:
+	case plan.ReasonHook:
 		return "run hook"
-	case renewal.ReasonNeverIssued, renewal.ReasonDamaged:
+	case plan.ReasonNeverIssued, plan.ReasonDamaged:
 		return "obtain"
 	}
 	if c.Order {
@@ -398,7 +399,7 @@ func failures(c *renewal.Status, now time.Time) []failure {
 	add := func(code advice.Code, text string) { list = append(list, failure{code, text}) }
 	if c.Error != "" {
 		add(c.Code, c.Error+again(now, c.RetryAt))
-	} else if c.Health == renewal.HealthMissing || c.Health == renewal.HealthHeld || c.Reason == renewal.ReasonClock {
+	} else if c.Health == renewal.HealthMissing || c.Health == renewal.HealthHeld || c.Reason == plan.ReasonClock {
 		add(c.Code, c.Message)
 	}
 	for _, t := range c.Targets {

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // DefaultStateDir is state_dir where none is given.
@@ -19,7 +19,7 @@ func defaults() *Config {
 		Log:       Log{Level: "info", Format: "console"},
 		Preflight: PreflightAdvisory,
 		Renewal: Renewal{
-			Before:      renewal.DefaultRenewBefore,
+			Before:      plan.DefaultRenewBefore,
 			Schedule:    "@hourly",
 			Splay:       30 * time.Minute,
 			Concurrency: 8,

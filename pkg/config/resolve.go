@@ -11,7 +11,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
-	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // Spec is what one of the certificates asks for, with every default filled in. The certificate must be valid: names
@@ -85,7 +85,7 @@ func (c *Config) renewBefore(cert *Certificate) time.Duration {
 	if asked := cmp.Or(cert.RenewBefore, c.Defaults.RenewBefore); asked > 0 {
 		return asked
 	}
-	if c.Renewal.Before == renewal.DefaultRenewBefore {
+	if c.Renewal.Before == plan.DefaultRenewBefore {
 		return 0
 	}
 	return c.Renewal.Before

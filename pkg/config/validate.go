@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // Validate reports everything that is wrong with the configuration in an [*Error], and what is doubtful as warnings. It
@@ -139,7 +139,7 @@ func (v *validator) probe(p *Probe) {
 }
 
 func (v *validator) renewal(r *Renewal) {
-	v.check("renewal.schedule", renewal.CheckSchedule(r.Schedule))
+	v.check("renewal.schedule", plan.CheckSchedule(r.Schedule))
 	v.between("renewal.concurrency", r.Concurrency, 1, 256)
 	v.between("renewal.keep", r.Keep, 1, 1000)
 	if r.Before < time.Hour {
@@ -153,7 +153,7 @@ func (v *validator) renewal(r *Renewal) {
 
 func (v *validator) window(path string, w *Window) {
 	if w != nil {
-		v.check(path, renewal.CheckWindow(*maintenance(w)))
+		v.check(path, plan.CheckWindow(*maintenance(w)))
 	}
 }
 

@@ -1,75 +1,66 @@
 package renewal
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/acmed/acmed/pkg/notify"
-	"github.com/acmed/acmed/pkg/store"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
-// alertDays are the numbers of days left at which people are told. A renewal that should have come weeks ago is news at
-// 14; on the last days nobody minds hearing it again.
-func alertDays() []int { return []int{14, 7, 3, 1} }
-
-// alertDue returns the threshold that a certificate has crossed and was not told about. Thresholds above half of the
-// renewal time say nothing: a certificate of 6 days is not late with 3 days left.
-func alertDue(now, notAfter time.Time, before time.Duration, told int) (days int, due bool) {
-	for _, d := range slices.Backward(alertDays()) {
-		limit := time.Duration(d) * day
-		if limit <= before/2 && notAfter.Sub(now) <= limit {
-			return d, told == 0 || d < told
-		}
+// remind tells the operator again what waits.
+func (j *job) remind(p plan.Plan) {
+	r := j.record
+	r.edit().Alerted = p.Remind
+	if p.Reason != plan.ReasonPinned {
+		j.event(j.heldEvent(r.State.Held))
+		return
 	}
-	return 0, false
-}
-
-// alert tells what a job that has ended leaves unsolved.
-func (j *job) alert(have *store.Lineage) error {
-	if have == nil {
-		return nil
-	}
-	return errors.Join(j.alertLimit(have), j.alertExpiry(have))
+	leaf := r.Current.Leaf
+	j.event(notify.Event{
+		Kind: notify.Expiring, Version: r.Version, NotAfter: leaf.NotAfter,
+		Message: fmt.Sprintf("the version is pinned by a rollback, %s; 'acmed activate %s' ends that",
+			plan.Remaining(j.engine.clock(), leaf.NotAfter), j.Spec.Name),
+	})
 }
 
 // alertLimit tells once that a certificate is due again although it was issued too often already: a CA asks for renewals
 // without end, or its certificates are refused. After a day without an issuance the next time is news.
-func (j *job) alertLimit(have *store.Lineage) error {
-	now, st := j.engine.clock(), &have.State
-	recent, told := issuedLately(st, now), !st.Limited.IsZero()
-	plan := Decide(now, j.want, have, Options{doubt: j.doubt})
-	switch {
-	case told && len(recent) == 0:
-		st.Limited = time.Time{}
-	case !told && plan.Reason == ReasonIssueLimit:
-		st.Limited = now
-		e := notify.Event{Kind: notify.Limited, Version: have.Version, RetryAt: issueAgain(recent), Message: plan.Message, Error: st.LastError, Code: st.LastCode}
-		if have.Current != nil {
-			e.NotAfter = have.Current.Leaf.NotAfter
+func (j *job) alertLimit() {
+	r, now := j.record, j.engine.clock()
+	reported := !r.State.Limited.IsZero()
+	if reported {
+		if len(plan.Recent(r.Lineage, now)) == 0 {
+			r.edit().Limited = time.Time{}
 		}
-		j.event(e)
-	default:
-		return nil
+		return
 	}
-	return j.engine.store.SaveState(j.want.Name, st)
+	p := plan.Decide(now, &j.Spec, r.Lineage, plan.Options{Clock: j.clock})
+	if p.Reason != plan.ReasonIssueLimit {
+		return
+	}
+	r.edit().Limited = now
+	e := notify.Event{Kind: notify.Limited, Version: r.Version, RetryAt: p.Next, Message: p.Message, Error: r.State.LastError, Code: r.State.LastCode}
+	if r.Current != nil {
+		e.NotAfter = r.Current.Leaf.NotAfter
+	}
+	j.event(e)
 }
 
 // alertExpiry tells that the active certificate nears its end, once for each threshold.
-func (j *job) alertExpiry(have *store.Lineage) error {
-	if have.Current == nil {
-		return nil
+func (j *job) alertExpiry() {
+	r, now := j.record, j.engine.clock()
+	if r.Current == nil {
+		return
 	}
-	now, leaf := j.engine.clock(), have.Current.Leaf
-	days, due := alertDue(now, leaf.NotAfter, RenewBefore(Lifetime(leaf.NotBefore, leaf.NotAfter), j.want.RenewBefore), have.State.Alerted)
+	leaf, st := r.Current.Leaf, &r.State
+	days, due := plan.AlertDue(now, leaf.NotAfter, plan.Before(&j.Spec, leaf), st.Alerted)
 	if !due {
-		return nil
+		return
 	}
-	have.State.Alerted = days
+	r.edit().Alerted = days
 	j.event(notify.Event{
-		Kind: notify.Expiring, Version: have.Version, NotAfter: leaf.NotAfter, RetryAt: have.State.RetryAt, Error: have.State.LastError, Code: have.State.LastCode,
-		Message: fmt.Sprintf("%s and it is not renewed", remaining(now, leaf.NotAfter)),
+		Kind: notify.Expiring, Version: r.Version, NotAfter: leaf.NotAfter, RetryAt: st.RetryAt, Error: st.LastError, Code: st.LastCode,
+		Message: fmt.Sprintf("%s and it is not renewed", plan.Remaining(now, leaf.NotAfter)),
 	})
-	return j.engine.store.SaveState(j.want.Name, &have.State)
 }

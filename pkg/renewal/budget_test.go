@@ -13,12 +13,12 @@ import (
 
 func TestForgetInvalid(t *testing.T) {
 	now := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
-	st := &store.State{Invalid: map[string][]time.Time{
+	r := &record{Lineage: &store.Lineage{State: store.State{Invalid: map[string][]time.Time{
 		"old.example.com": {now.Add(-2 * time.Hour), now.Add(-time.Hour)},
 		"new.example.com": {now.Add(-time.Hour), now.Add(-59 * time.Minute), now},
-	}}
-	forgetInvalid(st, now)
-	if diff := cmp.Diff(map[string][]time.Time{"new.example.com": {now.Add(-59 * time.Minute), now}}, st.Invalid); diff != "" {
+	}}}, now: func() time.Time { return now }}
+	r.forgetInvalid()
+	if diff := cmp.Diff(map[string][]time.Time{"new.example.com": {now.Add(-59 * time.Minute), now}}, r.State.Invalid); diff != "" {
 		t.Error(diff)
 	}
 }

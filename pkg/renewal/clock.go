@@ -2,20 +2,19 @@ package renewal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/acmed/acmed/pkg/store"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 const (
 	// clockJump is the difference between the wall clock and the time that really went by above which the wall clock is
 	// doubted. NTP slews or steps by far less; a suspended machine and an operator's mistake show more.
 	clockJump = time.Hour
-	// clockLook is how often a doubted clock is compared with the CA's.
-	clockLook = 10 * time.Minute
 	// clockPatience is after how long without another jump the clock is believed when no CA can be asked.
 	clockPatience = time.Hour
 )
@@ -45,7 +44,7 @@ func (w *clockWatch) judge(mono time.Time, ask func() (time.Duration, error)) (s
 	if w.doubtSince.IsZero() || mono.Before(w.lookAt) {
 		return false
 	}
-	w.lookAt = mono.Add(clockLook)
+	w.lookAt = mono.Add(plan.ClockCheck)
 	ahead, err := ask()
 	switch {
 	case err == nil && ahead.Abs() <= clockJump, err != nil && mono.Sub(w.doubtSince) >= clockPatience:
@@ -59,46 +58,65 @@ func (w *clockWatch) judge(mono time.Time, ask func() (time.Duration, error)) (s
 // ahead must not renew everything, nor one that is behind let things expire without a word.
 func (s *Scheduler) watchClock(ctx context.Context) {
 	wall, mono := s.Clock(), time.Now()
-	if s.watch.doubtSince.IsZero() && s.Engine.doubted() != "" { // a job found out, see confirmClock
-		s.watch.doubtSince, s.watch.lookAt = mono, mono.Add(clockLook)
+	if s.watch.doubtSince.IsZero() && s.Engine.suspects().Reason != "" { // a job found out, see confirmClock
+		s.watch.doubtSince, s.watch.lookAt = mono, mono.Add(plan.ClockCheck)
 	}
 	if s.watch.look(wall, mono) {
 		s.Log.Error("the clock jumped, renewals wait until it is confirmed", zap.Duration("by", s.watch.by), zap.Time("now", wall))
-		s.Engine.doubt(fmt.Sprintf("the clock jumped by %s and is not confirmed yet", s.watch.by.Round(time.Second)))
+		s.Engine.suspect(plan.Suspicion{
+			Reason: fmt.Sprintf("the clock jumped by %s and is not confirmed yet", s.watch.by.Round(time.Second)), Ahead: s.watch.by,
+		})
 	}
 	settled := s.watch.judge(mono, func() (time.Duration, error) { return s.Engine.clockOffset(ctx) })
 	if settled {
 		s.Log.Info("the clock is believed again", zap.Time("now", wall))
-		s.Engine.doubt("")
+		s.Engine.suspect(plan.Suspicion{})
 		s.Sweep()
 	}
 }
 
-// needsClock reports whether a plan rests on the clock's being right: an order where there is a version already, or the
-// first question to a CA. It does as well when the certificate or its state come from the future, which is what a machine
-// that is behind sees while nothing seems to be due.
-func needsClock(now time.Time, plan Plan, have *store.Lineage) bool {
-	return newest(have) != nil && (plan.Obtain || plan.AskARI || plan.Reason == ReasonClock || have.State.ARI.CheckAt.After(now.Add(longestWait)))
-}
-
 // confirmClock asks a CA for the time once after the start, where there is no earlier reading to compare with, and returns
 // why the clock is not believed. Jobs that come meanwhile wait for the answer. When no CA answers the clock is believed.
-func (e *Engine) confirmClock(ctx context.Context) string {
+func (e *Engine) confirmClock(ctx context.Context) plan.Suspicion {
 	select {
 	case e.confirming <- struct{}{}:
 		defer func() { <-e.confirming }()
 	case <-ctx.Done():
-		return e.doubted()
+		return e.suspects()
 	}
 	if e.confirmed {
-		return e.doubted()
+		return e.suspects()
 	}
 	e.confirmed = true
 	ahead, err := e.clockOffset(ctx)
 	if err != nil || ahead.Abs() <= clockJump {
-		return e.doubted()
+		return e.suspects()
 	}
 	e.log.Error("the clock differs from the CA's, renewals wait until it is right", zap.Duration("ahead", ahead), zap.Time("now", e.clock()))
-	e.doubt(fmt.Sprintf("the clock differs from the CA's by %s", ahead.Round(time.Second)))
-	return e.doubted()
+	e.suspect(plan.Suspicion{Reason: fmt.Sprintf("the clock differs from the CA's by %s", ahead.Round(time.Second)), Ahead: ahead})
+	return e.suspects()
+}
+
+// suspect makes jobs wait with ordinary renewals for as long as there is a reason.
+func (e *Engine) suspect(s plan.Suspicion) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.suspicion = s
+}
+
+func (e *Engine) suspects() plan.Suspicion {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.suspicion
+}
+
+// clockOffset asks a CA how far this machine's clock is ahead.
+func (e *Engine) clockOffset(ctx context.Context) (time.Duration, error) {
+	ask := e.current().ClockOffset
+	if ask == nil {
+		return 0, errors.New("there is no CA to ask for the time")
+	}
+	ctx, cancel := context.WithTimeout(ctx, ariPatience)
+	defer cancel()
+	return ask(ctx)
 }

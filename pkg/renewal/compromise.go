@@ -2,40 +2,52 @@ package renewal
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/store"
 )
 
-func isCompromised(have *store.Lineage) bool {
-	return have.Version != "" && slices.Contains(have.State.Compromised, have.Version)
+// MarkCompromised records that others may know a private key of a bundle of one certificate. Every stored version that has
+// one of its keys is never made live again, is removed when it is not the active one, and makes the certificate due for a
+// new key when it is. It waits for a running job, which might take the key for one more version. Marking again changes
+// nothing.
+func (e *Engine) MarkCompromised(ctx context.Context, name string, b *certs.Bundle) error {
+	return e.update(ctx, name, func(r *record) { e.markCompromised(r, b) })
 }
 
-// compromised makes a certificate due whose replacement could not be had at once.
-func compromised(in *input) (verdict, bool) {
-	return verdict{ReasonCompromised, "others may know the private key"}, isCompromised(in.have)
+// markCompromised marks every stored version that has a key of b, or cannot be read to tell: none of them is ever used
+// again, and with the next active version they are removed. A pin or hold of such a version is void.
+func (e *Engine) markCompromised(r *record, b *certs.Bundle) {
+	st := r.edit()
+	for _, v := range r.Versions {
+		if slices.Contains(st.Compromised, v.ID) {
+			continue
+		}
+		if other, err := e.store.Bundle(r.Name, v.ID); err != nil || b.SharesKey(other) {
+			st.Compromised = append(st.Compromised, v.ID)
+		}
+	}
+	if slices.Contains(st.Compromised, st.Pinned) {
+		st.Pinned = ""
+	}
+	if st.Held != nil && slices.Contains(st.Compromised, st.Held.Version) {
+		st.Held = nil
+	}
 }
 
-// Condemn records that others may know a private key of a bundle of one certificate. Every stored version that has one of
-// its keys is never made live again, is removed when it is not the active one, and makes the certificate due for a new key
-// when it is. It waits for a running job, which might take the key for one more version. Condemning again changes nothing.
-func (e *Engine) Condemn(ctx context.Context, name string, b *certs.Bundle) error {
+// update changes what is stored about a certificate while no job works on it.
+func (e *Engine) update(ctx context.Context, name string, change func(*record)) error {
 	release, err := e.reserve(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer release()
-	lineage, err := e.store.Load(name)
+	r, err := e.open(name)
 	if err != nil {
 		return err
 	}
-	e.condemn(lineage, b)
-	if err := e.store.SaveState(name, &lineage.State); err != nil {
-		return fmt.Errorf("record that the key is compromised: %w", err)
-	}
-	return nil
+	change(r)
+	return r.save()
 }
 
 // reserve keeps jobs for one certificate from running until release is called, once the running one has ended.
@@ -44,11 +56,11 @@ func (e *Engine) reserve(ctx context.Context, name string) (release func(), err 
 		e.mu.Lock()
 		running, closed := e.jobs[name], e.closed
 		if running == nil && !closed {
-			errand := &job{errand: true, done: make(chan struct{})}
-			e.jobs[name] = errand
+			j := &job{reservation: true, done: make(chan struct{})}
+			e.jobs[name] = j
 			e.wg.Add(1)
 			e.mu.Unlock()
-			return func() { e.release(name, errand) }, nil
+			return func() { e.release(name, j) }, nil
 		}
 		e.mu.Unlock()
 		if running == nil {
@@ -62,39 +74,10 @@ func (e *Engine) reserve(ctx context.Context, name string) (release func(), err 
 	}
 }
 
-func (e *Engine) release(name string, errand *job) {
+func (e *Engine) release(name string, reservation *job) {
 	e.mu.Lock()
 	delete(e.jobs, name)
 	e.mu.Unlock()
-	close(errand.done)
+	close(reservation.done)
 	e.wg.Done()
-}
-
-// condemn notes every stored version that has a key of b, or cannot be read to tell: none of them is ever used again, and
-// with the next active version they are removed. What an operator or a client wants of such a version is void.
-func (e *Engine) condemn(lineage *store.Lineage, b *certs.Bundle) {
-	st := &lineage.State
-	for _, v := range lineage.Versions {
-		if slices.Contains(st.Compromised, v.ID) {
-			continue
-		}
-		if other, err := e.store.Bundle(lineage.Name, v.ID); err != nil || b.SharesKey(other) {
-			st.Compromised = append(st.Compromised, v.ID)
-		}
-	}
-	if slices.Contains(st.Compromised, st.Pinned) {
-		st.Pinned = ""
-	}
-	if st.Held != nil && slices.Contains(st.Compromised, st.Held.Version) {
-		st.Held = nil
-	}
-}
-
-// condemn does so, when a new key is wanted, with those of the active version. Nothing else may stay live for its sake.
-func (j *job) condemn(lineage *store.Lineage) {
-	if !j.opts.NewKey || lineage.Current == nil {
-		return
-	}
-	j.engine.condemn(lineage, lineage.Current)
-	lineage.State.Held, lineage.State.Pinned = nil, ""
 }

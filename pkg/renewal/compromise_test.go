@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // keepingCA signs for the key of the replaced certificate as long as keep is set and no new key is wanted.
@@ -75,7 +76,7 @@ func TestCompromisedKeyIsDestroyed(t *testing.T) {
 		swap()
 		b.ca.fail(nil)
 		time.Sleep(day)
-		if r := b.run(t, Options{}); r.Reason != ReasonCompromised || !r.Obtained || r.Err != nil {
+		if r := b.run(t, Options{}); r.Reason != plan.ReasonCompromised || !r.Obtained || r.Err != nil {
 			t.Errorf("after the restart: %+v", r)
 		}
 		if l := b.load(t); slices.Contains(ids, l.Version) || b.server.serves != l.Current.Fingerprint() {
@@ -84,7 +85,7 @@ func TestCompromisedKeyIsDestroyed(t *testing.T) {
 		if !stored(ids[0]) || stored(ids[1]) || stored(ids[2]) {
 			t.Errorf("stored: the other key %t, the compromised one %t and %t", stored(ids[0]), stored(ids[1]), stored(ids[2]))
 		}
-		if r := b.run(t, Options{}); r.Obtained || r.Reason == ReasonCompromised || len(b.load(t).State.Compromised) != 0 {
+		if r := b.run(t, Options{}); r.Obtained || r.Reason == plan.ReasonCompromised || len(b.load(t).State.Compromised) != 0 {
 			t.Errorf("it does not end: %+v", r)
 		}
 	})
@@ -153,11 +154,11 @@ func TestCondemnSurvives(t *testing.T) {
 		if r := b.run(t, Options{Pin: ids[2]}); r.Err != nil { // which must not outlive it
 			t.Fatal(r.Err)
 		}
-		if err := b.engine.Condemn(t.Context(), "www", b.bundle(t, ids[1])); err != nil { // an old one, with the active key
+		if err := b.engine.MarkCompromised(t.Context(), "www", b.bundle(t, ids[1])); err != nil { // an old one, with the active key
 			t.Fatal(err)
 		}
 		b.engine.Close(t.Context())
-		if err := b.engine.Condemn(t.Context(), "www", b.bundle(t, ids[1])); !errors.Is(err, ErrClosed) {
+		if err := b.engine.MarkCompromised(t.Context(), "www", b.bundle(t, ids[1])); !errors.Is(err, ErrClosed) {
 			t.Errorf("a closed engine says %v", err)
 		}
 		b.engine = NewEngine(Config{Store: b.store, Log: b.engine.log})
@@ -165,7 +166,7 @@ func TestCondemnSurvives(t *testing.T) {
 		if c := b.load(t).State.Compromised; len(c) != 2 || slices.Contains(c, ids[0]) {
 			t.Errorf("compromised are %q of %q", c, ids)
 		}
-		if r := b.run(t, Options{}); r.Reason != ReasonCompromised || !r.Obtained || r.Err != nil {
+		if r := b.run(t, Options{}); r.Reason != plan.ReasonCompromised || !r.Obtained || r.Err != nil {
 			t.Errorf("%+v", r)
 		}
 		if left := b.load(t).Versions; len(left) != 2 || left[1].ID != ids[0] {
@@ -184,15 +185,15 @@ func TestCondemnedIsNotUsed(t *testing.T) {
 			t.Fatal(r.Err)
 		}
 		for _, id := range []string{ids[0], ids[2]} { // before and after the active one
-			if err := b.engine.Condemn(t.Context(), "www", b.bundle(t, id)); err != nil {
+			if err := b.engine.MarkCompromised(t.Context(), "www", b.bundle(t, id)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		have := b.load(t)
-		if v := Previous(have, time.Now()); v != nil {
+		if v := plan.Previous(have, time.Now()); v != nil {
 			t.Errorf("a rollback goes to %s", v.ID)
 		}
-		if v := newest(have); v.ID != ids[1] {
+		if v := plan.Newest(have); v.ID != ids[1] {
 			t.Errorf("%s would be activated", v.ID)
 		}
 		if r := b.run(t, Options{Pin: ids[0]}); r.Err == nil || !strings.Contains(r.Err.Error(), "others may know the private key") {
@@ -219,11 +220,11 @@ func TestCondemnWaits(t *testing.T) {
 		running, replaced, condemned := make(chan Result, 1), make(chan Result, 1), make(chan error, 1)
 		go func() { running <- b.engine.Run(t.Context(), "www", Options{Force: true}, nil) }()
 		synctest.Wait()
-		go func() { condemned <- b.engine.Condemn(t.Context(), "www", old) }()
+		go func() { condemned <- b.engine.MarkCompromised(t.Context(), "www", old) }()
 		go func() { replaced <- b.engine.Run(t.Context(), "www", Options{Force: true, NewKey: true}, nil) }()
 		gone, leave := context.WithCancelCause(t.Context())
 		leave(errors.New("the client went away"))
-		if err := b.engine.Condemn(gone, "www", old); err == nil || err.Error() != "the client went away" {
+		if err := b.engine.MarkCompromised(gone, "www", old); err == nil || err.Error() != "the client went away" {
 			t.Errorf("the client that left got %v", err)
 		}
 		synctest.Wait()
@@ -286,10 +287,10 @@ func TestCondemnTwin(t *testing.T) {
 	if err := b.store.Activate("www", ids[1]); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.engine.Condemn(t.Context(), "www", b.bundle(t, ids[0])); err != nil {
+	if err := b.engine.MarkCompromised(t.Context(), "www", b.bundle(t, ids[0])); err != nil {
 		t.Fatal(err)
 	}
-	if have := b.load(t); !isCompromised(have) || len(have.State.Compromised) != 2 {
+	if have := b.load(t); !plan.IsCompromised(have) || len(have.State.Compromised) != 2 {
 		t.Errorf("compromised are %q", have.State.Compromised)
 	}
 }
@@ -304,11 +305,11 @@ func TestHeldDoesNotDelay(t *testing.T) {
 		old := b.load(t)
 		good = old.Current.Fingerprint()
 		b.run(t, Options{Force: true})
-		if h := b.load(t).State.Held; h == nil || !takenBack(h) {
+		if h := b.load(t).State.Held; h == nil || !plan.TakenBack(h) {
 			t.Fatalf("held %+v", h)
 		}
 		time.Sleep(2 * day)
-		if err := b.engine.Condemn(t.Context(), "www", old.Current); err != nil {
+		if err := b.engine.MarkCompromised(t.Context(), "www", old.Current); err != nil {
 			t.Fatal(err)
 		}
 		if r := b.run(t, Options{}); !r.Obtained || r.Version == old.Version {

@@ -5,21 +5,23 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 	"github.com/acmed/acmed/pkg/trust"
 )
 
 // RenewalStatus says when the active version is to be replaced, and why then.
 type RenewalStatus struct {
-	At     time.Time `json:"at"`              // the earlier of Rule and Drawn
-	Reason Reason    `json:"reason"`          // [ReasonRenewBefore] or [ReasonARI]
-	Rule   time.Time `json:"rule"`            // when so little of the lifetime remains that it is time
-	Drawn  time.Time `json:"drawn,omitzero"`  // the moment drawn in the CA's window; zero without one
-	Start  time.Time `json:"start,omitzero"`  // of the CA's window (RFC 9773)
-	End    time.Time `json:"end,omitzero"`    // of the CA's window
-	AskAt  time.Time `json:"ask_at,omitzero"` // when the CA is asked for its window again
-	URL    string    `json:"url,omitempty"`   // the CA's explanation, for people; no program should follow it
+	At     time.Time   `json:"at"`              // the earlier of Rule and Drawn
+	Reason plan.Reason `json:"reason"`          // [plan.ReasonRenewBefore] or [plan.ReasonARI]
+	Rule   time.Time   `json:"rule"`            // when so little of the lifetime remains that it is time
+	Drawn  time.Time   `json:"drawn,omitzero"`  // the moment drawn in the CA's window; zero without one
+	Start  time.Time   `json:"start,omitzero"`  // of the CA's window (RFC 9773)
+	End    time.Time   `json:"end,omitzero"`    // of the CA's window
+	AskAt  time.Time   `json:"ask_at,omitzero"` // when the CA is asked for its window again
+	URL    string      `json:"url,omitempty"`   // the CA's explanation, for people; no program should follow it
 }
 
 // LinkStatus is one certificate of a chain.
@@ -78,15 +80,14 @@ func linkOf(c *x509.Certificate) LinkStatus {
 }
 
 // renewalOf is nil when there is no usable certificate, whose renewal is due then anyway.
-func renewalOf(now time.Time, want *certs.Spec, have *store.Lineage) *RenewalStatus {
+func renewalOf(want *certs.Spec, have *store.Lineage) *RenewalStatus {
 	if have.Current == nil {
 		return nil
 	}
-	in := &input{now: now, want: want, have: have}
-	rule, drawn, ari := ruleTime(in), ariTime(in), &have.State.ARI
-	r := &RenewalStatus{At: earliest(rule, drawn), Reason: ReasonRenewBefore, Rule: rule, Drawn: drawn}
+	rule, drawn, ari := plan.RuleTime(want, have), plan.ARITime(have), &have.State.ARI
+	r := &RenewalStatus{At: clock.Earlier(rule, drawn), Reason: plan.ReasonRenewBefore, Rule: rule, Drawn: drawn}
 	if r.At.Equal(drawn) {
-		r.Reason = ReasonARI
+		r.Reason = plan.ReasonARI
 	}
 	if ari.For == certs.Fingerprint(have.Current.Leaf) {
 		r.Start, r.End, r.AskAt, r.URL = ari.Start, ari.End, ari.CheckAt, ari.URL

@@ -1,10 +1,11 @@
-// Package renewal keeps certificates alive: it decides what is missing ([Decide]), does it for one certificate
+// Package renewal keeps certificates alive: it decides what is missing (package plan), does it for one certificate
 // ([Engine]), and comes back when the next thing is due ([Scheduler]).
 //
 // # What it promises
 //
-// A plan is a pure function of the time, the wish and the state on disk, so a restart changes nothing. Every step is
-// durable before the next one begins, so acmed can be killed anywhere and goes on. One job runs per certificate; a second
+// A plan is a pure function of the time, the wish and the state on disk, so a restart changes nothing. What must not be
+// lost is durable before the next step, and what is repeated after a kill is idempotent, so acmed can be killed anywhere
+// and goes on. One job runs per certificate; a second
 // caller joins it. A failure of one certificate, one target or one CA never stops another. Failures are remembered on
 // disk with the time of the next try.
 //

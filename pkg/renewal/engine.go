@@ -2,7 +2,6 @@ package renewal
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,82 +11,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/installers"
-	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 )
-
-// Issuer is one CA under one account.
-type Issuer interface {
-	// Obtain orders a certificate and returns it vetted, or returns one of the typed errors of package certs.
-	Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, error)
-	// RenewalInfo asks for the CA's renewal window; the zero Window means that the CA gives none.
-	RenewalInfo(ctx context.Context, leaf *x509.Certificate) (certs.Window, error)
-}
-
-// Certificate is one wanted certificate with the targets that serve it.
-type Certificate struct {
-	Spec    certs.Spec
-	Targets map[string]installers.Installer // one for each ID in Spec.Targets
-	Hooks   Hooks
-	Clients Clients
-}
-
-// Hooks are what the operator wants to happen around a new version; either may be nil.
-type Hooks struct {
-	// Pre runs before a new version is ordered. Its error is that of the order: the CA is not asked.
-	Pre func(ctx context.Context) error
-	// Post runs when a new version is live and all targets serve it. Its error is a state of its own and tried again like
-	// that of a target; the certificate stays.
-	Post func(ctx context.Context, b *certs.Bundle) error
-}
-
-// Set is everything that a configuration says. The engine swaps it as a whole; a running job keeps the one it began with.
-type Set struct {
-	Certificates map[string]Certificate
-	Issuers      map[string]Issuer
-	Notifier     notify.Notifier
-	// Forewarn looks for what will stand in the way of the next renewal, such as CAA records; nil: nothing does. It is
-	// asked whenever a renewal window is, about twice a day.
-	Forewarn func(ctx context.Context, want *certs.Spec) []string
-	// ClockOffset asks a CA how far this machine's clock is ahead of its own, to settle doubts; nil: there is none to ask.
-	ClockOffset func(ctx context.Context) (time.Duration, error)
-	Concurrency int // jobs at a time; at least 1
-	Keep        int // versions kept of each certificate besides the active one
-}
-
-// Options changes one job.
-type Options struct {
-	Force  bool // renew although it is not due, and do not wait for our own backoff
-	NewKey bool // with Force: take a new private key even if the configuration reuses it (after a key compromise)
-	Retry  bool // install and verify again although the last try failed a moment ago; costs the CA nothing
-
-	Activate bool   // make the newest version live, and end a pin
-	Anyway   bool   // with Activate: although clients would refuse it, or its notice is not over
-	Pin      string // make this stored version live and keep it so
-
-	Targets TargetChange // take the certificate's targets away or put them back
-
-	doubt string // why the clock is not believed; "": it is
-}
-
-// aboutVersions reports whether an operator wants another version to be live.
-func (o *Options) aboutVersions() bool { return o.Activate || o.Pin != "" }
-
-// Result is what one job did.
-type Result struct {
-	Name     string
-	Reason   Reason // of the first thing that was done, or why nothing was
-	Message  string
-	Obtained bool   // a new version was issued
-	Changed  bool   // a version was issued, activated or installed
-	Version  string // active version at the end
-	NotAfter time.Time
-	Next     time.Time // when the scheduler looks again
-	Held     string    // why a newer version than the active one waits; "" when none does
-	Waiting  error     // what a target asked for: to be called later; nothing has failed
-	Err      error     // what failed; the certificate may be live nevertheless
-}
 
 // Engine carries out plans, one job at a time for each certificate.
 type Engine struct {
@@ -100,13 +26,13 @@ type Engine struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows; never held while a job works
-	set      *Set
-	slots    chan struct{}
-	jobs     map[string]*job
-	troubles map[string]trouble // by certificate
-	closed   bool
-	doubts   string // why the clock is not believed
+	mu            sync.Mutex // guards what follows; never held while a job works
+	set           *Set
+	slots         chan struct{}
+	jobs          map[string]*job
+	closed        bool
+	suspicion     plan.Suspicion          // why the clock is not believed
+	localFailures map[string]localFailure // by certificate
 
 	confirming chan struct{} // has a place for the one who asks a CA for the time after the start
 	confirmed  bool          // it was asked; guarded by confirming
@@ -129,7 +55,7 @@ func NewEngine(c Config) *Engine {
 		c.Ended = func(Result) {}
 	}
 	base, cancel := context.WithCancel(context.Background())
-	e := &Engine{store: c.Store, log: c.Log, clock: c.Clock, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}, troubles: map[string]trouble{}, confirming: make(chan struct{}, 1)}
+	e := &Engine{store: c.Store, log: c.Log, clock: func() time.Time { return c.Clock().Round(0) }, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}, localFailures: map[string]localFailure{}, confirming: make(chan struct{}, 1)}
 	e.Swap(&Set{})
 	return e
 }
@@ -164,30 +90,6 @@ func (e *Engine) current() *Set {
 	return e.set
 }
 
-// doubt makes jobs wait with ordinary renewals for as long as reason is not empty.
-func (e *Engine) doubt(reason string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.doubts = reason
-}
-
-func (e *Engine) doubted() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.doubts
-}
-
-// clockOffset asks a CA how far this machine's clock is ahead.
-func (e *Engine) clockOffset(ctx context.Context) (time.Duration, error) {
-	ask := e.current().ClockOffset
-	if ask == nil {
-		return 0, errors.New("there is no CA to ask for the time")
-	}
-	ctx, cancel := context.WithTimeout(ctx, ariPatience)
-	defer cancel()
-	return ask(ctx)
-}
-
 // ErrClosed says that the engine is stopping and takes no new job.
 var ErrClosed = errors.New("acmed is stopping")
 
@@ -201,11 +103,13 @@ func (e *Engine) Run(ctx context.Context, name string, opts Options, progress fu
 		if err != nil {
 			return Result{Name: name, Err: err}
 		}
-		j.listen(ctx, progress)
+		stop := j.progress.follow(progress)
 		select {
 		case <-ctx.Done():
+			stop()
 			return Result{Name: name, Err: context.Cause(ctx)}
 		case <-j.done:
+			stop()
 		}
 		if mine || j.answers(opts) {
 			return j.result
@@ -228,7 +132,7 @@ func (e *Engine) join(name string, opts Options) (j *job, mine bool, err error) 
 		return nil, false, fmt.Errorf("certificate %q is not in the configuration", name)
 	}
 	j = newJob(e, e.set, c, opts)
-	j.doubt = e.doubts
+	j.clock = e.suspicion
 	e.jobs[name] = j
 	e.wg.Go(func() { e.work(j, e.slots) })
 	return j, true, nil
@@ -238,11 +142,10 @@ func (e *Engine) join(name string, opts Options) (j *job, mine bool, err error) 
 func (e *Engine) work(j *job, slots chan struct{}) {
 	defer func() {
 		if r := recover(); r != nil {
-			j.result.Err = fmt.Errorf("internal error: %v", r)
-			e.log.Error("job panicked", zap.String("certificate", j.want.Name), zap.Any("panic", r), zap.Stack("stack"))
-			j.recordFailure(j.result.Err)
+			e.log.Error("job panicked", zap.String("certificate", j.Spec.Name), zap.Any("panic", r), zap.Stack("stack"))
+			j.panicked(fmt.Errorf("internal error: %v", r))
 		}
-		e.leave(j)
+		e.removeJob(j)
 		e.ended(j.result)
 		close(j.done)
 	}()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -56,7 +57,7 @@ func TestForceJoinsIdle(t *testing.T) {
 	go func() { done <- b.engine.Run(t.Context(), "www", Options{}, nil) }()
 	r := b.engine.Run(t.Context(), "www", Options{Force: true}, nil)
 	<-done
-	if !r.Obtained || b.ca.count() != 2 || r.Reason != ReasonForced {
+	if !r.Obtained || b.ca.count() != 2 || r.Reason != plan.ReasonForced {
 		t.Errorf("%+v after %d orders", r, b.ca.count())
 	}
 	if b.ca.replace[1] == nil {
@@ -102,13 +103,16 @@ func TestPanicFailsOneJob(t *testing.T) {
 func TestCrashLoop(t *testing.T) {
 	b := newBench(t, 90*day)
 	for i := range 10 { // each round is a start that was killed within the order
-		st := b.load(t).State
-		plan := Decide(time.Now(), b.spec, b.load(t), Options{})
-		if want := i < 2; plan.Obtain != want {
-			t.Fatalf("start %d: obtain %v, want %v (%s)", i, plan.Obtain, want, plan.Message)
+		p := plan.Decide(time.Now(), &b.spec, b.load(t), plan.Options{})
+		if want := i < 2; p.Obtain != want {
+			t.Fatalf("start %d: obtain %v, want %v (%s)", i, p.Obtain, want, p.Message)
 		}
-		if plan.Obtain {
-			if err := newJob(b.engine, b.set(), Certificate{Spec: b.spec}, Options{}).recordAttempt(&st); err != nil {
+		if p.Obtain {
+			r, err := b.engine.open("www")
+			if err == nil {
+				err = r.beginOrder()
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -188,7 +192,8 @@ func TestFailover(t *testing.T) {
 			if c.since != 0 {
 				have.State.Down = map[string]time.Time{"ca": now.Add(-c.since)}
 			}
-			if got := failover(now, spec, have, "ca", c.err); got != c.want {
+			r := &record{Lineage: have, now: func() time.Time { return now }}
+			if got := r.failover(spec, "ca", c.err); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 			if _, known := have.State.Down["ca"]; known != c.down {

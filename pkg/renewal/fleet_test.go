@@ -106,7 +106,7 @@ func TestSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, ca, byExpiry := fleetBench(t, func(ca *slowCA) *Set { return fleetOf(t, ca, 3, numbered(5)...) })
 		begun := time.Now()
-		times, err := b.engine.Spread(numbered(5), 10*time.Hour)
+		times, err := b.engine.Spread(t.Context(), numbered(5), 10*time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}

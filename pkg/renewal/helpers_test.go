@@ -306,3 +306,5 @@ func runScheduler(t *testing.T, c SchedulerConfig) (s *Scheduler, stop func()) {
 	go func() { defer close(ended); s.Run(ctx) }()
 	return s, func() { cancel(); <-ended }
 }
+
+const day = 24 * time.Hour

@@ -1,138 +1,180 @@
 package renewal
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
+	"github.com/acmed/acmed/pkg/trust"
 )
 
-// reminders lists the days left of the active version at which an operator hears again about one that waits: close
-// together where the time gets short.
-func reminders() []int { return []int{1, 2, 3, 5, 7, 10, 14, 21, 30} }
-
-// reminder is the smallest number of days in the list within which the active version ends; 0 when that is far away.
-func reminder(left time.Duration) int {
-	for _, days := range reminders() {
-		if left <= time.Duration(days)*day {
-			return days
-		}
-	}
-	return 0
+// offer is a new certificate with those who would refuse it.
+type offer struct {
+	bundle  *certs.Bundle
+	failing []trust.Verdict
 }
 
-// stored looks at versions that are on disk and not live. They come before any new order: what was issued is not
-// ordered again. A version that has ended is as good as none, and neither pin nor hold outlives the active version, which
-// protects nobody from then on.
-func stored(in *input) (Plan, bool) {
-	st := &in.have.State
-	if pin := version(in.have, st.Pinned); pin != nil && !ended(pin, in.now) && (pin.ID != in.have.Version || in.serving()) {
-		return pinned(in, pin)
+// judge makes a bundle present the first chain that verifies for all clients until it is renewed, or at least now. After a
+// key compromise nobody is asked: the old version must go.
+func (j *job) judge(b *certs.Bundle) offer {
+	if len(j.Clients.Stores) == 0 || j.opts.NewKey {
+		return offer{bundle: b}
 	}
-	v := newest(in.have)
-	if v == nil || v.ID == in.have.Version || ended(v, in.now) {
-		return Plan{}, false
+	now := j.engine.clock()
+	for _, leaf := range b.Leaves() { // a CA's clock may be a little ahead
+		now = clock.Later(now, leaf.NotBefore)
 	}
-	if h := st.Held; h != nil && h.Version == v.ID && in.serving() {
-		return waiting(in, h)
+	renewal := b.Leaf.NotAfter.Add(-plan.Before(&j.Spec, b.Leaf))
+	if chosen, failing := trust.Choose(b, j.Clients.Stores, now, clock.Later(now, renewal)); len(failing) == 0 {
+		return offer{bundle: chosen}
 	}
-	return activate(in, v.ID, "version "+v.ID+" is stored but not active"), true
+	chosen, failing := trust.Choose(b, j.Clients.Stores, now)
+	if len(failing) == 0 {
+		j.engine.log.Warn("a client will refuse the chain before it is renewed", zap.String("certificate", j.Spec.Name),
+			zap.Time("renewal", renewal))
+	}
+	return offer{chosen, failing}
 }
 
-// waiting leaves a version where it is until its time has come. Force orders another one, which may be better, and so does
-// a configuration that asks for something else, or an active version whose key others may know.
-func waiting(in *input, h *store.Held) (Plan, bool) {
-	at, end := releaseTime(in, h), in.have.Current.Leaf.NotAfter
-	switch {
-	case in.opts.Force || h.Stale || isCompromised(in.have):
-		return Plan{}, false
-	case !in.now.Before(at):
-		return activate(in, h.Version, "version "+h.Version+" has waited long enough"), true
-	case announced(h):
-		return deliver(in, Plan{Reason: ReasonNotice, Message: h.Reason + ", goes live on " + at.UTC().Format(time.RFC3339), Next: at}), true
-	}
-	return wait(in, ReasonHeld, fmt.Sprintf("%s; the active version ends on %s", h.Reason, end.UTC().Format(time.DateOnly)), at), true
-}
-
-// pinned keeps the version of a rollback live. Towards its end a successor is ordered, which takes over when it is over.
-func pinned(in *input, pin *store.Version) (Plan, bool) {
-	if pin.ID != in.have.Version {
-		return activate(in, pin.ID, "version "+pin.ID+" was asked for"), true
-	}
-	_, late := lastTenth(in)
-	successor := newest(in.have)
-	if in.opts.Force || late && (successor.ID == pin.ID || !successor.NotAfter.After(pin.NotAfter)) {
-		return Plan{}, false
-	}
-	end := in.have.Current.Leaf.NotAfter
-	return wait(in, ReasonPinned, fmt.Sprintf("pinned to version %s, which ends on %s", pin.ID, end.UTC().Format(time.DateOnly)), end), true
-}
-
-func activate(in *input, id, message string) Plan {
-	return Plan{Reason: ReasonActivate, Message: message, Activate: id, Next: in.now}
-}
-
-// wait keeps the active version, and reminds the operator.
-func wait(in *input, reason Reason, message string, until time.Time) (p Plan) {
-	p = deliver(in, Plan{Reason: reason, Message: message, Next: earliest(until, in.now.Add(verifyEvery))})
-	days, told := reminder(in.have.Current.Leaf.NotAfter.Sub(in.now)), in.have.State.Alerted
-	if days > 0 && (told == 0 || days < told) {
-		p.Remind = days
-	}
-	return p
-}
-
-// serving reports whether there is an active version that clients can use.
-func (in *input) serving() bool {
-	return in.have.Current != nil && in.now.Before(in.have.Current.Leaf.NotAfter)
-}
-
-// announced tells a version that waits for the end of its notice from one that is held.
-func announced(h *store.Held) bool { return len(h.Clients) == 0 && !h.Until.IsZero() }
-
-// takenBack tells a version that an endpoint did not work with: only an operator, or the end of the active one, makes it live.
-func takenBack(h *store.Held) bool { return len(h.Clients) == 0 && h.Until.IsZero() }
-
-// releaseTime is when a held version goes live by itself: at the time that is stored with it, and in any case when the
-// active version ends. A notice ends before the last tenth of its lifetime, in which nothing may delay any more.
-func releaseTime(in *input, h *store.Held) time.Time {
-	end, life := in.life()
-	if announced(h) {
-		end = end.Add(-life / 10)
-	}
-	return earliest(end, h.Until)
-}
-
-func ended(v *store.Version, now time.Time) bool { return !now.Before(v.NotAfter) }
-
-// version finds a stored version by its ID.
-func version(have *store.Lineage, id string) *store.Version {
-	i := slices.IndexFunc(have.Versions, func(v store.Version) bool { return v.ID == id })
-	if i < 0 {
+// review decides whether the newest version must wait. It is asked in every round, between storing and activating, so that
+// neither a crash in between nor a changed configuration gets past it.
+func (j *job) review() error {
+	r := j.record
+	if r.State.Pinned != "" && r.State.Pinned == r.Version {
 		return nil
 	}
-	return &have.Versions[i]
+	j.opts.NewKey = j.opts.NewKey || plan.IsCompromised(r.Lineage)
+	for again := true; again; {
+		v, h := plan.Newest(r.Lineage), r.State.Held
+		if v == nil || v.ID == r.Version || r.Current == nil || !j.engine.clock().Before(r.Current.Leaf.NotAfter) || // nothing could serve meanwhile
+			h != nil && h.Version == v.ID && plan.TakenBack(h) {
+			break
+		}
+		var held *store.Held
+		var err error
+		if held, again, err = j.hold(v.ID); err != nil {
+			return err
+		}
+		if !again && !same(h, held) {
+			r.edit().Held = held
+		}
+	}
+	return j.markStale()
 }
 
-// newest is the newest version that is live or may become so: one whose key others may know never does.
-func newest(have *store.Lineage) *store.Version {
-	for i := range have.Versions {
-		if v := &have.Versions[i]; v.ID == have.Version || !slices.Contains(have.State.Compromised, v.ID) {
-			return v
-		}
+// markStale notes whether the version that waits is still what the configuration asks for.
+func (j *job) markStale() error {
+	h := j.record.State.Held
+	if h == nil || h.Version == j.record.Version {
+		return nil
+	}
+	b, err := j.engine.store.Bundle(j.Spec.Name, h.Version)
+	if err != nil {
+		return err
+	}
+	if stale := plan.IsStale(&j.Spec, b); stale != h.Stale {
+		j.record.edit().Held.Stale = stale
 	}
 	return nil
 }
 
-// Previous is the version that a rollback goes back to: the newest one before the active one that is still valid and whose
-// key nobody else is known to have; nil when there is none.
-func Previous(have *store.Lineage, now time.Time) *store.Version {
-	for i := range have.Versions {
-		if v := &have.Versions[i]; strings.Compare(v.ID, have.Version) < 0 && !ended(v, now) && !slices.Contains(have.State.Compromised, v.ID) {
-			return v
+func same(a, b *store.Held) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Version == b.Version && a.Reason == b.Reason && a.Until.Equal(b.Until) && slices.Equal(a.Clients, b.Clients)
+}
+
+// hold says for whom and until when a stored version must wait; nil lets it go live. When the clients changed and another
+// of its chains suits them, that is stored as a version of its own, to be looked at again.
+func (j *job) hold(id string) (held *store.Held, again bool, err error) {
+	if len(j.Clients.Stores) == 0 && j.Spec.Notice == 0 || j.opts.NewKey {
+		return nil, false, nil
+	}
+	b, err := j.engine.store.Bundle(j.Spec.Name, id)
+	if err != nil {
+		return nil, false, err
+	}
+	o := j.judge(b)
+	switch {
+	case len(o.failing) > 0:
+		return j.holdRefused(id, o), false, nil
+	case !sameChain(o.bundle, b):
+		if _, err := j.engine.store.AddVersion(j.Spec.Name, o.bundle, j.engine.clock()); err != nil {
+			return nil, false, fmt.Errorf("store the certificate with another chain: %w", err)
+		}
+		return nil, true, j.record.reread()
+	case j.Spec.Notice > 0 && !sameChain(b, j.record.Current):
+		return j.holdForNotice(id, b), false, nil
+	}
+	return nil, false, nil
+}
+
+// holdRefused holds a version that some clients would refuse, and says so when that is news.
+func (j *job) holdRefused(id string, o offer) *store.Held {
+	h := &store.Held{Version: id, Since: j.engine.clock()}
+	var why []string
+	for _, v := range o.failing {
+		h.Clients = append(h.Clients, v.Client)
+		why = append(why, fmt.Sprintf("%s would not trust it: %v", v.Client, v.Err))
+	}
+	h.Reason = shorten(errors.New(strings.Join(why, "; ")))
+	end := j.record.Current.Leaf.NotAfter
+	if j.Clients.ActivateBefore > 0 {
+		h.Until = end.Add(-j.Clients.ActivateBefore)
+	}
+	if before := j.record.State.Held; before != nil && before.Version == id && len(before.Clients) > 0 {
+		h.Since = before.Since
+		return h
+	}
+	j.record.edit().Alerted = plan.Reminder(end.Sub(h.Since))
+	j.event(j.heldEvent(h))
+	return h
+}
+
+func (j *job) heldEvent(h *store.Held) notify.Event {
+	now, end := j.engine.clock(), j.record.Current.Leaf.NotAfter
+	return notify.Event{
+		Kind: notify.Held, Version: h.Version, NotAfter: end, Clients: h.Clients, ActiveAt: plan.ReleaseTime(j.record.Lineage, h),
+		Error: h.Reason, Code: heldCode(h),
+		Message: fmt.Sprintf("a new version waits, the active one serves on: %s", plan.Remaining(now, end)),
+	}
+}
+
+// holdForNotice holds a version whose issuers changed until its notice is over. A notice that was given for the same chain
+// before goes on; its time is on disk, so that a restart changes nothing about it.
+func (j *job) holdForNotice(id string, b *certs.Bundle) *store.Held {
+	now := j.engine.clock()
+	h := &store.Held{Version: id, Reason: "its issuer changed", Since: now, Until: now.Add(j.Spec.Notice)}
+	if before := j.record.State.Held; before != nil && plan.Announced(before) {
+		old, err := j.engine.store.Bundle(j.Spec.Name, before.Version)
+		if before.Version == id || err == nil && sameChain(old, b) {
+			h.Since, h.Until = before.Since, before.Until
+			return h
 		}
 	}
-	return nil
+	j.event(notify.Event{
+		Kind: notify.ChainChanged, Version: id, NotAfter: b.Leaf.NotAfter, Chain: string(b.ChainPEM),
+		ChainFile: j.engine.store.VersionPaths(j.Spec.Name, id).Chain, ActiveAt: plan.ReleaseTime(j.record.Lineage, h),
+		Message: "the next version comes from another issuer; clients that know only the present one must import its chain",
+	})
+	return h
+}
+
+// sameChain reports whether two bundles lead to their leaves through the same certificates.
+func sameChain(a, b *certs.Bundle) bool {
+	if (a.RSA == nil) != (b.RSA == nil) {
+		return false
+	}
+	return bytes.Equal(a.ChainPEM, b.ChainPEM) && bytes.Equal(a.Leaf.RawIssuer, b.Leaf.RawIssuer) &&
+		bytes.Equal(a.Leaf.AuthorityKeyId, b.Leaf.AuthorityKeyId) && (a.RSA == nil || sameChain(a.RSA, b.RSA))
 }

@@ -2,202 +2,197 @@ package renewal
 
 import (
 	"context"
-	"crypto/x509"
-	"fmt"
-	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/installers"
-	"github.com/acmed/acmed/pkg/store"
+	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // maxRounds bounds how often one job decides anew. The longest honest way is: ask ARI, obtain, activate, install.
 const maxRounds = 8
 
-// ariPatience is how long a CA may take to answer for its renewal window, which is only ever a hint.
-const ariPatience = 15 * time.Second
-
 // job is one run for one certificate.
 type job struct {
-	engine  *Engine
-	set     *Set
-	want    certs.Spec
-	to      map[string]installers.Installer
-	hooks   Hooks
-	clients Clients
-	opts    Options
-	begun   time.Time
-	doubt   string // why the clock was not believed when the job began
-	result  Result // written by the job alone, read after done is closed
-	done    chan struct{}
-	trouble *trouble // nil unless the machine kept the job from its work
-	errand  bool     // only keeps other jobs away; see Engine.reserve
+	Certificate
+	engine      *Engine
+	set         *Set
+	opts        Options
+	begun       time.Time
+	reservation bool           // only keeps other jobs away; see Engine.reserve
+	clock       plan.Suspicion // why the clock was not believed when the job began
 
-	mu        sync.Mutex
-	steps     []certs.Step
-	listeners []listener
-}
-
-type listener struct {
-	ctx  context.Context
-	tell func(certs.Step)
+	record       *record // nil until it was read
+	orderFailed  bool
+	result       Result // written by the job alone, read after done is closed
+	localFailure *localFailure
+	progress     progress
+	done         chan struct{}
 }
 
 func newJob(e *Engine, set *Set, c Certificate, opts Options) *job {
 	return &job{
-		engine: e, set: set, want: c.Spec, to: c.Targets, hooks: c.Hooks, clients: c.Clients, opts: opts, begun: e.clock(),
-		result: Result{Name: c.Spec.Name}, done: make(chan struct{}),
+		Certificate: c, engine: e, set: set, opts: opts, begun: e.clock(), result: Result{Name: c.Spec.Name}, done: make(chan struct{}),
 	}
 }
 
 // answers reports whether the result of an ended job that a Run had joined is what its options ask for.
 func (j *job) answers(opts Options) bool {
 	switch {
-	case j.errand, opts.aboutVersions(), opts.Targets != "", opts.NewKey && !j.opts.NewKey:
+	case j.reservation, opts.aboutVersions(), opts.Targets != "", opts.NewKey && !j.opts.NewKey:
 		return false
 	}
 	return !opts.Force || j.opts.Force || j.result.Obtained
 }
 
-// listen tells progress about every step so far and every further one while ctx lasts.
-func (j *job) listen(ctx context.Context, progress func(certs.Step)) {
-	if progress == nil {
-		return
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, s := range j.steps {
-		progress(s)
-	}
-	j.listeners = append(j.listeners, listener{ctx, progress})
-}
-
-func (j *job) tell(s certs.Step) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.steps = append(j.steps, s)
-	for _, l := range j.listeners {
-		if l.ctx.Err() == nil {
-			l.tell(s)
-		}
-	}
-}
-
-// run decides and does the next missing thing until nothing is missing.
+// run reads what is stored, does what an operator asked for, then decides and does the next missing thing until nothing
+// is missing, and stores the outcome.
 func (j *job) run(ctx context.Context) {
-	if err := j.obey(ctx); err != nil {
-		j.fail(err)
-		j.finish(nil)
-		return
+	err := j.open()
+	if err == nil {
+		if err := j.obey(ctx); err != nil { // the operator's to hear, and nobody else's
+			j.result.Err, j.result.Next = err, j.engine.clock().Add(plan.Retries()[1])
+		} else if err := j.steps(ctx); err != nil {
+			j.fail(err)
+		}
+		err = j.finish()
 	}
-	opts := j.opts
-	var lineage *store.Lineage
+	if err != nil {
+		j.fail(err)
+	}
+	fields := []zap.Field{
+		zap.String("certificate", j.Spec.Name), zap.String("reason", string(j.result.Reason)),
+		zap.Bool("obtained", j.result.Obtained), zap.Duration("took", j.engine.clock().Sub(j.begun)),
+	}
+	if j.result.Err != nil {
+		fields = append(fields, zap.String("code", string(advice.Of(j.result.Err))), zap.Error(j.result.Err))
+	}
+	j.engine.log.Debug("job ended", fields...)
+}
+
+func (j *job) open() (err error) {
+	j.record, err = j.engine.open(j.Spec.Name)
+	return err
+}
+
+// steps decides and applies until a plan is idle. An order that failed is not followed by another one, whatever the state
+// says about the next try.
+func (j *job) steps(ctx context.Context) error {
+	opts := plan.Options{Force: j.opts.Force, Retry: j.opts.Retry}
 	for range maxRounds {
-		var err error
-		if lineage, err = j.load(); err != nil {
-			j.fail(err)
-			break
+		if err := j.review(); err != nil {
+			return err
 		}
-		opts.doubt = j.doubt
-		plan := Decide(j.engine.clock(), j.want, lineage, opts)
-		if needsClock(j.engine.clock(), plan, lineage) {
-			if doubt := j.engine.confirmClock(ctx); doubt != "" {
-				j.doubt, opts.doubt = doubt, doubt
-				plan = Decide(j.engine.clock(), j.want, lineage, opts)
-			}
+		p := j.decide(ctx, opts)
+		if j.result.Reason == "" || j.result.Reason == plan.ReasonNothing {
+			j.result.Reason, j.result.Message = p.Reason, p.Message
 		}
-		if j.result.Reason == "" || j.result.Reason == ReasonNothing {
-			j.result.Reason, j.result.Message = plan.Reason, plan.Message
+		j.result.Next = p.Next
+		if p.Idle() || p.Obtain && j.orderFailed {
+			return nil
 		}
-		j.result.Next = plan.Next
-		if plan.Idle() {
-			break
+		if err := j.apply(ctx, p); err != nil {
+			return err
 		}
-		if err := j.apply(ctx, plan, lineage); err != nil {
-			j.fail(err)
-			break
-		}
-		opts = Options{Retry: opts.Retry && len(plan.Install)+len(plan.Verify) == 0} // until the targets had their try
+		opts = plan.Options{Retry: opts.Retry && len(p.Install)+len(p.Verify) == 0} // until the targets had their try
 	}
-	j.describe(lineage)
-	if err := j.alert(lineage); err != nil {
-		j.fail(err)
-	}
-	j.finish(lineage)
+	return nil
 }
 
-// describe notes which version is live at the end.
-func (j *job) describe(lineage *store.Lineage) {
-	if lineage == nil || lineage.Current == nil {
-		return
+func (j *job) decide(ctx context.Context, opts plan.Options) plan.Plan {
+	opts.Clock = j.clock
+	p := plan.Decide(j.engine.clock(), &j.Spec, j.record.Lineage, opts)
+	if j.record.needsClock(p) {
+		if j.clock = j.engine.confirmClock(ctx); j.clock.Reason != "" {
+			opts.Clock = j.clock
+			p = plan.Decide(j.engine.clock(), &j.Spec, j.record.Lineage, opts)
+		}
 	}
-	j.result.Version, j.result.NotAfter = lineage.Version, lineage.Current.Leaf.NotAfter
-	if h := lineage.State.Held; h != nil && h.Version != lineage.Version {
-		j.result.Held = h.Reason
-	}
+	return p
 }
 
-// apply does the first thing that the plan asks for. A returned error ends the job; errors that were stored with the
-// time of the next try do not.
-func (j *job) apply(ctx context.Context, plan Plan, lineage *store.Lineage) error {
+// apply does the first thing that the plan asks for. A returned error ends the job; what is recorded with the time of the
+// next try does not.
+func (j *job) apply(ctx context.Context, p plan.Plan) error {
 	switch {
-	case plan.Obtain:
-		return j.obtain(ctx, lineage)
-	case plan.Activate != "":
-		return j.goLive(lineage, plan.Activate)
-	case len(plan.Install)+len(plan.Verify) > 0:
-		return j.deliver(ctx, plan, lineage)
-	case plan.Hook:
-		return j.postHook(ctx, lineage)
-	case plan.Remind > 0:
-		return j.remind(lineage, plan)
+	case p.Obtain:
+		return j.obtain(ctx)
+	case p.Activate != "":
+		return j.activate(p.Activate)
+	case len(p.Install)+len(p.Verify) > 0:
+		return j.serve(ctx, p)
+	case p.Hook:
+		return j.runPost(ctx)
+	case p.Remind > 0:
+		j.remind(p)
 	default:
-		return j.askARI(ctx, lineage)
+		j.askARI(ctx)
 	}
+	return nil
 }
 
-// obtain orders a new version and stores it. The attempt is on disk before the CA hears of it, so that a crash loop or a
-// full disk cannot become a request loop.
-func (j *job) obtain(ctx context.Context, lineage *store.Lineage) error {
-	st := &lineage.State
-	j.condemn(lineage)
-	if err := j.recordAttempt(st); err != nil {
+// finish tells what is unsolved, stores the record and removes old versions.
+func (j *job) finish() error {
+	r := j.record
+	if r.Current != nil {
+		j.result.Version, j.result.NotAfter = r.Version, r.Current.Leaf.NotAfter
+		if h := r.State.Held; h != nil && h.Version != r.Version {
+			j.result.Held = h.Reason
+		}
+	}
+	j.alertLimit()
+	j.alertExpiry()
+	if err := r.save(); err != nil {
 		return err
 	}
-	if err := j.preHook(ctx); err != nil {
-		return j.recordOrderFailure(lineage, err)
+	if j.result.Obtained || len(r.State.Compromised) > 0 {
+		if err := j.engine.store.Prune(j.Spec.Name, j.set.Keep); err != nil {
+			j.engine.log.Warn("old versions could not be removed", zap.String("certificate", j.Spec.Name), zap.Error(err))
+		}
 	}
-	bundle, err := j.order(ctx, lineage)
-	if err != nil {
-		return j.recordOrderFailure(lineage, err)
-	}
-	j.tell(certs.Step{Phase: certs.PhaseStore})
-	now := j.engine.clock()
-	version, err := j.engine.store.AddVersion(j.want.Name, bundle, now)
-	if err != nil {
-		return fmt.Errorf("store the new certificate: %w", err)
-	}
-	j.result.Obtained, j.result.Changed = true, true
-	return j.recordIssued(lineage, bundle, version, now)
+	return nil
 }
 
-// askARI fetches the CA's renewal window and draws the renewal time in it, once for each window. No answer is no news.
-func (j *job) askARI(ctx context.Context, lineage *store.Lineage) error {
-	ctx, cancel := context.WithTimeout(ctx, ariPatience)
+// panicked records an internal error like an order that failed, so that the job is not begun again at once.
+func (j *job) panicked(err error) {
+	if j.record == nil {
+		if openErr := j.open(); openErr != nil {
+			j.fail(openErr)
+			return
+		}
+	}
+	if err := j.failOrder(err); err != nil {
+		j.fail(err)
+		return
+	}
+	j.result.Next = j.record.State.RetryAt
+}
+
+// stopped ends a job in the middle of something whose outcome is not known: the next start does it again.
+func (j *job) stopped() error {
+	if j.engine.base.Err() != nil {
+		return ErrClosed
+	}
+	return nil
+}
+
+// step tells those who wait for the job what it does now.
+func (j *job) step(phase certs.Phase, detail string) {
+	j.progress.add(certs.Step{Phase: phase, Detail: detail})
+}
+
+// event sends an event about this job's certificate. A notifier that fails is logged and otherwise ignored.
+func (j *job) event(e notify.Event) {
+	if j.set.Notifier == nil {
+		return
+	}
+	e.Time, e.Certificate, e.Names = j.engine.clock(), j.Spec.Name, j.Spec.Names()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.engine.base), 30*time.Second)
 	defer cancel()
-	leaf := lineage.Current.Leaf
-	if j.set.Forewarn != nil {
-		lineage.State.Warnings = j.set.Forewarn(ctx, &j.want)
+	if err := j.set.Notifier.Notify(ctx, e); err != nil {
+		j.engine.log.Warn("notification failed", zap.String("certificate", e.Certificate), zap.Error(err))
 	}
-	window, err := j.renewalInfo(ctx, lineage.Current.Issuer, leaf)
-	return j.recordWindow(lineage, leaf, window, err)
-}
-
-func (j *job) renewalInfo(ctx context.Context, issuer string, leaf *x509.Certificate) (certs.Window, error) {
-	i, ok := j.set.Issuers[issuer]
-	if !ok {
-		return certs.Window{}, fmt.Errorf("issuer %q is not configured", issuer)
-	}
-	return i.RenewalInfo(ctx, leaf)
 }

@@ -1,37 +1,47 @@
 package renewal
 
 import (
-	"errors"
-	"fmt"
-	"time"
+	"slices"
+	"sync"
+
+	"github.com/acmed/acmed/pkg/certs"
 )
 
-// lateAfter is how late the scheduler may wake up. A loaded machine delays it by seconds.
-const lateAfter = 5 * time.Minute
-
-// move notes that Run goes on.
-func (s *Scheduler) move(busy bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.moved, s.busy = s.Clock(), busy
+// progress is what one job has done so far, for everybody who waits for it.
+type progress struct {
+	mu        sync.Mutex
+	steps     []certs.Step
+	listeners []*func(certs.Step)
 }
 
-// ErrStarting says that the scheduler has not begun its first round.
-var ErrStarting = errors.New("acmed is starting")
-
-// Progress is nil while certificates are looked after. Otherwise Run was not called, did not wake up when it had to, or
-// all jobs hang.
-func (s *Scheduler) Progress() error {
-	now := s.Clock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.moved.IsZero():
-		return ErrStarting
-	case s.busy && now.Sub(s.moved) > stuckAfter:
-		return fmt.Errorf("no job has ended since %s", s.moved.UTC().Format(time.RFC3339))
-	case !s.busy && now.Sub(later(s.timer, s.moved)) > lateAfter:
-		return fmt.Errorf("certificates should have been looked at on %s", s.timer.UTC().Format(time.RFC3339))
+// follow calls fn for every step so far and every further one. When stop has returned, fn is not called again.
+func (p *progress) follow(fn func(certs.Step)) (stop func()) {
+	if fn == nil {
+		return func() {}
 	}
-	return nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.steps {
+		fn(s)
+	}
+	p.listeners = append(p.listeners, &fn)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.listeners = slices.DeleteFunc(p.listeners, func(l *func(certs.Step)) bool { return l == &fn })
+	}
+}
+
+func (p *progress) add(s certs.Step) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.steps = append(p.steps, s)
+	p.listeners = slices.DeleteFunc(p.listeners, func(l *func(certs.Step)) bool { return !heard(*l, s) })
+}
+
+// heard reports whether a listener took the step; one that panics is not asked again, and the job goes on.
+func heard(fn func(certs.Step), s certs.Step) (ok bool) {
+	defer func() { _ = recover() }()
+	fn(s)
+	return true
 }

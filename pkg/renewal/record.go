@@ -1,71 +1,136 @@
 package renewal
 
 import (
-	"context"
-	"crypto/x509"
 	"errors"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 )
 
 const (
-	// ariAgain is when to ask for the window again after an answer that could not be used (RFC 9773 section 4.3.3).
-	ariAgain = 6 * time.Hour
 	// maxFailures keeps the counter readable; the schedule has long been daily by then.
 	maxFailures = 100_000
 	// errorText is the longest error kept in the state.
 	errorText = 2000
+	// invalidWindow is for how long a failed validation counts; public CAs count them by the hour.
+	invalidWindow = time.Hour
 )
 
-// recordAttempt notes that a try begins. A try that never ended, because acmed was killed, is followed by one prompt
-// further try and then by the ordinary schedule.
-func (j *job) recordAttempt(st *store.State) error {
-	st.Attempts++
-	if st.Attempts > 1 {
-		st.RetryAt = j.engine.clock().Add(Backoff(st.Attempts-1, 0, spread()))
-	}
-	return j.engine.store.SaveState(j.want.Name, st)
+// record is what is stored about one certificate while a job, or a request of an operator, works on it. Nothing else
+// writes state.json. There are three points at which it is saved: before an order (and before each further one that the
+// issuer places for a name that failed), so that a crash loop or a full disk cannot become a request loop; after an order,
+// so that what a CA counts is counted; and at the end. A kill in between repeats what is idempotent: a question to the
+// CA, an activation, an installation. Two things would be undone by that, so they are saved at once: what an operator
+// asked for about versions and targets, and that a version was taken back from an endpoint which it broke.
+type record struct {
+	*store.Lineage
+	store   *store.Store
+	now     func() time.Time
+	doubted bool // the state held times that this clock cannot have written
+	dirty   bool // State was changed since it was read or saved
 }
 
-// recordOrderFailure stores why no certificate could be obtained and when to try again. The error becomes part of the
-// result; only a failure to store it is returned.
-func (j *job) recordOrderFailure(lineage *store.Lineage, err error) error {
-	j.result.Err = errors.Join(j.result.Err, err)
-	st, now := &lineage.State, j.engine.clock()
+// open reads what is stored about a certificate. The caller must have kept other jobs away.
+func (e *Engine) open(name string) (*record, error) {
+	have, doubted, err := e.load(name)
+	if err != nil {
+		return nil, err
+	}
+	return &record{Lineage: have, store: e.store, now: e.clock, doubted: doubted}, nil
+}
+
+// load reads what is stored, without the times that cannot be believed.
+func (e *Engine) load(name string) (have *store.Lineage, doubted bool, err error) {
+	if have, err = e.store.Load(name); err != nil {
+		return nil, false, err
+	}
+	return have, have.State.Believe(e.clock()), nil
+}
+
+// edit is the state, to be changed.
+func (r *record) edit() *store.State {
+	r.dirty = true
+	return &r.State
+}
+
+// save writes state.json if anything changed.
+func (r *record) save() error {
+	if !r.dirty {
+		return nil
+	}
+	if err := r.store.SaveState(r.Name, &r.State); err != nil {
+		return err
+	}
+	r.dirty = false
+	return nil
+}
+
+// reread looks at the versions again after one was added or made live.
+func (r *record) reread() error {
+	have, err := r.store.Load(r.Name)
+	if err == nil {
+		have.State = r.State
+		r.Lineage = have
+	}
+	return err
+}
+
+// backoff is when to try again after so many failures.
+func (r *record) backoff(failures int) time.Time {
+	left, life := time.Duration(0), time.Duration(0)
+	if r.Current != nil {
+		leaf := r.Current.Leaf
+		left, life = leaf.NotAfter.Sub(r.now()), plan.Lifetime(leaf.NotBefore, leaf.NotAfter)
+	}
+	return r.now().Add(plan.Backoff(failures, left, life, spread()))
+}
+
+// beginOrder notes that a try begins. A try that never ended, because acmed was killed, is followed by one prompt further
+// try and then by the ordinary schedule.
+func (r *record) beginOrder() error {
+	st := r.edit()
+	st.Attempts++
+	if st.Attempts > 1 {
+		st.RetryAt = r.backoff(st.Attempts - 1)
+	}
+	return r.save()
+}
+
+// cancelOrder notes that an order was stopped, which is no failure.
+func (r *record) cancelOrder() {
+	st := r.edit()
+	st.Attempts, st.RetryAt = 0, time.Time{}
+}
+
+// failOrder notes why no certificate could be obtained and when to try again. It reports false when the error is no news:
+// nothing was tried, because names failed too often before, and why they did stays on record.
+func (r *record) failOrder(err error) (news bool) {
+	st, now := r.edit(), r.now()
 	st.Attempts = 0
 	var refused *certs.VetError
 	if errors.As(err, &refused) { // the CA issued it and counts it
-		countIssued(st, now)
+		r.countIssued()
 	}
-	if j.engine.base.Err() != nil { // stopped, not failed
-		st.RetryAt = time.Time{}
-		return j.engine.store.SaveState(j.want.Name, st)
-	}
-	forgetInvalid(st, now)
-	if budget := OverBudget(err); budget != nil && st.LastError != "" { // why it failed stays on record
-		st.RetryAt = later(st.RetryAt, budget.At)
-		return j.engine.store.SaveState(j.want.Name, st)
+	r.forgetInvalid()
+	if budget := OverBudget(err); budget != nil && st.LastError != "" {
+		st.RetryAt = clock.Later(st.RetryAt, budget.At)
+		return false
 	}
 	st.LastError, st.LastCode, st.LastErrorAt = shorten(err), advice.Of(err), now
 	if st.FailingSince.IsZero() {
 		st.FailingSince = now
 	}
-	st.RetryAt = j.retryAt(st, lineage.Current, err)
-	j.event(notify.Event{Kind: notify.Failed, RetryAt: st.RetryAt, Message: "no new certificate could be obtained", Error: st.LastError, Code: st.LastCode})
-	return j.engine.store.SaveState(j.want.Name, st)
+	st.RetryAt = r.retryAt(err)
+	return true
 }
 
-func (j *job) retryAt(st *store.State, current *certs.Bundle, err error) time.Time {
-	now := j.engine.clock()
+func (r *record) retryAt(err error) time.Time {
+	st, now := r.edit(), r.now()
 	var limited *certs.RateLimitError
 	if errors.As(err, &limited) && limited.At.After(now.Add(2*time.Minute)) { // sooner is the issuer's word for "did not say"
 		return limited.At.Add(time.Duration(spread() * float64(time.Minute)))
@@ -73,66 +138,54 @@ func (j *job) retryAt(st *store.State, current *certs.Bundle, err error) time.Ti
 	st.Failures = min(st.Failures+1, maxFailures)
 	var permanent *certs.PermanentError
 	if errors.As(err, &permanent) { // only an operator can help, so the quick tries are skipped
-		st.Failures = max(st.Failures, len(retryTable())+1)
+		st.Failures = max(st.Failures, len(plan.Retries())+1)
 	}
-	again := now.Add(Backoff(st.Failures, left(current, now), spread()))
+	again := r.backoff(st.Failures)
 	var budget *certs.BudgetError
 	if errors.As(err, &budget) {
-		again = later(again, budget.At)
+		again = clock.Later(again, budget.At)
 	}
 	return again
 }
 
-func left(current *certs.Bundle, now time.Time) time.Duration {
-	if current == nil {
-		return 0
-	}
-	return current.Leaf.NotAfter.Sub(now)
-}
-
-// countIssued counts a certificate that the CA issued, whether it can be used or not.
-func countIssued(st *store.State, now time.Time) {
-	st.Issued = append(since(st.Issued, now.Add(-issueWindow)), now)
-}
-
-// recordIssued notes a new version. Its first question for a renewal window comes later, spread over half a day.
-func (j *job) recordIssued(lineage *store.Lineage, b *certs.Bundle, version string, now time.Time) error {
-	st := &lineage.State
-	told := notify.Event{Kind: notify.Obtained, Version: version, NotAfter: b.Leaf.NotAfter, Message: "a new certificate was issued by " + b.Issuer}
-	if !st.FailingSince.IsZero() {
-		told.Kind, told.Recovers = notify.Recovered, notify.Failed
-		told.Message += " after failures"
-	}
+// issued notes a new version. Its first question for a renewal window comes later, spread over half of the usual distance.
+func (r *record) issued(b *certs.Bundle, hook, newKey bool) {
+	r.countIssued()
+	st, now := r.edit(), r.now()
 	st.Attempts, st.Failures, st.LastError, st.LastCode = 0, 0, "", ""
 	st.LastErrorAt, st.FailingSince, st.RetryAt = time.Time{}, time.Time{}, time.Time{}
 	st.RenewAt, st.RenewFor, st.Requested = time.Time{}, "", time.Time{}
-	if j.opts.NewKey {
+	if newKey {
 		st.Held, st.Pinned = nil, ""
 	}
-	st.ARI = store.ARI{For: certs.Fingerprint(b.Leaf), CheckAt: now.Add(ARIEvery/2 + time.Duration(spread()*float64(ARIEvery/2)))}
-	countIssued(st, now)
+	half := plan.ARIEvery(plan.Lifetime(b.Leaf.NotBefore, b.Leaf.NotAfter)) / 2
+	st.ARI = store.ARI{For: certs.Fingerprint(b.Leaf), CheckAt: now.Add(half + time.Duration(spread()*float64(half)))}
 	st.Hook = nil
-	if j.hooks.Post != nil {
+	if hook {
 		st.Hook = &store.Hook{For: b.Fingerprint()}
 	}
-	forgetInvalid(st, now)
+	r.forgetInvalid()
 	remember(st, b.Validations)
-	j.event(told)
-	return j.engine.store.SaveState(j.want.Name, st)
 }
 
-// recordWindow stores the CA's renewal window. The time in it is drawn once: drawing it at every look could put it off
-// for ever.
-func (j *job) recordWindow(lineage *store.Lineage, leaf *x509.Certificate, w certs.Window, err error) error {
-	st, now, fingerprint := &lineage.State, j.engine.clock(), certs.Fingerprint(leaf)
-	if err != nil {
-		j.engine.log.Debug("no renewal window", zap.String("certificate", j.want.Name), zap.Error(err))
-		st.ARI.For, st.ARI.CheckAt = fingerprint, now.Add(ariAgain)
-		return j.engine.store.SaveState(j.want.Name, st)
+// countIssued counts a certificate that the CA issued, whether it can be used or not.
+func (r *record) countIssued() {
+	st, now := r.edit(), r.now()
+	st.Issued = append(since(st.Issued, now.Add(-24*time.Hour)), now)
+}
+
+// window notes the CA's renewal window; no answer is no news. The time in it is drawn once: drawing it at every look could
+// put it off for ever.
+func (r *record) window(w certs.Window, err error) {
+	st, now, leaf := r.edit(), r.now(), r.Current.Leaf
+	fingerprint, every := certs.Fingerprint(leaf), plan.ARIEvery(plan.Lifetime(leaf.NotBefore, leaf.NotAfter))
+	if err != nil { // RFC 9773 section 4.3.3
+		st.ARI.For, st.ARI.CheckAt = fingerprint, now.Add(every/2)
+		return
 	}
 	again := w.RetryAfter
 	if again <= 0 {
-		again = ARIEvery
+		again = every
 	}
 	moved := !w.Start.Equal(st.ARI.Start) || !w.End.Equal(st.ARI.End)
 	st.ARI = store.ARI{CheckAt: now.Add(again), For: fingerprint, Start: w.Start, End: w.End, URL: w.ExplanationURL}
@@ -143,39 +196,61 @@ func (j *job) recordWindow(lineage *store.Lineage, leaf *x509.Certificate, w cer
 		st.RenewAt = w.Start.Add(time.Duration(spread() * float64(w.End.Sub(w.Start))))
 		st.RenewFor = fingerprint
 	}
-	return j.engine.store.SaveState(j.want.Name, st)
 }
 
-// recordFailure stores an internal error, so that a job that panics is not begun again at once.
-func (j *job) recordFailure(err error) {
-	lineage, loadErr := j.engine.store.Load(j.want.Name)
-	if loadErr != nil {
-		j.fail(loadErr)
-		return
+// invalid counts a failed validation before the next order is placed, so that neither a crash nor a solver that works in
+// the end makes a name's budget whole again.
+func (r *record) invalid(id string) error {
+	st := r.edit()
+	if st.Invalid == nil {
+		st.Invalid = map[string][]time.Time{}
 	}
-	if saveErr := j.recordOrderFailure(lineage, err); saveErr != nil {
-		j.fail(saveErr)
-		return
-	}
-	j.result.Next = lineage.State.RetryAt
+	st.Invalid[id] = append(st.Invalid[id], r.now())
+	return r.save()
 }
 
-// event sends an event about this job's certificate. A notifier that fails is logged and otherwise ignored.
-func (j *job) event(e notify.Event) {
-	if j.set.Notifier == nil {
-		return
+// forgetInvalid drops failed validations that do not count any more.
+func (r *record) forgetInvalid() {
+	st := r.edit()
+	for id, times := range st.Invalid {
+		if st.Invalid[id] = since(times, r.now().Add(-invalidWindow)); len(st.Invalid[id]) == 0 {
+			delete(st.Invalid, id)
+		}
 	}
-	e.Time, e.Certificate, e.Names = j.engine.clock(), j.want.Name, j.want.Names()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.engine.base), 30*time.Second)
-	defer cancel()
-	if err := j.set.Notifier.Notify(ctx, e); err != nil {
-		j.engine.log.Warn("notification failed", zap.String("certificate", e.Certificate), zap.Error(err))
+}
+
+// remember notes which solver proved each name. What an earlier order had proved keeps its solver.
+func remember(st *store.State, validations []certs.Validation) {
+	solved := map[string]string{}
+	for _, v := range validations {
+		if v.Solver == "" {
+			v.Solver = st.Solved[v.Identifier]
+		}
+		if v.Solver != "" {
+			solved[v.Identifier] = v.Solver
+		}
 	}
+	st.Solved = solved
+}
+
+// setTarget changes what is known about one target.
+func (r *record) setTarget(target string, t store.Installed) {
+	st := r.edit()
+	if st.Installed == nil {
+		st.Installed = map[string]store.Installed{}
+	}
+	st.Installed[target] = t
 }
 
 // since keeps the times after cut.
 func since(times []time.Time, cut time.Time) []time.Time {
-	return slices.DeleteFunc(slices.Clone(times), func(t time.Time) bool { return !t.After(cut) })
+	kept := times[:0:0]
+	for _, t := range times {
+		if t.After(cut) {
+			kept = append(kept, t)
+		}
+	}
+	return kept
 }
 
 func shorten(err error) string {
@@ -186,11 +261,20 @@ func shorten(err error) string {
 	return text
 }
 
-// installed returns the record of one target, ready to be changed.
-func installed(st *store.State, target string) store.Installed {
-	st.Installed = maps.Clone(st.Installed)
-	if st.Installed == nil {
-		st.Installed = map[string]store.Installed{}
+// OverBudget is the error of a run in which nothing was tried, because a name failed too often before; else nil.
+func OverBudget(err error) *certs.BudgetError {
+	var budget *certs.BudgetError
+	if len(certs.Validations(err)) > 0 || !errors.As(err, &budget) {
+		return nil
 	}
-	return st.Installed[target]
+	return budget
+}
+
+var errNotConfigured = errors.New("it is not configured")
+
+// needsClock reports whether a plan rests on the clock's being right: an order where there is a version already, or the
+// first question to a CA. It does as well when the certificate or its state come from the future, which is what a machine
+// that is behind sees while nothing seems to be due.
+func (r *record) needsClock(p plan.Plan) bool {
+	return plan.Newest(r.Lineage) != nil && (p.Obtain || p.AskARI || p.Reason == plan.ReasonClock || r.doubted)
 }

@@ -10,6 +10,9 @@ import (
 
 	"github.com/robfig/cron/v3"
 	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // soonest is the least time between two runs of one certificate, whatever its plan says. It is what stands between a
@@ -19,7 +22,7 @@ const soonest = 30 * time.Second
 // SchedulerConfig makes a [Scheduler].
 type SchedulerConfig struct {
 	Engine    *Engine
-	Schedule  string           // cron expression of the sweep; see CheckSchedule
+	Schedule  string           // cron expression of the sweep; see [plan.CheckSchedule]
 	Splay     time.Duration    // every sweep comes up to this much later, drawn once at start
 	Clock     func() time.Time // time.Now if nil
 	Log       *zap.Logger      // silent if nil
@@ -41,14 +44,14 @@ type Scheduler struct {
 	schedule cron.Schedule
 	offset   time.Duration
 
-	sweep time.Time            // next sweep over everything
-	next  map[string]time.Time // next run of each certificate that is not running
-	works int                  // jobs that the scheduler began and that run
-	ails  map[string]bool      // certificates that need somebody's attention, as their last run saw it
-	ends  map[string]time.Time // expiry of each certificate, as its last run saw it
-	timer time.Time            // what Run waits for
-	moved time.Time            // when Run went round, or a job began or ended
-	busy  bool                 // Run begins jobs, as fast as others end
+	sweep     time.Time            // next sweep over everything
+	next      map[string]time.Time // next run of each certificate that is not running
+	works     int                  // jobs that the scheduler began and that run
+	attention map[string]bool      // certificates that need somebody's attention, as their last run saw it
+	ends      map[string]time.Time // expiry of each certificate, as its last run saw it
+	timer     time.Time            // what Run waits for
+	moved     time.Time            // when Run went round, or a job began or ended
+	busy      bool                 // Run begins jobs, as fast as others end
 }
 
 // NewScheduler checks the schedule.
@@ -64,7 +67,7 @@ func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
 	}
 	s := &Scheduler{
 		SchedulerConfig: c, next: map[string]time.Time{}, ends: map[string]time.Time{}, poked: make(chan struct{}, 1),
-		ails: map[string]bool{}, share: spread(),
+		attention: map[string]bool{}, share: spread(),
 	}
 	if err := s.Reschedule(c.Schedule, c.Splay); err != nil {
 		return nil, err
@@ -75,7 +78,7 @@ func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
 // Reschedule makes the sweeps follow another schedule, or another splay with the same draw. The one that was planned
 // still comes at its time; call [Scheduler.Sweep] for one now. An expression that cannot be used changes nothing.
 func (s *Scheduler) Reschedule(expr string, splay time.Duration) error {
-	schedule, err := parseSchedule(expr)
+	schedule, err := plan.ParseSchedule(expr)
 	if err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 		s.watchClock(ctx)
 		s.start(ctx, s.due(s.Clock()))
 		s.move(false)
-		s.wait(ctx, s.wake().Sub(s.Clock()))
+		s.sleep(ctx, s.wake().Sub(s.Clock()))
 	}
 }
 
@@ -185,22 +188,24 @@ func (s *Scheduler) slot(ctx context.Context, slots chan<- struct{}, beats <-cha
 }
 
 func (s *Scheduler) done(name string, r Result) {
-	at := later(r.Next, s.Clock().Add(soonest))
+	at := clock.Later(r.Next, s.Clock().Add(soonest))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next[name], s.ends[name], s.moved = at, r.NotAfter, s.Clock()
-	delete(s.ails, name)
-	if r.ails() {
-		s.ails[name] = true
+	delete(s.attention, name)
+	if r.needsAttention() {
+		s.attention[name] = true
 	}
 	if s.works--; s.works == 0 || at.Before(s.timer) {
 		s.poke()
 	}
 }
 
-// ails reports whether somebody should look at the certificate.
-func (r *Result) ails() bool {
-	return r.Err != nil || slices.Contains([]Reason{ReasonClock, ReasonDamaged, ReasonBackoff, ReasonIssueLimit, ReasonHeld}, r.Reason)
+// needsAttention reports whether somebody should look at the certificate.
+func (r *Result) needsAttention() bool {
+	return r.Err != nil || slices.Contains([]plan.Reason{
+		plan.ReasonClock, plan.ReasonDamaged, plan.ReasonBackoff, plan.ReasonIssueLimit, plan.ReasonHeld,
+	}, r.Reason)
 }
 
 // Summary is the state of all certificates in three figures.
@@ -216,13 +221,13 @@ func (s *Scheduler) Summary() Summary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sum := Summary{Certificates: len(known), Next: s.sweep}
-	for name := range s.ails {
+	for name := range s.attention {
 		if _, ok := known[name]; ok {
 			sum.Attention++
 		}
 	}
 	for _, next := range s.next {
-		sum.Next = earliest(sum.Next, next)
+		sum.Next = clock.Earlier(sum.Next, next)
 	}
 	return sum
 }
@@ -233,19 +238,19 @@ func (s *Scheduler) wake() time.Time {
 	defer s.mu.Unlock()
 	at := s.sweep
 	for _, next := range s.next {
-		at = earliest(at, next)
+		at = clock.Earlier(at, next)
 	}
 	if s.BeatEvery > 0 {
-		at = earliest(at, s.Clock().Add(s.BeatEvery))
+		at = clock.Earlier(at, s.Clock().Add(s.BeatEvery))
 	}
 	if !s.watch.doubtSince.IsZero() {
-		at = earliest(at, s.Clock().Add(clockLook))
+		at = clock.Earlier(at, s.Clock().Add(plan.ClockCheck))
 	}
 	s.timer = at
 	return at
 }
 
-func (s *Scheduler) wait(ctx context.Context, d time.Duration) {
+func (s *Scheduler) sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

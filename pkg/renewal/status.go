@@ -7,6 +7,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -37,7 +38,7 @@ type Status struct {
 	NotAfter time.Time         `json:"not_after,omitzero"`
 	Renewal  *RenewalStatus    `json:"renewal,omitempty"` // nil without a usable certificate
 	Chain    []LinkStatus      `json:"chain,omitempty"`   // the certificate first; only in the answer of Detail
-	Reason   Reason            `json:"reason"`            // why the next action is what it is
+	Reason   plan.Reason       `json:"reason"`            // why the next action is what it is
 	Message  string            `json:"message"`
 	Order    bool              `json:"order,omitempty"` // the next action is a new order
 	Next     time.Time         `json:"next,omitzero"`   // when that is
@@ -106,22 +107,22 @@ func (e *Engine) Status(name string) (Status, error) {
 	if !ok {
 		return Status{}, fmt.Errorf("certificate %q is not in the configuration", name)
 	}
-	have, err := e.store.Load(name)
+	have, _, err := e.load(name)
 	if err != nil {
 		return Status{}, err
 	}
 	now := e.clock()
-	plan := Decide(now, c.Spec, have, Options{})
+	p := plan.Decide(now, &c.Spec, have, plan.Options{Clock: e.suspects()})
 	s := Status{
-		Name: name, Names: c.Spec.Names(), Reason: plan.Reason, Message: plan.Message, Order: plan.Obtain, Next: plan.Next,
+		Name: name, Names: c.Spec.Names(), Reason: p.Reason, Message: p.Message, Order: p.Obtain, Next: p.Next,
 		Failures: have.State.Failures, Error: have.State.LastError, Code: have.State.LastCode, RetryAt: have.State.RetryAt,
 		Solved: have.State.Solved, Warnings: have.State.Warnings, Notes: have.Notes, Running: e.running(name),
 	}
-	e.tell(&s)
-	describe(&s, have)
-	targets(&s, &c.Spec, have)
-	standing(&s, &input{now: now, want: &c.Spec, have: have})
-	s.Renewal = renewalOf(now, &c.Spec, have)
+	e.applyFailure(&s)
+	fillVersions(&s, have)
+	fillTargets(&s, &c.Spec, have)
+	fillHold(&s, have)
+	s.Renewal = renewalOf(&c.Spec, have)
 	if h := have.State.Hook; h != nil && c.Hooks.Post != nil {
 		s.Hook = &HookStatus{Failures: h.Failures, Error: h.LastError, Code: h.LastCode, RetryAt: h.RetryAt}
 	}
@@ -136,7 +137,7 @@ func (e *Engine) running(name string) bool {
 	return ok
 }
 
-func describe(s *Status, have *store.Lineage) {
+func fillVersions(s *Status, have *store.Lineage) {
 	for _, v := range have.Versions {
 		s.Versions = append(s.Versions, VersionStatus{
 			ID: v.ID, Active: v.ID == have.Version, Issuer: v.Issuer, Created: v.Created, From: v.NotBefore, NotAfter: v.NotAfter,
@@ -154,7 +155,7 @@ func describe(s *Status, have *store.Lineage) {
 	}
 }
 
-func targets(s *Status, want *certs.Spec, have *store.Lineage) {
+func fillTargets(s *Status, want *certs.Spec, have *store.Lineage) {
 	for _, id := range want.Targets {
 		t := have.State.Installed[id]
 		s.Targets = append(s.Targets, TargetStatus{
@@ -164,13 +165,13 @@ func targets(s *Status, want *certs.Spec, have *store.Lineage) {
 	}
 }
 
-func standing(s *Status, in *input) {
-	st := &in.have.State
-	if st.Pinned != "" && st.Pinned == in.have.Version {
+func fillHold(s *Status, have *store.Lineage) {
+	st := &have.State
+	if st.Pinned != "" && st.Pinned == have.Version {
 		s.Pinned = st.Pinned
 	}
-	if h := st.Held; h != nil && in.have.Current != nil && h.Version != in.have.Version {
-		s.Held = &HeldStatus{Version: h.Version, Clients: h.Clients, Reason: h.Reason, Since: h.Since, Until: releaseTime(in, h)}
+	if h := st.Held; h != nil && have.Current != nil && h.Version != have.Version {
+		s.Held = &HeldStatus{Version: h.Version, Clients: h.Clients, Reason: h.Reason, Since: h.Since, Until: plan.ReleaseTime(have, h)}
 		if s.Code == "" {
 			s.Code = heldCode(h)
 		}
@@ -185,7 +186,7 @@ func health(now time.Time, s *Status, have *store.Lineage) Health {
 		return HealthExpired
 	case s.Error != "":
 		return HealthFailing
-	case s.Reason == ReasonHeld, s.Reason == ReasonPinned:
+	case s.Reason == plan.ReasonHeld, s.Reason == plan.ReasonPinned:
 		return HealthHeld
 	case slices.ContainsFunc(s.Targets, func(t TargetStatus) bool { return !t.Off && (!t.Installed || t.Error != "") }):
 		return HealthNotInstalled

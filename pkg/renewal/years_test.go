@@ -13,7 +13,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // outages are the times at which a CA is away in ten years: three hours now and then, some days, and once so long that
@@ -152,8 +154,8 @@ func tenYears(t *testing.T, life time.Duration, r *rand.Rand) {
 			continue
 		}
 		expired++
-		due := leaf.NotAfter.Add(-RenewBefore(Lifetime(leaf.NotBefore, leaf.NotAfter), 0))
-		able := later(later(due, h.away.upSince(leaf.NotAfter)), h.ready)
+		due := leaf.NotAfter.Add(-plan.RenewBefore(plan.Lifetime(leaf.NotBefore, leaf.NotAfter), 0))
+		able := clock.Later(clock.Later(due, h.away.upSince(leaf.NotAfter)), h.ready)
 		if leaf.NotAfter.Sub(able) >= day && !h.away.down(leaf.NotAfter) && h.wrong.Load() == 0 {
 			t.Fatalf("%s: expired at %s although it could be renewed since %s", now, leaf.NotAfter, able)
 		}
@@ -205,7 +207,7 @@ func (h *history) judge(t *testing.T, lived time.Duration) {
 	}
 	// A renewal at a third of the lifetime before the end, or half of a short one; two a day while the CA wants every one
 	// replaced, and as many before and after.
-	usual := int(lived / (h.ca.life - RenewBefore(h.ca.life, 0)))
+	usual := int(lived / (h.ca.life - plan.RenewBefore(h.ca.life, 0)))
 	if issued, most := len(h.ca.orders)-failed, usual+usual/4+10+2*int(h.flagged/day)+4*h.windows; issued > most {
 		t.Errorf("%d certificates, %d would do; at most %d, as the CA wanted all replaced %d times, for %s", issued, usual, most, h.windows, h.flagged)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -176,24 +177,10 @@ func summarize(d *atomicfile.Dir, id string) (Version, error) {
 		return Version{}, err
 	default:
 		b.RSA = &certs.Bundle{Leaf: rsa}
-		v.NotBefore = later(v.NotBefore, rsa.NotBefore)
-		v.NotAfter = earlier(v.NotAfter, rsa.NotAfter)
+		v.NotBefore = clock.Later(v.NotBefore, rsa.NotBefore)
+		v.NotAfter = clock.Earlier(v.NotAfter, rsa.NotAfter)
 	}
 	m, _, err := readMeta(d, dir)
 	v.Fingerprint, v.Issuer = b.Fingerprint(), m.Issuer
 	return v, err
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }

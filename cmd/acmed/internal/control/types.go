@@ -7,6 +7,7 @@ import (
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // Version is the version of the JSON forms in this package. Fields are added within a version, never changed.
@@ -98,7 +99,7 @@ const (
 type Result struct {
 	Certificate string         `json:"certificate"`
 	Outcome     Outcome        `json:"outcome"`
-	Reason      renewal.Reason `json:"reason"`
+	Reason      plan.Reason    `json:"reason"`
 	Message     string         `json:"message"`
 	Version     string         `json:"version,omitempty"`
 	NotAfter    time.Time      `json:"not_after,omitzero"`

@@ -88,7 +88,7 @@ func (d *Daemon) Revoke(ctx context.Context, r control.RevokeRequest) (control.R
 	if reason != issuer.KeyCompromise {
 		return out, d.revoke(ctx, bundle, reason, r.ByKey)
 	}
-	err = d.engine.Condemn(context.WithoutCancel(ctx), r.Certificate, bundle) // also for an operator who does not wait
+	err = d.engine.MarkCompromised(context.WithoutCancel(ctx), r.Certificate, bundle) // also for an operator who does not wait
 	err = errors.Join(err, d.revoke(ctx, bundle, reason, r.ByKey))
 	if err == nil {
 		err = d.store.Prune(r.Certificate, math.MaxInt) // only what is compromised

@@ -12,6 +12,7 @@ import (
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 const explanation = "https://ca.example.com/incident"
@@ -65,7 +66,7 @@ func TestRenewalInfo(t *testing.T) {
 
 	h.goTo(one.have.State.ARI.CheckAt)
 	two := h.run(renewal.Options{})
-	if two.Err != nil || !two.Obtained || two.Reason != renewal.ReasonARI || !strings.Contains(two.Message, explanation) {
+	if two.Err != nil || !two.Obtained || two.Reason != plan.ReasonARI || !strings.Contains(two.Message, explanation) {
 		t.Fatalf("flagged: %+v", two.Result)
 	}
 	if list := replaced(t, ca); len(list) != 2 || list[0] != "" || list[1] != ariName(one.have.Current.Leaf) {
@@ -75,10 +76,10 @@ func TestRenewalInfo(t *testing.T) {
 	flag(t, ca, two.have.Current.Leaf)
 	h.goTo(two.have.State.ARI.CheckAt)
 	limited := h.run(renewal.Options{})
-	if limited.Err != nil || limited.Obtained || limited.Reason != renewal.ReasonIssueLimit || fmt.Sprint(limited.told) != "[limited]" {
+	if limited.Err != nil || limited.Obtained || limited.Reason != plan.ReasonIssueLimit || fmt.Sprint(limited.told) != "[limited]" {
 		t.Errorf("flagged again: %+v, told %s", limited.Result, limited.told)
 	}
-	if s := limited.status; s.Reason != renewal.ReasonIssueLimit || s.Renewal == nil || s.Renewal.URL != explanation || !strings.Contains(s.Message, explanation) {
+	if s := limited.status; s.Reason != plan.ReasonIssueLimit || s.Renewal == nil || s.Renewal.URL != explanation || !strings.Contains(s.Message, explanation) {
 		t.Errorf("status %+v, renewal %+v", s, s.Renewal)
 	}
 	if want := one.have.State.Issued[0].Add(day); !limited.Next.Equal(want) {

@@ -13,6 +13,7 @@ import (
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 var _ control.Backend = (*Daemon)(nil)
@@ -57,7 +58,7 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 		return control.Report{}, &control.Error{Code: control.CodeUsage, Message: "--spread needs a time above zero, such as 6h"}
 	}
 	if r.Spread > 0 {
-		return d.spread(names, r, progress)
+		return d.spread(ctx, names, r, progress)
 	}
 	results := make([]control.Result, len(names))
 	var group errgroup.Group
@@ -71,7 +72,7 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 			}
 			tell := func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) }
 			result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: r.Force, Retry: true}, tell))
-			if result.Outcome == control.OutcomeUnchanged && result.Reason == renewal.ReasonNothing && result.Held == "" {
+			if result.Outcome == control.OutcomeUnchanged && result.Reason == plan.ReasonNothing && result.Held == "" {
 				result.Health = renewal.HealthOK
 			} else if s, err := d.engine.Status(name); err == nil {
 				result.Health = s.Health
@@ -91,19 +92,19 @@ const forceLimit = 2
 
 // forcedEnough reports whether a forced renewal is refused until the operator says --yes.
 func (d *Daemon) forcedEnough(name string, r control.RenewRequest) bool {
-	return !r.Again && d.engine.IssuedToday(name) >= forceLimit
+	return !r.Again && d.engine.RecentlyIssued(name) >= forceLimit
 }
 
 func refusedForce(name string) control.Result {
 	return control.Result{
-		Certificate: name, Outcome: control.OutcomeFailed, Reason: renewal.ReasonIssueLimit,
+		Certificate: name, Outcome: control.OutcomeFailed, Reason: plan.ReasonIssueLimit,
 		Error: fmt.Sprintf("it was already issued %d times within 24 hours, and public CAs allow 5 duplicates a week; --yes renews it all the same", forceLimit),
 	}
 }
 
 // spread stores a time for the renewal of each certificate and leaves the rest to the scheduler. Certificates that were
 // issued too often today are left out, and the report names them.
-func (d *Daemon) spread(names []string, r control.RenewRequest, progress func(control.Progress)) (control.Report, error) {
+func (d *Daemon) spread(ctx context.Context, names []string, r control.RenewRequest, progress func(control.Progress)) (control.Report, error) {
 	if !r.Force {
 		return control.Report{}, &control.Error{Code: control.CodeUsage, Message: "--spread needs --force: without it only what is due is renewed"}
 	}
@@ -122,14 +123,14 @@ func (d *Daemon) spread(names []string, r control.RenewRequest, progress func(co
 			asked = append(asked, name)
 		}
 	}
-	times, err := d.engine.Spread(asked, r.Spread)
+	times, err := d.engine.Spread(ctx, asked, r.Spread)
 	if err != nil {
 		return control.Report{}, err
 	}
 	scheduler.Sweep()
 	for _, name := range asked {
 		report.Results = append(report.Results, control.Result{
-			Certificate: name, Outcome: control.OutcomeScheduled, Reason: renewal.ReasonForced, Message: "renewal was asked for", Next: times[name],
+			Certificate: name, Outcome: control.OutcomeScheduled, Reason: plan.ReasonForced, Message: "renewal was asked for", Next: times[name],
 		})
 	}
 	for i := range report.Results {

@@ -12,10 +12,11 @@ import (
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // reasonConfig is the reason of a certificate whose definition is not in use.
-const reasonConfig renewal.Reason = "configuration"
+const reasonConfig plan.Reason = "configuration"
 
 // writableFor is how long an answer about the state directory is used. Asking writes and syncs a file.
 const writableFor = time.Minute

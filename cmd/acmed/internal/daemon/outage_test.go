@@ -9,6 +9,7 @@ import (
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // TestOutage with a real CA: while it is away it is asked after 1, 10 and 100 minutes, whatever runs in between, and no
@@ -41,7 +42,7 @@ func TestOutage(t *testing.T) {
 			break
 		}
 		h.ahead += wait / 2
-		if early := h.run(renewal.Options{}); early.Reason != renewal.ReasonBackoff || early.Err != nil || early.have.State.Failures != n+1 {
+		if early := h.run(renewal.Options{}); early.Reason != plan.ReasonBackoff || early.Err != nil || early.have.State.Failures != n+1 {
 			t.Errorf("before try %d: %+v", n+2, early.Result)
 		}
 		h.goTo(st.RetryAt)
@@ -49,7 +50,7 @@ func TestOutage(t *testing.T) {
 	if err := ca.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	if got := h.run(renewal.Options{}); got.Reason != renewal.ReasonBackoff {
+	if got := h.run(renewal.Options{}); got.Reason != plan.ReasonBackoff {
 		t.Errorf("just back: %+v", got.Result)
 	}
 	h.ahead += day + day/8
@@ -91,7 +92,7 @@ func TestForgedCertificate(t *testing.T) {
 	}
 	orders := ca.Requests(acmetest.NewOrder)
 	h.goTo(st.RetryAt)
-	if got := h.run(renewal.Options{}); got.Reason != renewal.ReasonIssueLimit || ca.Requests(acmetest.NewOrder) != orders {
+	if got := h.run(renewal.Options{}); got.Reason != plan.ReasonIssueLimit || ca.Requests(acmetest.NewOrder) != orders {
 		t.Errorf("at the next try: %+v", got.Result)
 	}
 	ca.Use()

@@ -7,6 +7,7 @@ import (
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -72,7 +73,7 @@ func (d *Daemon) Rollback(ctx context.Context, r control.VersionRequest, progres
 		return control.Report{}, err
 	}
 	if r.StoredAs == "" {
-		v := renewal.Previous(have, time.Now())
+		v := plan.Previous(have, time.Now())
 		if v == nil {
 			return control.Report{}, &control.Error{Code: control.CodeUnknown, Message: "there is no earlier version that is still valid"}
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // noon is the time in these tests.
@@ -77,11 +78,11 @@ func valid(name string, age int, names ...string) renewal.Status {
 	from := noon.AddDate(0, 0, -age)
 	s := renewal.Status{
 		Name: name, Names: names, Health: renewal.HealthOK, Version: "20261111-120000-ab12", Serial: "4f0c", Issuer: "letsencrypt",
-		KeyTypes: []certs.KeyType{certs.EC256}, From: from, NotAfter: from.Add(90 * day), Reason: renewal.ReasonNothing,
+		KeyTypes: []certs.KeyType{certs.EC256}, From: from, NotAfter: from.Add(90 * day), Reason: plan.ReasonNothing,
 		Targets: []renewal.TargetStatus{{ID: "nginx", Installed: true, VerifiedAt: noon.Add(-3 * time.Hour)}},
 	}
 	at := s.NotAfter.Add(-30 * day)
-	s.Renewal = &renewal.RenewalStatus{At: at, Rule: at, Reason: renewal.ReasonRenewBefore}
+	s.Renewal = &renewal.RenewalStatus{At: at, Rule: at, Reason: plan.ReasonRenewBefore}
 	s.Next, s.Message = at, "renews on "+at.Format(time.DateOnly)
 	return s
 }
@@ -91,7 +92,7 @@ func withWindow(s renewal.Status) renewal.Status {
 	r := *s.Renewal
 	r.Start, r.End = r.Rule.Add(-3*day), r.Rule.Add(-day)
 	r.Drawn = r.Start.Add(day)
-	r.At, r.Reason, r.AskAt, r.URL = r.Drawn, renewal.ReasonARI, noon.Add(5*time.Hour), "https://ca.example/docs/ari"
+	r.At, r.Reason, r.AskAt, r.URL = r.Drawn, plan.ReasonARI, noon.Add(5*time.Hour), "https://ca.example/docs/ari"
 	s.Renewal, s.Next = &r, r.AskAt
 	return s
 }
@@ -112,12 +113,12 @@ func few() []renewal.Status {
 		{Subject: "CN=R12,O=Let's Encrypt,C=US", Issuer: "CN=ISRG Root X1", KeyType: certs.RSA2048, From: noon.Add(-900 * day), NotAfter: noon.Add(900 * day), Fingerprint: strings.Repeat("07bd", 16)},
 	}
 	mail := valid("mail", 66, "mail.example.com", "imap.example.com")
-	mail.Health, mail.Reason, mail.Failures = renewal.HealthFailing, renewal.ReasonBackoff, 4
+	mail.Health, mail.Reason, mail.Failures = renewal.HealthFailing, plan.ReasonBackoff, 4
 	mail.Error = `mail.example.com: http-01: the CA could not fetch http://mail.example.com/.well-known/acme-challenge/…: connection refused; is port 80 open?`
 	mail.RetryAt, mail.Next = noon.Add(17*time.Hour), noon.Add(17*time.Hour)
 	mail.Message = "24 days of validity remain; try 4 failed"
 	api := valid("api", 40, "api.internal")
-	api.Health, api.Reason, api.Issuer = renewal.HealthNotInstalled, renewal.ReasonNotInstalled, "internal"
+	api.Health, api.Reason, api.Issuer = renewal.HealthNotInstalled, plan.ReasonNotInstalled, "internal"
 	api.Targets = []renewal.TargetStatus{{ID: "nginx", Error: "nginx -t: [emerg] unknown directive \"proxy_pas\" in /etc/nginx/sites-enabled/api:12", RetryAt: noon.Add(9 * time.Minute)}}
 	api.Message, api.Next = "not installed at [nginx]", noon.Add(9*time.Minute)
 	return []renewal.Status{www, mail, api}
@@ -136,11 +137,11 @@ func many(n int) []renewal.Status {
 		switch {
 		case i%397 == 5:
 			s = valid(name, 61+i%25, name+".example.com")
-			s.Health, s.Error, s.Reason, s.Failures = renewal.HealthFailing, "the CA is unavailable", renewal.ReasonBackoff, 3
+			s.Health, s.Error, s.Reason, s.Failures = renewal.HealthFailing, "the CA is unavailable", plan.ReasonBackoff, 3
 			s.Next = noon.Add(time.Hour)
 			s.RetryAt = s.Next
 		case i%1999 == 7:
-			s.Health, s.Reason, s.Message = renewal.HealthHeld, renewal.ReasonHeld, "firmware-1.2 would not trust the new chain"
+			s.Health, s.Reason, s.Message = renewal.HealthHeld, plan.ReasonHeld, "firmware-1.2 would not trust the new chain"
 		}
 		list[i] = s
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // The bounds on a page, whatever the number of certificates and their names.
@@ -200,9 +201,9 @@ func next(now time.Time, s *renewal.Status) string {
 	switch {
 	case s.Running:
 		return "running"
-	case s.Reason == renewal.ReasonHeld, s.Reason == renewal.ReasonPinned:
+	case s.Reason == plan.ReasonHeld, s.Reason == plan.ReasonPinned:
 		return "held"
-	case s.Reason == renewal.ReasonNothing && s.Renewal != nil:
+	case s.Reason == plan.ReasonNothing && s.Renewal != nil:
 		return "renews " + relative(now, s.Renewal.At)
 	case !s.Next.After(now):
 		return "due now"
@@ -239,7 +240,7 @@ func otherProblem(s *renewal.Status) (string, time.Time) {
 	switch {
 	case s.Hook != nil && s.Hook.Error != "":
 		return "post hook: " + s.Hook.Error, s.Hook.RetryAt
-	case s.Reason == renewal.ReasonClock:
+	case s.Reason == plan.ReasonClock:
 		return s.Message, time.Time{}
 	case len(s.Warnings) > 0:
 		return s.Warnings[0], time.Time{}

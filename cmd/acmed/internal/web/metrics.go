@@ -12,6 +12,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // metrics writes as it goes, so that a fleet's worth of numbers is never held in memory for a client that reads slowly.
@@ -109,7 +110,7 @@ func (e *exposition) targets(v *view) {
 // counts writes what was counted. Those of known reasons begin at 0, so that the first failure is seen as a change.
 func (e *exposition) counts(c counts) {
 	e.family("acmed_renewals_total", "counter", "New versions obtained, by the reason for it, since the daemon began.")
-	usual := []renewal.Reason{renewal.ReasonNeverIssued, renewal.ReasonARI, renewal.ReasonRenewBefore, renewal.ReasonLastTenth, renewal.ReasonForced}
+	usual := []plan.Reason{plan.ReasonNeverIssued, plan.ReasonARI, plan.ReasonRenewBefore, plan.ReasonLastTenth, plan.ReasonForced}
 	reasons := slices.Compact(slices.Sorted(slices.Values(slices.AppendSeq(usual, maps.Keys(c.renewals)))))
 	for _, reason := range reasons {
 		e.sample(float64(c.renewals[reason]), "reason", string(reason))

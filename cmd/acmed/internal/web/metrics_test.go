@@ -20,6 +20,7 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // busy is a server whose Recorder has counted one of everything.
@@ -27,8 +28,8 @@ func busy() *Server {
 	list := few()
 	list = append(list, renewal.Status{Name: "new", Health: renewal.HealthMissing, Targets: []renewal.TargetStatus{{ID: `odd "id"\`}}})
 	s := server(&fake{list: list, reload: "broken"})
-	s.Recorder.Job(renewal.Result{Obtained: true, Reason: renewal.ReasonARI})
-	s.Recorder.Job(renewal.Result{Reason: renewal.ReasonRenewBefore, Err: &certs.UnavailableError{Err: errors.New("down")}})
+	s.Recorder.Job(renewal.Result{Obtained: true, Reason: plan.ReasonARI})
+	s.Recorder.Job(renewal.Result{Reason: plan.ReasonRenewBefore, Err: &certs.UnavailableError{Err: errors.New("down")}})
 	s.Recorder.Request("letsencrypt", "new-order", 300*time.Millisecond, nil)
 	s.Recorder.Request("letsencrypt", "new-order", time.Hour, errors.New("late"))
 	for _, o := range []notify.Outcome{notify.Sent, notify.Failure, notify.Sent} {
@@ -70,9 +71,9 @@ func TestFailure(t *testing.T) {
 		"vetting":      {Err: &certs.VetError{Err: io.EOF}},
 		"refused":      {Err: &certs.PermanentError{Err: io.EOF}},
 		"budget":       {Err: &certs.BudgetError{}},
-		"install":      {Err: io.EOF, Obtained: true, Reason: renewal.ReasonRenewBefore},
-		"hook":         {Err: io.EOF, Reason: renewal.ReasonHook},
-		"other":        {Err: io.EOF, Reason: renewal.ReasonNeverIssued},
+		"install":      {Err: io.EOF, Obtained: true, Reason: plan.ReasonRenewBefore},
+		"hook":         {Err: io.EOF, Reason: plan.ReasonHook},
+		"other":        {Err: io.EOF, Reason: plan.ReasonNeverIssued},
 	} {
 		if got := failure(&r); got != want {
 			t.Errorf("%s, want %s", got, want)

@@ -11,6 +11,7 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // Recorder counts what happens between two looks. The counts begin with the process; a monitoring system knows how to go
@@ -21,7 +22,7 @@ type Recorder struct {
 }
 
 type counts struct {
-	renewals map[renewal.Reason]int
+	renewals map[plan.Reason]int
 	failures map[string]int
 	codes    map[advice.Code]int
 	requests map[request]*latency
@@ -68,7 +69,7 @@ func (r *Recorder) Job(result renewal.Result) {
 	defer r.mu.Unlock()
 	if result.Obtained {
 		if r.renewals == nil {
-			r.renewals = map[renewal.Reason]int{}
+			r.renewals = map[plan.Reason]int{}
 		}
 		r.renewals[result.Reason]++
 	}
@@ -116,9 +117,9 @@ func failure(r *renewal.Result) string {
 		return "budget"
 	}
 	switch r.Reason {
-	case renewal.ReasonHook:
+	case plan.ReasonHook:
 		return "hook"
-	case renewal.ReasonNotInstalled, renewal.ReasonDrift, renewal.ReasonActivate:
+	case plan.ReasonNotInstalled, plan.ReasonDrift, plan.ReasonActivate:
 		return "install"
 	}
 	if r.Obtained {

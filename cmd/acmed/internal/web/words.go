@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"github.com/acmed/acmed/pkg/renewal"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 const day = 24 * time.Hour
@@ -108,7 +109,7 @@ func tone(h renewal.Health) string {
 
 // because explains in one sentence why the active version gives way when it does.
 func because(r *renewal.RenewalStatus, notAfter time.Time) string {
-	if r.Reason == renewal.ReasonARI {
+	if r.Reason == plan.ReasonARI {
 		return fmt.Sprintf("The CA asks for a renewal between %s and %s; this moment was drawn at random in between, once for this certificate.",
 			stamp(r.Start), stamp(r.End))
 	}

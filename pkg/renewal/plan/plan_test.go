@@ -1,4 +1,4 @@
-package renewal
+package plan
 
 import (
 	"errors"
@@ -137,7 +137,7 @@ func TestDecide(t *testing.T) {
 			if c.change != nil {
 				c.change(&spec, c.have)
 			}
-			p := Decide(now, spec, c.have, Options{Force: c.force, Retry: c.retry})
+			p := Decide(now, &spec, c.have, Options{Force: c.force, Retry: c.retry})
 			if p.Reason != c.reason || p.Obtain != c.obtain {
 				t.Errorf("got %s (obtain %v, %q), want %s (obtain %v)", p.Reason, p.Obtain, p.Message, c.reason, c.obtain)
 			}
@@ -181,8 +181,8 @@ func TestDecideEnds(t *testing.T) {
 		}
 		opts := Options{Force: maybe(), Retry: maybe()}
 		var p Plan
-		for range maxRounds {
-			if p = Decide(now, spec, have, opts); p.Idle() {
+		for range 8 {
+			if p = Decide(now, &spec, have, opts); p.Idle() {
 				break
 			}
 			apply(now, p, have, fresh)
@@ -212,7 +212,7 @@ func apply(now time.Time, p Plan, have *store.Lineage, fresh *certs.Bundle) {
 			have.State.Installed[target] = store.Installed{Fingerprint: have.Current.Fingerprint(), VerifiedAt: now}
 		}
 	case p.AskARI:
-		have.State.ARI = store.ARI{For: certs.Fingerprint(have.Current.Leaf), CheckAt: now.Add(ARIEvery)}
+		have.State.ARI = store.ARI{For: certs.Fingerprint(have.Current.Leaf), CheckAt: now.Add(12 * time.Hour)}
 	}
 }
 
@@ -229,14 +229,14 @@ func TestBackoff(t *testing.T) {
 		{1, time.Hour, time.Minute},
 		{4, -time.Hour, time.Hour}, {4, -6 * day, 12 * time.Hour}, {4, -30 * 365 * day, day},
 	} {
-		if got := Backoff(c.failures, c.left, even); got != c.want {
+		if got := Backoff(c.failures, c.left, 90*day, even); got != c.want {
 			t.Errorf("Backoff(%d, %s) = %s, want %s", c.failures, c.left, got, c.want)
 		}
 	}
 	for _, spread := range []float64{0, 0.999999} {
 		for _, failures := range []int{-1, 1, 3, 10_000, 1 << 62} {
 			for _, left := range []time.Duration{-1 << 63, -1, 0, 1, 1<<63 - 1} {
-				if got := Backoff(failures, left, spread); got < 54*time.Second || got > 26*time.Hour+24*time.Minute {
+				if got := Backoff(failures, left, 90*day, spread); got < 54*time.Second || got > 26*time.Hour+24*time.Minute {
 					t.Errorf("Backoff(%d, %d, %g) = %s is out of bounds", failures, left, spread, got)
 				}
 			}
@@ -265,7 +265,7 @@ func TestCheckSchedule(t *testing.T) {
 func TestOnlyEndedVersions(t *testing.T) {
 	now := time.Now()
 	have := &store.Lineage{Name: "www", Versions: []store.Version{{ID: "20200101T000000Z-00000000", NotAfter: now.Add(-time.Hour)}}}
-	if p := Decide(now, certs.Spec{Name: "www"}, have, Options{}); !p.Obtain || p.Reason != ReasonNeverIssued {
+	if p := Decide(now, &certs.Spec{Name: "www"}, have, Options{}); !p.Obtain || p.Reason != ReasonNeverIssued {
 		t.Errorf("%+v", p)
 	}
 }

@@ -8,10 +8,11 @@ import (
 	"testing"
 
 	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
-// TestTrouble: what keeps acmed from its state is told like every other failure, and forgotten when it is over.
-func TestTrouble(t *testing.T) {
+// TestLocalFailure: what keeps acmed from its state is told like every other failure, and forgotten when it is over.
+func TestLocalFailure(t *testing.T) {
 	b := newBench(t, 90*day)
 	b.run(t, Options{})
 	dir := filepath.Join(b.store.Dir(), "certs", "www")
@@ -20,7 +21,7 @@ func TestTrouble(t *testing.T) {
 	}
 	before := len(b.events.kinds())
 	r := b.engine.Run(t.Context(), "www", Options{}, nil)
-	if r.Err == nil || r.Next.Sub(b.engine.clock()) > retryTable()[1] {
+	if r.Err == nil || r.Next.Sub(b.engine.clock()) > plan.Retries()[1] {
 		t.Errorf("%v, next at %s", r.Err, r.Next)
 	}
 	if told := b.events.kinds()[before:]; len(told) != 1 || told[0] != notify.Failed {

@@ -1,4 +1,4 @@
-package renewal
+package plan
 
 import (
 	"testing"
@@ -35,7 +35,7 @@ func TestScheduleSummerTime(t *testing.T) {
 		{"an ordinary day", "30 2 * * *", repeat.AddDate(0, 0, 1), []string{"01:30"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			schedule, err := parseSchedule(c.expr)
+			schedule, err := ParseSchedule(c.expr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +60,7 @@ func TestScheduleSummerTime(t *testing.T) {
 		})
 	}
 	for day, want := range map[time.Time]int{gap: 23, repeat: 25} {
-		schedule, err := parseSchedule("@hourly")
+		schedule, err := ParseSchedule("@hourly")
 		if err != nil {
 			t.Fatal(err)
 		}

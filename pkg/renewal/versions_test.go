@@ -16,6 +16,7 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
 // fragile is an endpoint that does not answer any more after some certificates were installed, until one that it can use is.
@@ -137,7 +138,7 @@ func TestPin(t *testing.T) {
 		first := b.load(t)
 		time.Sleep(day)
 		b.run(t, Options{Force: true})
-		if v := Previous(b.load(t), time.Now()); v == nil || v.ID != first.Version {
+		if v := plan.Previous(b.load(t), time.Now()); v == nil || v.ID != first.Version {
 			t.Fatalf("previous is %v", v)
 		}
 		if r := b.run(t, Options{Pin: first.Version}); r.Err != nil || r.Version != first.Version || b.server.serves != first.Current.Fingerprint() {
@@ -152,7 +153,7 @@ func TestPin(t *testing.T) {
 		if n := b.ca.count(); n != 2 {
 			t.Errorf("%d orders: the second version is a successor", n)
 		}
-		if s, err := b.engine.Status("www"); err != nil || s.Pinned != first.Version || s.Reason != ReasonPinned {
+		if s, err := b.engine.Status("www"); err != nil || s.Pinned != first.Version || s.Reason != plan.ReasonPinned {
 			t.Errorf("%+v, %v", s, err)
 		}
 		if b.count(notify.Expiring) == 0 {

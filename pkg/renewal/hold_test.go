@@ -16,6 +16,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 	"github.com/acmed/acmed/pkg/trust"
 )
@@ -405,8 +406,8 @@ func TestNoticeGoesOn(t *testing.T) {
 
 func TestReminder(t *testing.T) {
 	for left, want := range map[time.Duration]int{40 * day: 0, 30 * day: 30, 8 * day: 10, day: 1, -day: 1} {
-		if got := reminder(left); got != want {
-			t.Errorf("reminder(%s) = %d, want %d", left, got, want)
+		if got := plan.Reminder(left); got != want {
+			t.Errorf("plan.Reminder(%s) = %d, want %d", left, got, want)
 		}
 	}
 }
@@ -414,7 +415,7 @@ func TestReminder(t *testing.T) {
 func TestReleaseTime(t *testing.T) {
 	now := time.Now()
 	b := bundleOf(t, now, 100*day, "example.com")
-	in := &input{now: now, want: &certs.Spec{}, have: &store.Lineage{Current: b}}
+	have := &store.Lineage{Current: b}
 	end := b.Leaf.NotAfter
 	for name, c := range map[string]struct {
 		held store.Held
@@ -426,7 +427,7 @@ func TestReleaseTime(t *testing.T) {
 		"announced":             {store.Held{Until: now.Add(day)}, now.Add(day)},
 		"announced too late":    {store.Held{Until: end}, end.Add(-10*day - time.Second/10)},
 	} {
-		if got := releaseTime(in, &c.held); got.Sub(c.want).Abs() > time.Second {
+		if got := plan.ReleaseTime(have, &c.held); got.Sub(c.want).Abs() > time.Second {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}

@@ -1,8 +1,4 @@
-package renewal
-
-import (
-	"time"
-)
+package plan
 
 // Reason says in one word why a plan is what it is. The values are stable: they appear in status, logs and metrics.
 type Reason string
@@ -33,22 +29,3 @@ const (
 	ReasonHook         Reason = "hook"               // the hook after a new version has not succeeded yet
 	ReasonNothing      Reason = "nothing-to-do"      // until Next
 )
-
-// Plan is what one certificate needs now. The engine carries it out from top to bottom.
-type Plan struct {
-	Reason   Reason
-	Message  string    // one line for people
-	AskARI   bool      // fetch the CA's renewal window first, then decide again
-	Obtain   bool      // order a new version; the fields below are decided again afterwards
-	Activate string    // version to make live, "" for none
-	Install  []string  // IDs of targets to install
-	Verify   []string  // IDs of targets to check on the wire without installing
-	Hook     bool      // run the hook after a new version
-	Remind   int       // tell the operator again what waits: days left of the active version, 0 for not now
-	Next     time.Time // when to decide again, if nothing happens before
-}
-
-// Idle reports whether the plan asks for nothing at all.
-func (p *Plan) Idle() bool {
-	return !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0 && !p.Hook && p.Remind == 0
-}

@@ -1,9 +1,10 @@
-package renewal
+package plan
 
 import (
 	"fmt"
 	"time"
 
+	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -24,7 +25,7 @@ func windowOpens(now time.Time, w *certs.Maintenance) (next time.Time, open bool
 	if w == nil {
 		return now, true
 	}
-	schedule, err := parseSchedule(w.Schedule)
+	schedule, err := ParseSchedule(w.Schedule)
 	if err != nil { // refused when the configuration was read
 		return now, true
 	}
@@ -41,12 +42,13 @@ func waitForWindow(in *input, due verdict) (Plan, bool) {
 		return Plan{}, false
 	}
 	notAfter, life := in.life()
-	if notAfter.Sub(in.now) <= RenewBefore(life, in.want.RenewBefore)/2 {
+	latest := notAfter.Add(-RenewBefore(life, in.want.RenewBefore) / 2)
+	if !in.now.Before(latest) {
 		return Plan{}, false
 	}
 	next, open := windowOpens(in.now, in.want.Window)
 	if open {
 		return Plan{}, false
 	}
-	return Plan{Reason: ReasonWindow, Message: due.message + "; waits for the maintenance window", Next: next}, true
+	return Plan{Reason: ReasonWindow, Message: due.message + "; waits for the maintenance window", Next: clock.Earlier(next, latest)}, true
 }

@@ -1,4 +1,4 @@
-package renewal
+package plan
 
 import (
 	"fmt"
@@ -15,11 +15,12 @@ const minInterval = time.Minute
 // CheckSchedule reports why a cron expression cannot be the sweep schedule: not five fields or a descriptor such as
 // @hourly, a time zone of its own, never firing (31 February), or more often than once a minute.
 func CheckSchedule(expr string) error {
-	_, err := parseSchedule(expr)
+	_, err := ParseSchedule(expr)
 	return err
 }
 
-func parseSchedule(expr string) (schedule cron.Schedule, err error) {
+// ParseSchedule reads a cron expression that [CheckSchedule] accepts.
+func ParseSchedule(expr string) (schedule cron.Schedule, err error) {
 	defer func() {
 		if r := recover(); r != nil { // the parser panics on some malformed expressions
 			err = fmt.Errorf("schedule %q cannot be read", expr)
@@ -47,27 +48,27 @@ type wallSchedule struct{ named cron.Schedule }
 
 // Next is the first run after t, in t's time zone.
 func (s wallSchedule) Next(t time.Time) time.Time {
-	for face := s.named.Next(clockFace(t)); !face.IsZero(); face = s.named.Next(face) {
-		if at := shows(face, t.Location()); at.After(t) {
+	for face := s.named.Next(wallClock(t)); !face.IsZero(); face = s.named.Next(face) {
+		if at := firstTimeShowing(face, t.Location()); at.After(t) {
 			return at
 		}
 	}
 	return time.Time{}
 }
 
-// clockFace is what a local clock shows at t, as a time without summer time.
-func clockFace(t time.Time) time.Time {
+// wallClock is what a local clock shows at t, as a time without summer time.
+func wallClock(t time.Time) time.Time {
 	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
 }
 
-// shows is the first moment at which a clock in loc shows face, or the end of the gap in which it would have.
-func shows(face time.Time, loc *time.Location) time.Time {
+// firstTimeShowing is the first moment at which a clock in loc shows face, or the end of the gap in which it would have.
+func firstTimeShowing(face time.Time, loc *time.Location) time.Time {
 	_, before := face.In(loc).Add(-day).Zone()
 	_, after := face.In(loc).Add(day).Zone()
 	late := face.Add(-time.Duration(min(before, after)) * time.Second).In(loc)
 	early := face.Add(-time.Duration(max(before, after)) * time.Second).In(loc)
 	for _, at := range []time.Time{early, late} {
-		if clockFace(at).Equal(face) {
+		if wallClock(at).Equal(face) {
 			return at
 		}
 	}

@@ -196,7 +196,7 @@ func TestLater(t *testing.T) {
 			t.Errorf("result %+v", r)
 		}
 		target := b.load(t).State.Installed["web"]
-		if wait := time.Until(target.RetryAt); wait != 5*time.Minute || target.Failures != 0 || r.Next != target.RetryAt {
+		if wait := time.Until(target.RetryAt); wait != 5*time.Minute || target.Failures != 0 || !r.Next.Equal(target.RetryAt) {
 			t.Errorf("tried again in %s, failures %d, next %s", wait, target.Failures, r.Next)
 		}
 		if s := b.status(t); s.Health != HealthNotInstalled {

@@ -1,0 +1,173 @@
+package renewal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/renewal/plan"
+)
+
+// obtain orders a new version and stores it.
+func (j *job) obtain(ctx context.Context) error {
+	r := j.record
+	if j.opts.NewKey && r.Current != nil { // nothing may stay live for the sake of the old key
+		j.engine.markCompromised(r, r.Current)
+		st := r.edit()
+		st.Held, st.Pinned = nil, ""
+	}
+	if err := r.beginOrder(); err != nil {
+		return err
+	}
+	bundle, err := j.order(ctx)
+	if err != nil {
+		return j.failOrder(err)
+	}
+	j.step(certs.PhaseStore, "")
+	version, err := j.engine.store.AddVersion(j.Spec.Name, bundle, j.engine.clock())
+	if err != nil {
+		return fmt.Errorf("store the new certificate: %w", err)
+	}
+	j.result.Obtained, j.result.Changed = true, true
+	e := notify.Event{Kind: notify.Obtained, Version: version, NotAfter: bundle.Leaf.NotAfter, Message: "a new certificate was issued by " + bundle.Issuer}
+	if !r.State.FailingSince.IsZero() {
+		e.Kind, e.Recovers = notify.Recovered, notify.Failed
+		e.Message += " after failures"
+	}
+	r.issued(bundle, j.Hooks.Post != nil, j.opts.NewKey)
+	j.event(e)
+	if err := r.save(); err != nil {
+		return err
+	}
+	return r.reread()
+}
+
+// failOrder records an order that failed. Its error becomes part of the result; only that it could not be stored is
+// returned.
+func (j *job) failOrder(err error) error {
+	j.orderFailed = true
+	j.result.Err = errors.Join(j.result.Err, err)
+	r := j.record
+	switch {
+	case j.engine.base.Err() != nil:
+		r.cancelOrder()
+	case r.failOrder(err):
+		st := &r.State
+		j.event(notify.Event{Kind: notify.Failed, RetryAt: st.RetryAt, Message: "no new certificate could be obtained", Error: st.LastError, Code: st.LastCode})
+	}
+	return r.save()
+}
+
+// order asks the issuers in turn. The next one is asked when the CA itself is the problem, see failover, or when none of
+// its chains verifies for all clients. If that is so for all CAs, the first one's certificate is the answer: it will wait.
+func (j *job) order(ctx context.Context) (*certs.Bundle, error) {
+	if err := j.runPre(ctx); err != nil {
+		return nil, err
+	}
+	var errs []error
+	var refused *certs.Bundle
+	for _, name := range j.Spec.Issuers {
+		bundle, err := j.orderFrom(ctx, name)
+		if err == nil {
+			o := j.judge(bundle)
+			if len(o.failing) == 0 {
+				return o.bundle, nil
+			}
+			if refused == nil {
+				refused = o.bundle
+			}
+			continue
+		}
+		errs = append(errs, err)
+		if !errors.Is(err, errNotConfigured) && !j.record.failover(&j.Spec, name, err) {
+			break
+		}
+	}
+	if refused != nil {
+		j.engine.log.Warn("no chain of any issuer verifies for all clients", zap.String("certificate", j.Spec.Name))
+		return refused, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (j *job) orderFrom(ctx context.Context, name string) (*certs.Bundle, error) {
+	issuer, ok := j.set.Issuers[name]
+	if !ok {
+		return nil, fmt.Errorf("issuer %q: %w", name, errNotConfigured)
+	}
+	r := j.record
+	bundle, err := issuer.Obtain(ctx, certs.Request{
+		Spec: j.Spec, Replaces: r.Current, Solved: r.State.Solved, NewKey: j.opts.NewKey, Progress: j.progress.add, Invalid: r.State.Invalid,
+		Failed: func(v *certs.ValidationError) {
+			if err := r.invalid(v.Identifier.Value); err != nil {
+				j.engine.log.Warn("a failed validation could not be stored", zap.String("certificate", j.Spec.Name), zap.Error(err))
+			}
+		},
+	})
+	if err == nil {
+		delete(r.edit().Down, name)
+	}
+	return bundle, err
+}
+
+// failoverAfter is how long a CA may stay away before the next one in line is asked. A day covers every outage that
+// public CAs have had; a switch changes the chain, which some clients notice, so it is not done lightly.
+const failoverAfter = 24 * time.Hour
+
+// failover reports whether the next issuer shall be asked after err. It remembers in the state since when the issuer is
+// away. Only a CA that is unavailable is left; a name's own failure would fail everywhere. With the last third of the
+// renewal time gone, or without any certificate to serve, there is nothing to wait for. A limit on this account passes by
+// itself and says nothing about the CA, so it is waited out even without a certificate: mass issuance spreads over time
+// and not over CAs. It is left only near expiry.
+func (r *record) failover(want *certs.Spec, issuer string, err error) bool {
+	st, now := r.edit(), r.now()
+	near := r.Current != nil && plan.NearExpiry(now, want, r.Current.Leaf)
+	var limit *certs.RateLimitError
+	var down *certs.UnavailableError
+	limited := errors.As(err, &limit)
+	switch {
+	case errors.As(err, &down), limited && limit.Unavailable:
+	case limited:
+		return near
+	default:
+		delete(st.Down, issuer)
+		return false
+	}
+	if _, known := st.Down[issuer]; !known {
+		if st.Down == nil {
+			st.Down = map[string]time.Time{}
+		}
+		st.Down[issuer] = now
+	}
+	return r.Current == nil || near || now.Sub(st.Down[issuer]) >= failoverAfter
+}
+
+// ariPatience is how long a CA may take to answer for its renewal window, which is only ever a hint.
+const ariPatience = 15 * time.Second
+
+// askARI fetches the CA's renewal window, and looks for what would stand in the way of the renewal.
+func (j *job) askARI(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, ariPatience)
+	defer cancel()
+	if j.set.Forewarn != nil {
+		j.record.edit().Warnings = j.set.Forewarn(ctx, &j.Spec)
+	}
+	window, err := j.renewalInfo(ctx, j.record.Current)
+	if err != nil {
+		j.engine.log.Debug("no renewal window", zap.String("certificate", j.Spec.Name), zap.Error(err))
+	}
+	j.record.window(window, err)
+}
+
+func (j *job) renewalInfo(ctx context.Context, b *certs.Bundle) (certs.Window, error) {
+	i, ok := j.set.Issuers[b.Issuer]
+	if !ok {
+		return certs.Window{}, fmt.Errorf("issuer %q: %w", b.Issuer, errNotConfigured)
+	}
+	return i.RenewalInfo(ctx, b.Leaf)
+}

@@ -1,0 +1,69 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// addTargets adds what has to happen at the targets of the active version, and then the hook. While the clock is doubted
+// only what is missing is done: no time says when a target was looked at last.
+func addTargets(in *input, p Plan) Plan {
+	if in.have.Current == nil {
+		return p
+	}
+	fingerprint := in.have.Current.Fingerprint()
+	for _, target := range in.want.Targets {
+		t := in.have.State.Installed[target]
+		again, served := t.RetryAt, t.Fingerprint == fingerprint
+		if served {
+			again = clock.Later(t.VerifiedAt.Add(verifyEvery(lifetimeOf(in.have))), t.RetryAt)
+		}
+		switch {
+		case t.Off, served && in.opts.Clock.Reason != "":
+		case in.now.Before(again) && !in.impatient(t):
+			p.Next = clock.Earlier(p.Next, again)
+		case !served:
+			p.Install = append(p.Install, target)
+		default:
+			p.Verify = append(p.Verify, target)
+		}
+	}
+	addHook(in, &p)
+	if p.Reason != ReasonNothing {
+		return p
+	}
+	switch {
+	case len(p.Install) > 0:
+		p.Reason, p.Message = ReasonNotInstalled, fmt.Sprintf("not installed at %s", p.Install)
+	case len(p.Verify) > 0:
+		p.Reason, p.Message = ReasonDrift, fmt.Sprintf("daily check of %s", p.Verify)
+	case p.Hook:
+		p.Reason, p.Message = ReasonHook, "the hook after the new certificate is due"
+	}
+	return p
+}
+
+// impatient reports whether an operator wants to see a target tried now.
+func (in *input) impatient(t store.Installed) bool {
+	return in.opts.Force || in.opts.Retry && t.LastError != ""
+}
+
+// addHook adds the hook after a new version, once all targets serve it.
+func addHook(in *input, p *Plan) {
+	h, fingerprint := in.have.State.Hook, in.have.Current.Fingerprint()
+	if h == nil || h.For != fingerprint {
+		return
+	}
+	for _, target := range in.want.Targets {
+		if t := in.have.State.Installed[target]; t.Fingerprint != fingerprint && !t.Off {
+			return
+		}
+	}
+	if in.now.Before(h.RetryAt) && !in.opts.Force && !in.opts.Retry {
+		p.Next = clock.Earlier(p.Next, h.RetryAt)
+		return
+	}
+	p.Hook = true
+}

@@ -1,0 +1,129 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/pkg/store"
+)
+
+// stored looks at versions that are on disk and not live. They come before any new order: what was issued is not
+// ordered again. A version that has ended is as good as none, and neither pin nor hold outlives the active version, which
+// protects nobody from then on.
+func stored(in *input) (Plan, bool) {
+	st := &in.have.State
+	if pin := Find(in.have, st.Pinned); pin != nil && !Ended(pin, in.believed()) && (pin.ID != in.have.Version || in.serving()) {
+		return pinned(in, pin)
+	}
+	v := Newest(in.have)
+	if v == nil || v.ID == in.have.Version || Ended(v, in.believed()) {
+		return Plan{}, false
+	}
+	if h := st.Held; h != nil && h.Version == v.ID && in.serving() {
+		return waiting(in, h)
+	}
+	return activate(in, v.ID, "version "+v.ID+" is stored but not active"), true
+}
+
+// waiting leaves a version where it is until its time has come. Force orders another one, which may be better, and so does
+// a configuration that asks for something else, or an active version whose key others may know.
+func waiting(in *input, h *store.Held) (Plan, bool) {
+	at, end := ReleaseTime(in.have, h), in.have.Current.Leaf.NotAfter
+	switch {
+	case in.opts.Force || h.Stale || IsCompromised(in.have):
+		return Plan{}, false
+	case !in.believed().Before(at):
+		return activate(in, h.Version, "version "+h.Version+" has waited long enough"), true
+	case Announced(h):
+		return addTargets(in, Plan{Reason: ReasonNotice, Message: h.Reason + ", goes live on " + at.UTC().Format(time.RFC3339), Next: at}), true
+	}
+	return keep(in, ReasonHeld, fmt.Sprintf("%s; the active version ends on %s", h.Reason, end.UTC().Format(time.DateOnly)), at), true
+}
+
+// pinned keeps the version of a rollback live. Towards its end a successor is ordered, which takes over when it is over.
+func pinned(in *input, pin *store.Version) (Plan, bool) {
+	if pin.ID != in.have.Version {
+		return activate(in, pin.ID, "version "+pin.ID+" was asked for"), true
+	}
+	_, late := lastTenth(in)
+	successor := Newest(in.have)
+	if in.opts.Force || late && (successor.ID == pin.ID || !successor.NotAfter.After(pin.NotAfter)) {
+		return Plan{}, false
+	}
+	end := in.have.Current.Leaf.NotAfter
+	return keep(in, ReasonPinned, fmt.Sprintf("pinned to version %s, which ends on %s", pin.ID, end.UTC().Format(time.DateOnly)), end), true
+}
+
+func activate(in *input, id, message string) Plan {
+	return Plan{Reason: ReasonActivate, Message: message, Activate: id, Next: in.now}
+}
+
+// keep keeps the active version, and reminds the operator.
+func keep(in *input, reason Reason, message string, until time.Time) (p Plan) {
+	p = addTargets(in, Plan{Reason: reason, Message: message, Next: clock.Earlier(until, in.now.Add(verifyEvery(lifetimeOf(in.have))))})
+	days, told := Reminder(in.have.Current.Leaf.NotAfter.Sub(in.now)), in.have.State.Alerted
+	if days > 0 && (told == 0 || days < told) {
+		p.Remind = days
+	}
+	return p
+}
+
+// serving reports whether there is an active version that clients can use.
+func (in *input) serving() bool {
+	return in.have.Current != nil && in.believed().Before(in.have.Current.Leaf.NotAfter)
+}
+
+// believed is the time that versions are judged by: what waits does not go live because the clock jumped.
+func (in *input) believed() time.Time { return in.now.Add(-in.opts.Clock.Ahead) }
+
+// Announced tells a version that waits for the end of its notice from one that is held.
+func Announced(h *store.Held) bool { return len(h.Clients) == 0 && !h.Until.IsZero() }
+
+// TakenBack tells a version that an endpoint did not work with: only an operator, or the end of the active one, makes it live.
+func TakenBack(h *store.Held) bool { return len(h.Clients) == 0 && h.Until.IsZero() }
+
+// ReleaseTime is when a held version goes live by itself: at the time that is stored with it, and in any case when the
+// active version ends. A notice ends before the last tenth of its lifetime, in which nothing may delay any more.
+func ReleaseTime(have *store.Lineage, h *store.Held) time.Time {
+	end, life := have.Current.Leaf.NotAfter, lifetimeOf(have)
+	if Announced(h) {
+		end = end.Add(-life / 10)
+	}
+	return clock.Earlier(end, h.Until)
+}
+
+// Ended reports whether a version is not valid any more.
+func Ended(v *store.Version, now time.Time) bool { return !now.Before(v.NotAfter) }
+
+// Find finds a stored version by its ID.
+func Find(have *store.Lineage, id string) *store.Version {
+	i := slices.IndexFunc(have.Versions, func(v store.Version) bool { return v.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &have.Versions[i]
+}
+
+// Newest is the newest version that is live or may become so: one whose key others may know never does.
+func Newest(have *store.Lineage) *store.Version {
+	for i := range have.Versions {
+		if v := &have.Versions[i]; v.ID == have.Version || !slices.Contains(have.State.Compromised, v.ID) {
+			return v
+		}
+	}
+	return nil
+}
+
+// Previous is the version that a rollback goes back to: the newest one before the active one that is still valid and whose
+// key nobody else is known to have; nil when there is none.
+func Previous(have *store.Lineage, now time.Time) *store.Version {
+	for i := range have.Versions {
+		if v := &have.Versions[i]; strings.Compare(v.ID, have.Version) < 0 && !Ended(v, now) && !slices.Contains(have.State.Compromised, v.ID) {
+			return v
+		}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package renewal
+
+import (
+	"context"
+	"crypto/x509"
+	"time"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/notify"
+	"github.com/acmed/acmed/pkg/renewal/plan"
+	"github.com/acmed/acmed/pkg/trust"
+)
+
+// Issuer is one CA under one account.
+type Issuer interface {
+	// Obtain orders a certificate and returns it vetted, or returns one of the typed errors of package certs.
+	Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, error)
+	// RenewalInfo asks for the CA's renewal window; the zero Window means that the CA gives none.
+	RenewalInfo(ctx context.Context, leaf *x509.Certificate) (certs.Window, error)
+}
+
+// Certificate is one wanted certificate with the targets that serve it.
+type Certificate struct {
+	Spec    certs.Spec
+	Targets map[string]installers.Installer // one for each ID in Spec.Targets
+	Hooks   Hooks
+	Clients Clients
+}
+
+// Hooks are what the operator wants to happen around a new version; either may be nil.
+type Hooks struct {
+	// Pre runs before a new version is ordered. Its error is that of the order: the CA is not asked.
+	Pre func(ctx context.Context) error
+	// Post runs when a new version is live and all targets serve it. Its error is a state of its own and tried again like
+	// that of a target; the certificate stays.
+	Post func(ctx context.Context, b *certs.Bundle) error
+}
+
+// Clients are those whose trust a certificate must not lose.
+type Clients struct {
+	Stores []*trust.Store
+	// ActivateBefore is how long before the active version ends one goes live that a client refuses; 0 waits until the end.
+	ActivateBefore time.Duration
+}
+
+// Set is everything that a configuration says. The engine swaps it as a whole; a running job keeps the one it began with.
+type Set struct {
+	Certificates map[string]Certificate
+	Issuers      map[string]Issuer
+	Notifier     notify.Notifier
+	// Forewarn looks for what will stand in the way of the next renewal, such as CAA records; nil: nothing does. It is
+	// asked whenever a renewal window is, about twice a day.
+	Forewarn func(ctx context.Context, want *certs.Spec) []string
+	// ClockOffset asks a CA how far this machine's clock is ahead of its own, to settle doubts; nil: there is none to ask.
+	ClockOffset func(ctx context.Context) (time.Duration, error)
+	Concurrency int // jobs at a time; at least 1
+	Keep        int // versions kept of each certificate besides the active one
+}
+
+// Options changes one job.
+type Options struct {
+	Force  bool // renew although it is not due, and do not wait for our own backoff
+	NewKey bool // with Force: take a new private key even if the configuration reuses it (after a key compromise)
+	Retry  bool // install and verify again although the last try failed a moment ago; costs the CA nothing
+
+	Activate bool   // make the newest version live, and end a pin
+	Anyway   bool   // with Activate: although clients would refuse it, or its notice is not over
+	Pin      string // make this stored version live and keep it so
+
+	Targets TargetChange // take the certificate's targets away or put them back
+}
+
+// aboutVersions reports whether an operator wants another version to be live.
+func (o *Options) aboutVersions() bool { return o.Activate || o.Pin != "" }
+
+// TargetChange is what an operator asks for about the targets of one certificate.
+type TargetChange string
+
+// The changes.
+const (
+	InstallTargets   TargetChange = "install"   // install the active version at every target again
+	UninstallTargets TargetChange = "uninstall" // undo every change at the targets, and leave them alone
+)
+
+// Result is what one job did.
+type Result struct {
+	Name     string
+	Reason   plan.Reason // of the first thing that was done, or why nothing was
+	Message  string
+	Obtained bool   // a new version was issued
+	Changed  bool   // a version was issued, activated or installed
+	Version  string // active version at the end
+	NotAfter time.Time
+	Next     time.Time // when the scheduler looks again
+	Held     string    // why a newer version than the active one waits; "" when none does
+	Waiting  error     // what a target asked for: to be called later; nothing has failed
+	Err      error     // what failed; the certificate may be live nevertheless
+}
