@@ -48,6 +48,7 @@ const (
 	CAUnreachable      Code = "ca-unreachable"
 	ServerTestFailed   Code = "server-test-failed"
 	ServerNotRunning   Code = "server-not-running"
+	ClientsLockedOut   Code = "clients-locked-out"
 	NotServed          Code = "not-served"
 	FileEdited         Code = "file-edited"
 	ClientsWouldBreak  Code = "clients-would-break"

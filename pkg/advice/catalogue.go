@@ -264,6 +264,12 @@ func deliveries() []Entry {
 			"Start the server. It serves the certificate from then on.",
 		},
 		{
+			ClientsLockedOut,
+			"clients that could connect before cannot any more",
+			"The server's protocols or cipher list do not fit the key of the new certificate, so everything was put back.",
+			"Set key_type to rsa2048 or to both key types, or add ECDHE-ECDSA suites to the server's list; then install again.",
+		},
+		{
 			NotServed,
 			"the endpoint does not serve the certificate",
 			"The endpoint serves another certificate or does not respond. Either the reload had no effect, or another process or site answers on this port.",

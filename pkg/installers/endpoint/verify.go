@@ -54,7 +54,11 @@ const parallelProbes = 16
 // For a dual unit each address must serve both leaves, unless it speaks TLS 1.3 only, where a client cannot choose. The error
 // joins one line for each address that is still wrong, and says what it serves instead.
 func Verify(ctx context.Context, endpoints []Endpoint, b *certs.Bundle, wait time.Duration) error {
-	v := &verification{bundle: b, agreeing: 2, slots: make(chan struct{}, parallelProbes)}
+	return verify(ctx, endpoints, b, wait, nil)
+}
+
+func verify(ctx context.Context, endpoints []Endpoint, b *certs.Bundle, wait time.Duration, before *Before) error {
+	v := &verification{bundle: b, before: before, agreeing: 2, slots: make(chan struct{}, parallelProbes)}
 	if wait <= 0 {
 		v.agreeing, wait = 1, patience
 	}
@@ -76,6 +80,7 @@ func Look(ctx context.Context, endpoints []Endpoint, b *certs.Bundle) error {
 // verification is one call of Verify or Look.
 type verification struct {
 	bundle   *certs.Bundle
+	before   *Before // may be nil
 	once     bool
 	agreeing int           // right answers in a row that are enough where no wrong one came between
 	deadline time.Time     // an address that never served the bundle has failed then; not used for once
@@ -133,11 +138,19 @@ func (v *verification) look(ctx context.Context, e Endpoint) error {
 // watch looks at one address until its answers agree.
 func (v *verification) watch(ctx context.Context, e Endpoint) error {
 	var seen answers
+	refused := time.Now() // since when every answer is a refusal
 	for delay := firstPoll; ; delay = slower(delay) {
 		err := v.look(ctx, e)
 		now := time.Now()
 		if seen.add(err == nil, now) {
 			delay = firstPoll
+		}
+		if !Refused(err) {
+			refused = now
+		}
+		if locked := v.before.locked(e, refused, now, v.bundle, err); locked != nil {
+			v.failed.Store(true)
+			return locked
 		}
 		switch {
 		case seen.serves(v.agreeing, now):
