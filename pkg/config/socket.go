@@ -18,3 +18,23 @@ func Socket(path string) string {
 	}
 	return defaults().Socket
 }
+
+// File is one file of a configuration with its text.
+type File struct {
+	Path string
+	Text []byte // nil when it could not be read, or was refused
+}
+
+// Files reads the files of the configuration at path as [Load] does, whatever their texts are worth. The error has what is
+// wrong with them.
+func Files(path string) ([]File, error) {
+	l := &loader{schema: reflect.TypeFor[Config](), order: map[string]int{}}
+	main := l.read(path)
+	var files []File
+	var problems []Problem
+	for _, s := range append([]*source{main}, l.included(main)...) {
+		files = append(files, File{s.file, s.text})
+		problems = append(problems, s.problems...)
+	}
+	return files, asError(problems, l.order)
+}
