@@ -102,7 +102,7 @@ func TestEachSolverIssues(t *testing.T) {
 		"webroot": func(t *testing.T, ca *acmetest.CA) challenges.Solver {
 			dir := t.TempDir()
 			serve(t, local(ca.HTTPPort), http.FileServer(http.Dir(dir)))
-			return http01.NewWebroot(dir)
+			return http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil)
 		},
 		"stateless": func(t *testing.T, ca *acmetest.CA) challenges.Solver {
 			p := &proxy{}

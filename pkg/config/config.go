@@ -183,7 +183,7 @@ type Solver struct {
 }
 
 // HTTP01 configures an http-01 solver: acmed listens itself, or writes files that a web server serves, or leaves the
-// answer to a proxy in front. At most one of listen, webroot and stateless is given.
+// answer to a proxy in front. At most one of listen, webroot, challenge_dir and stateless is given.
 type HTTP01 struct {
 	// Listen is the address to answer on: IP:PORT, :PORT, or unix:/PATH for a socket that a proxy forwards to. It is bound
 	// only while challenges are pending. Solvers with the same address share it. Default :80.
@@ -191,8 +191,13 @@ type HTTP01 struct {
 	// ProxyProtocol lists the addresses and networks of load balancers whose PROXY protocol header is believed. Optional.
 	ProxyProtocol []string `mapstructure:"proxy_protocol"`
 	// Webroot is the document root of a web server that serves the names on port 80; the answers are written to
-	// .well-known/acme-challenge below it. Optional.
+	// .well-known/acme-challenge below it. A path that ends so is that directory itself. Optional.
 	Webroot string `mapstructure:"webroot"`
+	// ChallengeDir is the directory that a web server serves as /.well-known/acme-challenge/, in place of webroot. Optional.
+	ChallengeDir string `mapstructure:"challenge_dir"`
+	// FollowLinks follows a symbolic link in place of .well-known or acme-challenge in the webroot, when what it leads to has
+	// the owner of the link. Default false.
+	FollowLinks bool `mapstructure:"follow_links"`
 	// Stateless says that a proxy or CDN in front answers every challenge by itself with the account's thumbprint; see
 	// "acmed snippet --stateless". Default false.
 	Stateless bool `mapstructure:"stateless"`

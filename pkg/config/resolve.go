@@ -172,7 +172,7 @@ func (c *Config) Solver(name string) (Solver, bool) {
 	for _, zone := range identifiers(all[i].Zones) {
 		s.Zones = append(s.Zones, zone.Value)
 	}
-	if h := s.HTTP01; h != nil && h.Webroot == "" && !h.Stateless {
+	if h := s.HTTP01; h != nil && h.Webroot+h.ChallengeDir == "" && !h.Stateless {
 		s.HTTP01 = &HTTP01{Listen: cmp.Or(h.Listen, ":80"), ProxyProtocol: h.ProxyProtocol}
 	}
 	if s.TLSALPN01 != nil {

@@ -297,13 +297,24 @@ func (v *validator) http01(path string, h *HTTP01) {
 	} else {
 		v.listen(path+".listen", h.Listen)
 	}
+	ways := 0
+	for _, given := range []bool{h.Listen != "", h.Webroot != "", h.ChallengeDir != "", h.Stateless} {
+		if given {
+			ways++
+		}
+	}
+	if ways > 1 {
+		v.report(path, "give only one of listen, webroot, challenge_dir and stateless")
+	}
 	if h.Webroot != "" {
 		v.check(path+".webroot", checkPath(h.Webroot))
+	} else if h.FollowLinks {
+		v.report(path+".follow_links", "it needs webroot")
 	}
-	if h.Webroot != "" && h.Listen != "" || h.Stateless && h.Webroot+h.Listen != "" {
-		v.report(path, "give only one of listen, webroot and stateless")
+	if h.ChallengeDir != "" {
+		v.check(path+".challenge_dir", checkPath(h.ChallengeDir))
 	}
-	if len(h.ProxyProtocol) > 0 && (h.Webroot != "" || h.Stateless) {
+	if len(h.ProxyProtocol) > 0 && (h.Webroot+h.ChallengeDir != "" || h.Stateless) {
 		v.report(path+".proxy_protocol", "it needs listen, where acmed answers itself")
 	}
 	for i, proxy := range h.ProxyProtocol {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -21,19 +22,33 @@ import (
 // somebody else: no symbolic link is followed, no existing file is changed, and only what it created is removed. It is
 // safe for concurrent use.
 type Webroot struct {
-	dir string
+	config WebrootConfig
+	tokens *Tokens
 
 	mu      sync.Mutex // serialises file changes, so that no directory goes while a token is written into it
 	pending map[string]int
-	made    []string // directories created by us, the outer one first
+	made    []string // paths of directories created by us, the outer one first
+}
+
+// WebrootConfig says where the files go.
+type WebrootConfig struct {
+	// Dir is the document root, or with Exact the directory that the web server serves as /.well-known/acme-challenge/.
+	Dir   string `json:"dir"`
+	Exact bool   `json:"exact,omitempty"`
+	// FollowLinks follows a symbolic link in place of .well-known or acme-challenge, when root or this user made it or what
+	// it leads to has its owner. Links in Dir itself are followed so always.
+	FollowLinks bool `json:"follow_links,omitempty"`
 }
 
 var _ challenges.Solver = (*Webroot)(nil)
 
-// NewWebroot makes a solver for the document root dir, which must exist when a challenge is presented. Certificates
-// with the same document root should share one Webroot.
-func NewWebroot(dir string) *Webroot {
-	return &Webroot{dir: dir, pending: map[string]int{}}
+// NewWebroot makes a solver for a directory, which must exist when a challenge is presented. A directory whose path ends in
+// .well-known/acme-challenge is the challenge directory itself. Certificates with the same directory should share one
+// Webroot. Tokens may be nil: then files of a killed process stay.
+func NewWebroot(c WebrootConfig, t *Tokens) *Webroot {
+	c.Dir = filepath.Clean(c.Dir)
+	c.Exact = c.Exact || strings.HasSuffix(c.Dir, "/.well-known/acme-challenge")
+	return &Webroot{config: c, tokens: t, pending: map[string]int{}}
 }
 
 // Type returns http-01.
@@ -42,10 +57,15 @@ func (w *Webroot) Type() challenges.Type { return challenges.HTTP01 }
 // Ready reports whether answers could be written now, and changes nothing: the directory exists, and neither its mode nor
 // a sandbox around this process forbids it.
 func (w *Webroot) Ready() error {
-	if err := unix.Access(w.dir, unix.W_OK|unix.X_OK); err != nil {
-		return &fs.PathError{Op: "write into", Path: w.dir, Err: err}
+	dir := w.config.Dir
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return &fs.PathError{Op: "write into", Path: dir, Err: err}
 	}
-	return nil
+	root, err := openPath(dir)
+	if err != nil {
+		return err
+	}
+	return root.Close()
 }
 
 // What the web server of another user must be able to read.
@@ -65,21 +85,19 @@ func (w *Webroot) Present(_ context.Context, c challenges.Challenge) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	root, err := os.OpenRoot(w.dir)
-	if err != nil {
-		return fmt.Errorf("webroot: %w", err)
+	if err := w.tokens.add(w.config, c); err != nil {
+		return err
 	}
-	defer func() { _ = root.Close() }()
-	if err := w.write(root, c); err != nil {
-		w.removeDirs(root)
-		return fmt.Errorf("webroot %s: %w", w.dir, err)
+	if err := w.write(c); err != nil {
+		w.removeDirs()
+		return errors.Join(fmt.Errorf("webroot %s: %w", w.config.Dir, err), w.tokens.remove(c.Token))
 	}
 	w.pending[c.Token]++
 	return nil
 }
 
-func (w *Webroot) write(root *os.Root, c challenges.Challenge) error {
-	dir, err := w.open(root, true)
+func (w *Webroot) write(c challenges.Challenge) error {
+	dir, err := w.open(true)
 	if err != nil {
 		return err
 	}
@@ -112,23 +130,16 @@ func (w *Webroot) CleanUp(_ context.Context, c challenges.Challenge) error {
 		w.pending[c.Token]--
 		return nil
 	}
-	root, err := os.OpenRoot(w.dir)
-	if err == nil {
-		defer func() { _ = root.Close() }()
-		err = w.remove(root, c)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("webroot %s: %w", w.dir, err)
+	if err := w.remove(c); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("webroot %s: %w", w.config.Dir, err)
 	}
 	delete(w.pending, c.Token)
-	if root != nil {
-		w.removeDirs(root)
-	}
-	return nil
+	w.removeDirs()
+	return w.tokens.remove(c.Token)
 }
 
-func (w *Webroot) remove(root *os.Root, c challenges.Challenge) error {
-	dir, err := w.open(root, false)
+func (w *Webroot) remove(c challenges.Challenge) error {
+	dir, err := w.open(false)
 	if err != nil {
 		return err
 	}
@@ -139,11 +150,13 @@ func (w *Webroot) remove(root *os.Root, c challenges.Challenge) error {
 	return dir.Remove(c.Token)
 }
 
-// open goes down to the challenge directory without following a symbolic link on the way, and creates what is missing
-// if told so.
-func (w *Webroot) open(root *os.Root, create bool) (*os.Root, error) {
-	dir, err := root.OpenRoot(".")
-	path := ""
+// open goes down to the challenge directory, and creates what is missing if told so. The webroot itself must exist.
+func (w *Webroot) open(create bool) (*os.Root, error) {
+	path := w.config.Dir
+	dir, err := openPath(path)
+	if w.config.Exact {
+		return dir, err
+	}
 	for _, name := range challengePath() {
 		if err != nil {
 			return nil, err
@@ -165,7 +178,13 @@ func (w *Webroot) enter(parent *os.Root, name, path string, create bool) (*os.Ro
 		}
 		made = err == nil
 	}
-	dir, err := openReal(parent, name)
+	var dir *os.Root
+	var err error
+	if info, seen := parent.Lstat(name); w.config.FollowLinks && seen == nil && info.Mode()&fs.ModeSymlink != 0 {
+		dir, err = openPath(path)
+	} else {
+		dir, err = openReal(parent, name)
+	}
 	if err != nil || !made {
 		return dir, err
 	}
@@ -179,12 +198,15 @@ func (w *Webroot) enter(parent *os.Root, name, path string, create bool) (*os.Ro
 
 // removeDirs removes the directories that were made for the tokens, when none is left. One that others use stays, as
 // it is not empty.
-func (w *Webroot) removeDirs(root *os.Root) {
+func (w *Webroot) removeDirs() {
 	if len(w.pending) > 0 {
 		return
 	}
 	for _, path := range slices.Backward(w.made) {
-		_ = root.Remove(path)
+		if parent, err := openPath(filepath.Dir(path)); err == nil {
+			_ = parent.Remove(filepath.Base(path))
+			_ = parent.Close()
+		}
 	}
 	w.made = nil
 }
@@ -197,7 +219,7 @@ func openReal(parent *os.Root, name string) (*os.Root, error) {
 		return nil, err
 	}
 	if !seen.IsDir() {
-		return nil, fmt.Errorf("%s is not a directory, and symbolic links are not followed", name)
+		return nil, fmt.Errorf("%s is not a directory; a symbolic link is followed with follow_links: true", name)
 	}
 	dir, err := parent.OpenRoot(name)
 	if err != nil {

@@ -62,7 +62,7 @@ func TestWebrootLeavesNothingBehind(t *testing.T) {
 			dir := t.TempDir()
 			mkdir(t, dir, existing)
 			before := tree(t, dir)
-			w := http01.NewWebroot(dir)
+			w := http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil)
 			c, other := challengeFor(token), challengeFor(strings.Repeat("b", 43))
 			present(t, w, c)
 			present(t, w, other)
@@ -91,7 +91,7 @@ func TestWebrootLeavesNothingBehind(t *testing.T) {
 
 func TestWebrootSharedToken(t *testing.T) {
 	dir := t.TempDir()
-	w := http01.NewWebroot(dir)
+	w := http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil)
 	present(t, w, challengeFor(token))
 	present(t, w, challengeFor(token))
 	cleanUp(t, w, challengeFor(token))
@@ -106,7 +106,7 @@ func TestWebrootSharedToken(t *testing.T) {
 
 func TestWebrootKeepsWhatOthersPutThere(t *testing.T) {
 	dir := t.TempDir()
-	w := http01.NewWebroot(dir)
+	w := http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil)
 	present(t, w, challengeFor(token))
 	challengeDir := filepath.Join(dir, ".well-known/acme-challenge")
 	write(t, filepath.Join(challengeDir, "theirs"), "x")
@@ -120,8 +120,8 @@ func TestWebrootKeepsWhatOthersPutThere(t *testing.T) {
 
 func TestWebrootAfterACrash(t *testing.T) {
 	dir := t.TempDir()
-	present(t, http01.NewWebroot(dir), challengeFor(token))
-	w := http01.NewWebroot(dir)
+	present(t, http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil), challengeFor(token))
+	w := http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil)
 	present(t, w, challengeFor(token))
 	cleanUp(t, w, challengeFor(token))
 	if diff := cmp.Diff([]string{".well-known", ".well-known/acme-challenge"}, tree(t, dir)); diff != "" {
@@ -170,7 +170,7 @@ func TestWebrootFollowsNoLinks(t *testing.T) {
 			write(t, victim, "root:x")
 			tc.setUp(t, dir, victim)
 			before := tree(t, dir)
-			w := http01.NewWebroot(dir)
+			w := http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil)
 			if err := w.Present(t.Context(), challengeFor(token)); err == nil {
 				t.Error("no error")
 			} else if !strings.Contains(err.Error(), dir) && !errors.Is(err, fs.ErrExist) {
@@ -190,6 +190,128 @@ func TestWebrootFollowsNoLinks(t *testing.T) {
 	}
 }
 
+// A link in the path of the webroot is followed when its maker could write to what it leads to anyway.
+func TestWebrootBehindALink(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("making links of other users needs root")
+	}
+	const alice, bob = 4711, 4712
+	for _, tc := range []struct {
+		name           string
+		linkOf, dirOf  int
+		chain, refused bool
+	}{
+		{name: "of root", linkOf: 0, dirOf: alice},
+		{name: "of the same user", linkOf: alice, dirOf: alice},
+		{name: "of a user, to root's", linkOf: alice, dirOf: 0, refused: true},
+		{name: "of a user, to another's", linkOf: alice, dirOf: bob, refused: true},
+		{name: "of a user, to a link of root, to root's", linkOf: alice, dirOf: 0, chain: true, refused: true},
+	} {
+		for _, exact := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, exact %v", tc.name, exact), func(t *testing.T) {
+				dir := t.TempDir()
+				target := mkdir(t, dir, "target/htdocs")
+				linked := filepath.Join(dir, "site")
+				link(t, "target", linked)
+				if tc.chain {
+					link(t, "site", filepath.Join(dir, "second"))
+					linked = filepath.Join(dir, "second")
+				}
+				for path, owner := range map[string]int{linked: tc.linkOf, filepath.Join(dir, "target"): tc.dirOf} {
+					if err := os.Lchown(path, owner, owner); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w := http01.NewWebroot(http01.WebrootConfig{Dir: filepath.Join(linked, "htdocs"), Exact: exact}, nil)
+				err, ready := w.Present(t.Context(), challengeFor(token)), w.Ready()
+				if (err != nil) != tc.refused || (ready != nil) != tc.refused {
+					t.Errorf("%v, %v", err, ready)
+				}
+				if got := tree(t, target); tc.refused && len(got) != 0 {
+					t.Errorf("written: %q", got)
+				}
+				cleanUp(t, w, challengeFor(token))
+				if got := tree(t, target); len(got) != 0 {
+					t.Errorf("left: %q", got)
+				}
+			})
+		}
+	}
+}
+
+func TestFollowLinks(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	link(t, other, filepath.Join(dir, ".well-known"))
+	w := http01.NewWebroot(http01.WebrootConfig{Dir: dir, FollowLinks: true}, nil)
+	present(t, w, challengeFor(token))
+	if diff := cmp.Diff([]string{"acme-challenge", "acme-challenge/" + token}, tree(t, other)); diff != "" {
+		t.Error(diff)
+	}
+	cleanUp(t, w, challengeFor(token))
+	if got := tree(t, other); len(got) != 0 {
+		t.Errorf("left: %q", got)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	if err := os.Lchown(filepath.Join(dir, ".well-known"), 4711, 4711); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Present(t.Context(), challengeFor(token)); err == nil || len(tree(t, other)) != 0 {
+		t.Errorf("a link of somebody else was followed: %v", err)
+	}
+}
+
+func TestChallengeDirectoryItself(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []http01.WebrootConfig{
+		{Dir: mkdir(t, dir, "srv/.well-known/acme-challenge")}, {Dir: mkdir(t, dir, "srv2/.well-known/acme-challenge") + "/"}, {Dir: mkdir(t, dir, "alias"), Exact: true},
+	} {
+		w := http01.NewWebroot(c, nil)
+		present(t, w, challengeFor(token))
+		if diff := cmp.Diff([]string{token}, tree(t, c.Dir)); diff != "" {
+			t.Error(diff)
+		}
+		cleanUp(t, w, challengeFor(token))
+		if got := tree(t, c.Dir); len(got) != 0 {
+			t.Errorf("left: %q", got)
+		}
+	}
+}
+
+// What a killed process left is removed, what is in use or was changed since is not.
+func TestTokensOfAKilledRun(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	list := filepath.Join(state, "http")
+	config := http01.WebrootConfig{Dir: dir, Exact: true}
+	mine, changed, live := strings.Repeat("a", 30), strings.Repeat("b", 30), strings.Repeat("c", 30)
+	killed := http01.NewWebroot(config, http01.NewTokens(list))
+	present(t, killed, challengeFor(mine))
+	present(t, killed, challengeFor(changed))
+	write(t, filepath.Join(dir, changed), "theirs")
+	tokens := http01.NewTokens(list)
+	w := http01.NewWebroot(config, tokens)
+	present(t, w, challengeFor(live))
+	for range 2 {
+		if err := tokens.Recover(); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{changed, live}, tree(t, dir)); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff([]string{live + ".json"}, tree(t, list)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	cleanUp(t, w, challengeFor(live))
+	if got := tree(t, list); len(got) != 0 {
+		t.Errorf("the list has %q", got)
+	}
+	if err := http01.NewTokens(filepath.Join(state, "none")).Recover(); err != nil {
+		t.Error(err)
+	}
+}
+
 func link(t *testing.T, target, path string) {
 	t.Helper()
 	if err := os.Symlink(target, path); err != nil {
@@ -200,7 +322,7 @@ func link(t *testing.T, target, path string) {
 func TestWebrootSwappedForALinkBeforeTheCleanUp(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	victim := filepath.Join(outside, token)
-	w := http01.NewWebroot(dir)
+	w := http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil)
 	present(t, w, challengeFor(token))
 	write(t, victim, challengeFor(token).KeyAuth)
 	if err := os.RemoveAll(filepath.Join(dir, ".well-known/acme-challenge")); err != nil {
@@ -217,7 +339,7 @@ func TestWebrootSwappedForALinkBeforeTheCleanUp(t *testing.T) {
 
 func TestWebrootThatIsMissing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
-	w := http01.NewWebroot(dir)
+	w := http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil)
 	if err := w.Present(t.Context(), challengeFor(token)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
@@ -234,7 +356,7 @@ func TestWebrootThatIsMissing(t *testing.T) {
 
 func TestWebrootConcurrently(t *testing.T) {
 	dir := t.TempDir()
-	w := http01.NewWebroot(dir)
+	w := http01.NewWebroot(http01.WebrootConfig{Dir: dir}, nil)
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {

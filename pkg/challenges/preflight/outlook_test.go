@@ -40,7 +40,7 @@ func look(ctx context.Context, t *testing.T, cfg preflight.Config, name string, 
 func TestLook(t *testing.T) {
 	cfg, h, a := site(t)
 	rungs := func() (alpn, webroot, plain, dns challenges.Rung) {
-		return challenges.Rung{Name: "alpn", Solver: a}, challenges.Rung{Name: "webroot", Solver: http01.NewWebroot(t.TempDir())},
+		return challenges.Rung{Name: "alpn", Solver: a}, challenges.Rung{Name: "webroot", Solver: http01.NewWebroot(http01.WebrootConfig{Dir: t.TempDir()}, nil)},
 			challenges.Rung{Name: "plain", Solver: h}, challenges.Rung{Name: "dns", Solver: record{}}
 	}
 	alpn, webroot, plain, dns := rungs()

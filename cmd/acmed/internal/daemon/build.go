@@ -45,7 +45,8 @@ type builder struct {
 	alpn    map[string]*tlsalpn01.Responder
 	servers map[string]*installers.Server
 	records *dns01.Locks
-	journal *dns01.Journal   // of all dns-01 solvers: whoever opens one sweeps what others are writing
+	journal *dns01.Journal // of all dns-01 solvers: whoever opens one sweeps what others are writing
+	files   *http01.Tokens
 	sockets []systemd.Socket // from systemd, in the place of the addresses of solvers
 
 	rungs   map[string]challenges.Rung

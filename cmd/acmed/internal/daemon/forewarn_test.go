@@ -65,7 +65,7 @@ func TestForewarn(t *testing.T) {
 func TestForewarnOfSolvers(t *testing.T) {
 	gone := filepath.Join(t.TempDir(), "gone")
 	rungs := map[string]challenges.Rung{
-		"good": {Name: "good", Solver: http01.NewWebroot(t.TempDir())}, "gone": {Name: "gone", Solver: http01.NewWebroot(gone)},
+		"good": {Name: "good", Solver: http01.NewWebroot(http01.WebrootConfig{Dir: t.TempDir()}, nil)}, "gone": {Name: "gone", Solver: http01.NewWebroot(http01.WebrootConfig{Dir: gone}, nil)},
 		"cdn": {Name: "cdn", Solver: http01.Stateless{}},
 	}
 	b := &builder{log: zap.NewNop()}

@@ -42,7 +42,7 @@ func newHarness(t *testing.T, cas ...*acmetest.CA) *harness {
 	t.Cleanup(func() { _ = dir.Close() })
 	responder := http01.NewResponder(http01.ResponderConfig{Addr: "127.0.0.1:" + strconv.Itoa(cas[0].HTTPPort)})
 	t.Cleanup(func() { _ = responder.Close() })
-	webroot := http01.NewWebroot(t.TempDir()) // which nobody serves
+	webroot := http01.NewWebroot(http01.WebrootConfig{Dir: t.TempDir()}, nil) // which nobody serves
 	h := &harness{
 		t: t, store: dir, cas: map[string]*acmetest.CA{},
 		solvers: map[string]challenges.Rung{"http": {Name: "http", Solver: responder}, "nowhere": {Name: "nowhere", Solver: webroot}},

@@ -115,12 +115,17 @@ func (d *Daemon) reloadOnHangup(ctx context.Context) {
 	}
 }
 
-// recoverRecords removes TXT records that a killed acmed left in the DNS. What cannot be removed stays in the journal for
+// recoverRecords removes TXT records and challenge files that a killed acmed left. What cannot be removed stays in the journal for
 // the next start.
 func (d *Daemon) recoverRecords(ctx context.Context) {
 	d.mu.Lock()
-	solvers := maps.Clone(d.builder.dns)
+	solvers, files := maps.Clone(d.builder.dns), d.builder.files
 	d.mu.Unlock()
+	if files != nil {
+		if err := files.Recover(); err != nil {
+			d.log.Warn("challenge files of an earlier run are still in a webroot", zap.Error(err))
+		}
+	}
 	for name, solver := range solvers {
 		if err := solver.Recover(ctx); err != nil && ctx.Err() == nil {
 			d.log.Warn("challenge records of an earlier run are still in the DNS", zap.String("solver", name), zap.Error(err))

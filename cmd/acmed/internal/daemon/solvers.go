@@ -44,8 +44,11 @@ func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solve
 	switch {
 	case conf.HTTP01 != nil && conf.HTTP01.Stateless:
 		return http01.Stateless{}, nil
-	case conf.HTTP01 != nil && conf.HTTP01.Webroot != "":
-		return http01.NewWebroot(conf.HTTP01.Webroot), nil
+	case conf.HTTP01 != nil && conf.HTTP01.Webroot+conf.HTTP01.ChallengeDir != "":
+		h := conf.HTTP01
+		return http01.NewWebroot(http01.WebrootConfig{
+			Dir: h.Webroot + h.ChallengeDir, Exact: h.ChallengeDir != "", FollowLinks: h.FollowLinks,
+		}, b.tokens(c.StateDir)), nil
 	case conf.HTTP01 != nil:
 		return b.plainResponder(conf.Name, conf.HTTP01), nil
 	case conf.TLSALPN01 != nil:
@@ -63,6 +66,14 @@ func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solve
 		return solver, err
 	}
 	return nil, errors.New("it has no section")
+}
+
+// tokens is the one list of challenge files, so that a reload does not take those of this process for left ones.
+func (b *builder) tokens(state string) *http01.Tokens {
+	if b.files == nil {
+		b.files = http01.NewTokens(filepath.Join(state, "http"))
+	}
+	return b.files
 }
 
 // plainResponder returns the one http-01 responder for a socket, or for an address: whose PROXY protocol header it
