@@ -45,6 +45,8 @@ type File struct {
 	Secret  bool        // holds a private key: never shown, never left open to others
 	Follow  bool        // edit the target of a symbolic link and keep the link; otherwise a link is refused
 	Shared  bool        // the operator allows a directory in which others can write
+
+	KeepGroup bool // add to Mode the access that an existing file gives its group
 }
 
 // Hash is the SHA-256 of content in lower-case hexadecimal.
@@ -257,6 +259,9 @@ func (f *File) want(now state) state {
 		s.Mode = 0o600
 	default:
 		s.Mode = 0o644
+	}
+	if f.KeepGroup && now.Hash != Absent {
+		s.Mode |= now.Mode & 0o070
 	}
 	if f.Secret {
 		s.Mode &^= 0o007

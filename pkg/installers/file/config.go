@@ -3,14 +3,12 @@ package file
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/acmed/acmed/pkg/installers/endpoint"
+	"github.com/acmed/acmed/pkg/installers/fileset"
 )
 
 // Config is one target that consists of files. Every file name is relative to Dir and has no slash; a format whose name
@@ -33,7 +31,7 @@ type Config struct {
 
 	Owner string `mapstructure:"owner"` // user name or number; "" keeps it
 	Group string `mapstructure:"group"` // group name or number; "" keeps it
-	Mode  string `mapstructure:"mode"`  // octal, of files that hold the key; default "0600", with a group "0640"; others get no access
+	Mode  string `mapstructure:"mode"`  // octal, of files that hold the key; default "0600", with a group "0640", plus what an existing file gives its group; others get no access
 
 	AllowSharedDir bool `mapstructure:"allow_shared_dir"` // accept a directory in which others can write
 
@@ -45,23 +43,14 @@ type Config struct {
 	VerifyWait time.Duration `mapstructure:"verify_wait"` // how long they may take to serve the new certificate; default 30s
 }
 
-const (
-	defaultMode  fs.FileMode = 0o600
-	groupMode    fs.FileMode = 0o640
-	publicMode   fs.FileMode = 0o644
-	defaultAlias             = "acmed"
-	defaultWait              = 30 * time.Second
-)
+const defaultAlias = "acmed"
 
-var (
-	fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}$`)
-	unitName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9:_.@\\-]{0,254}$`)
-	account  = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_.-]{0,31}\$?|[0-9]{1,10})$`)
-)
+var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}$`)
 
 // Validate reports everything that is wrong with the configuration at once. It touches neither network nor disk.
 func (c *Config) Validate() error {
-	return errors.Join(c.checkDir(), c.checkNames(), c.checkSecrets(), c.checkOwner(), c.checkReload(), c.checkVerify())
+	settings := c.settings()
+	return errors.Join(c.checkDir(), c.checkNames(), c.checkSecrets(), settings.Validate())
 }
 
 func (c *Config) checkDir() error {
@@ -132,64 +121,9 @@ func (c *Config) checkSecrets() error {
 	return nil
 }
 
-func (c *Config) checkOwner() error {
-	var errs []error
-	if c.Owner != "" && !account.MatchString(c.Owner) {
-		errs = append(errs, fmt.Errorf("owner: %q is neither a user name nor a number", c.Owner))
+func (c *Config) settings() fileset.Settings {
+	return fileset.Settings{
+		Owner: c.Owner, Group: c.Group, Mode: c.Mode, Unit: c.Unit, Reload: c.Reload, ReloadTimeout: fileset.Bound{Key: "reload_timeout", Duration: c.ReloadTimeout},
+		Verify: c.Verify, Wait: fileset.Bound{Key: "verify_wait", Duration: c.VerifyWait},
 	}
-	if c.Group != "" && !account.MatchString(c.Group) {
-		errs = append(errs, fmt.Errorf("group: %q is neither a group name nor a number", c.Group))
-	}
-	if _, err := c.mode(); err != nil {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-func (c *Config) mode() (fs.FileMode, error) {
-	switch {
-	case c.Mode == "" && c.Group != "":
-		return groupMode, nil
-	case c.Mode == "":
-		return defaultMode, nil
-	}
-	n, err := strconv.ParseUint(c.Mode, 8, 32)
-	if err != nil || n > 0o777 {
-		return 0, fmt.Errorf("mode: %q is not an octal mode such as \"0640\"", c.Mode)
-	}
-	mode := fs.FileMode(n)
-	if mode&0o007 != 0 {
-		return 0, fmt.Errorf("mode: %q gives others access to the private key", c.Mode)
-	}
-	if mode&0o400 == 0 {
-		return 0, fmt.Errorf("mode: %q does not let the owner read", c.Mode)
-	}
-	return mode, nil
-}
-
-func (c *Config) checkReload() error {
-	var errs []error
-	if c.Unit != "" && len(c.Reload) > 0 {
-		errs = append(errs, errors.New("unit and reload: give one of them"))
-	}
-	if c.Unit != "" && !unitName.MatchString(c.Unit) {
-		errs = append(errs, fmt.Errorf("unit: %q is not the name of a systemd unit", c.Unit))
-	}
-	if len(c.Reload) > 0 && !filepath.IsAbs(c.Reload[0]) {
-		errs = append(errs, fmt.Errorf("reload: %q is not an absolute path; for a systemd service use unit", c.Reload[0]))
-	}
-	if c.ReloadTimeout < 0 || c.VerifyWait < 0 {
-		errs = append(errs, errors.New("reload_timeout and verify_wait: a duration is negative"))
-	}
-	return errors.Join(errs...)
-}
-
-func (c *Config) checkVerify() error {
-	var errs []error
-	for _, text := range c.Verify {
-		if _, err := endpoint.Parse(text); err != nil {
-			errs = append(errs, fmt.Errorf("verify: %w", err))
-		}
-	}
-	return errors.Join(errs...)
 }

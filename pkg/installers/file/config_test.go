@@ -31,7 +31,7 @@ func TestValidate(t *testing.T) {
 		{"bad owner", Config{Dir: "/d", Owner: "a b", Group: "-x"}, []string{"owner:", "group:"}},
 		{"not octal", Config{Dir: "/d", Mode: "rw"}, []string{"not an octal mode"}},
 		{"unreadable", Config{Dir: "/d", Mode: "0040"}, []string{"does not let the owner read"}},
-		{"unit and reload", Config{Dir: "/d", Unit: "x", Reload: []string{"/x"}}, []string{"give one"}},
+		{"unit and reload", Config{Dir: "/d", Unit: "x", Reload: []string{"/x"}}, []string{"give either"}},
 		{"bad unit", Config{Dir: "/d", Unit: "--now"}, []string{"unit:"}},
 		{"negative", Config{Dir: "/d", VerifyWait: -1}, []string{"negative"}},
 	}

@@ -233,6 +233,98 @@ func TestOwnerGroupAndMode(t *testing.T) {
 	}
 }
 
+// TestKeepsWhatAGroupWasGiven: an operator who let a group read the key, without a word in the configuration, finds it so
+// after the next check and the next renewal. A configured mode counts as it is, and others never read a key.
+func TestKeepsWhatAGroupWasGiven(t *testing.T) {
+	for _, tt := range []struct {
+		name, mode  string
+		found, want fs.FileMode
+		upToDate    bool
+	}{
+		{"widened for a group", "", 0o640, 0o640, true},
+		{"widened for all", "", 0o644, 0o640, false},
+		{"narrowed", "", 0o400, 0o600, false},
+		{"configured", "0600", 0o640, 0o600, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			target, _, _ := installertest.Live(t, "a.example")
+			p, err := New(Config{Dir: dir, Mode: tt.mode}, target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := installertest.Bundle(t, "a.example")
+			if err := p.Install(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			key := filepath.Join(dir, "privkey.pem")
+			if err := os.Chmod(key, tt.found); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Verify(t.Context(), b); (err == nil) != tt.upToDate {
+				t.Errorf("Verify = %v", err)
+			}
+			for range 2 {
+				if err := p.Install(t.Context(), installertest.Bundle(t, "a.example")); err != nil {
+					t.Fatal(err)
+				}
+				if info, err := os.Stat(key); err != nil || info.Mode() != tt.want {
+					t.Errorf("the key has mode %v, %v, want %v", info.Mode(), err, tt.want)
+				}
+			}
+		})
+	}
+}
+
+// TestSingleAfterDual: the RSA files of a certificate that is no longer dual do not stay, unless they are the operator's.
+func TestSingleAfterDual(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "cert-rsa.pem"), "by the operator\n", 0o644)
+	target, _, _ := installertest.Live(t, "a.example")
+	p, err := New(Config{Dir: dir}, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exist := func(want bool, names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+				t.Errorf("%s: %v, want it to exist: %v", name, err, want)
+			}
+		}
+	}
+	install := func(b *certs.Bundle) {
+		t.Helper()
+		if err := errors.Join(p.Install(t.Context(), b), p.Verify(t.Context(), b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(installertest.Bundle(t, "a.example"))
+	exist(true, "cert-rsa.pem")
+	for range 2 {
+		install(installertest.Dual(t, "a.example"))
+		exist(true, "cert-rsa.pem", "privkey-rsa.pem")
+		install(installertest.Bundle(t, "a.example"))
+		exist(false, "cert-rsa.pem", "privkey-rsa.pem", "fullchain-rsa.pem")
+	}
+	install(installertest.Dual(t, "a.example"))
+	write(t, filepath.Join(dir, "chain-rsa.pem"), "edited by the operator\n", 0o644)
+	install(installertest.Bundle(t, "a.example"))
+	exist(true, "chain-rsa.pem")
+	if err := os.Remove(filepath.Join(dir, "chain-rsa.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Uninstall(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "cert-rsa.pem")); err != nil || string(text) != "by the operator\n" {
+		t.Errorf("the operator's file is %q, %v", text, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("the directory has %v, %v", entries, err)
+	}
+}
+
 func TestUnknownOwnerChangesNothing(t *testing.T) {
 	target, _, _ := installertest.Live(t, "a.example")
 	dir := t.TempDir()
@@ -277,7 +369,7 @@ func TestServerNameOfAnAddress(t *testing.T) {
 		{Addr: "[::1]:443", ServerName: "other.example"},
 		{Addr: "mail.example:25", StartTLS: "smtp"},
 	}
-	for i, e := range p.endpoints {
+	for i, e := range p.Endpoints {
 		if e != want[i] {
 			t.Errorf("endpoint %d = %+v, want %+v", i, e, want[i])
 		}

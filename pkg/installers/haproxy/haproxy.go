@@ -8,28 +8,20 @@ import (
 	"os"
 	"time"
 
-	"github.com/acmed/acmed/pkg/installers/change"
-	"github.com/acmed/acmed/pkg/installers/endpoint"
-
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+	"github.com/acmed/acmed/pkg/installers/fileset"
 )
 
 // Installer keeps one certificate of one HAProxy. It is safe for concurrent use.
 type Installer struct {
-	config    Config
-	target    installers.Target
-	server    *installers.Server
-	api       api
-	endpoints []endpoint.Endpoint
+	*fileset.Set
+	config Config
+	server *installers.Server
+	api    api
 }
-
-var (
-	_ installers.Installer   = (*Installer)(nil)
-	_ installers.Uninstaller = (*Installer)(nil)
-	_ installers.Previewer   = (*Installer)(nil)
-	_ installers.Recoverer   = (*Installer)(nil)
-)
 
 // New makes the installer of a valid configuration. It touches neither network nor disk. Targets with the same
 // [Config.ServerKey] share one Server in t: HAProxy takes one change at a time.
@@ -38,85 +30,26 @@ func New(c Config, t installers.Target) (*Installer, error) {
 		return nil, err
 	}
 	c = c.withDefaults()
-	endpoints, err := endpoint.ParseAll(c.Verify, t.Names)
+	set, err := fileset.New(c.settings(), t)
 	if err != nil {
 		return nil, err
 	}
-	p := &Installer{config: c, target: t, server: t.Server, api: api{c.Socket}, endpoints: endpoints}
+	p := &Installer{Set: set, config: c, server: t.Server, api: api{c.Socket}}
 	if p.server == nil {
 		p.server = NewServer(c)
 	}
+	set.Files, set.Reload, set.Probe = p.files, p.update, p.probe
 	return p, nil
 }
 
-// Install writes the file, hands it to the running HAProxy and looks at the endpoints. When the file is up to date,
-// HAProxy gets it again only if an endpoint serves something else.
-func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
-	edit, err := p.change(b)
-	if err != nil {
-		return err
-	}
-	changed, err := edit.Apply(ctx)
-	if err != nil || changed || endpoint.Look(ctx, p.endpoints, b) == nil {
-		return err
-	}
-	edit.Always = true
-	_, err = edit.Apply(ctx)
-	return err
-}
-
-// Verify compares the file with b and looks at each endpoint.
-func (p *Installer) Verify(ctx context.Context, b *certs.Bundle) error {
-	edit, err := p.change(b)
-	if err != nil {
-		return err
-	}
-	if err := edit.UpToDate(b); err != nil {
-		return err
-	}
-	return endpoint.Verify(ctx, p.endpoints, b, 0)
-}
-
-// Preview shows what Install would change.
-func (p *Installer) Preview(_ context.Context, b *certs.Bundle) (string, error) {
-	edit, err := p.change(b)
-	if err != nil {
-		return "", err
-	}
-	return edit.Diff()
-}
-
-// Uninstall gives the file the content that it had before the first Install, or removes it, and hands HAProxy the old
-// certificate.
-func (p *Installer) Uninstall(ctx context.Context) error {
-	return change.Undo(ctx, p.target.Journal, nil, p.update)
-}
-
-// Recover puts back what a killed Install left, in the file and in HAProxy.
-func (p *Installer) Recover(ctx context.Context) error {
-	return change.Recover(ctx, p.target.Journal, p.update)
-}
-
-func (p *Installer) change(b *certs.Bundle) (*change.Change, error) {
-	owner, err := change.LookupOwner(p.config.Owner, p.config.Group)
-	if err != nil {
-		return nil, err
-	}
-	mode, err := p.config.mode()
-	if err != nil {
-		return nil, err
-	}
-	edit := &change.Change{Journal: p.target.Journal, Reload: p.update}
-	edit.Probe = func(ctx context.Context) error { return p.probe(ctx, b) }
+func (p *Installer) files(b *certs.Bundle) (files []change.File, others []string, err error) {
 	for suffix, unit := range units(b) {
 		if len(unit.KeyPEM) == 0 {
-			return nil, errors.New("HAProxy needs the private key, which acmed does not have for a certificate from a CSR")
+			return nil, nil, errors.New("HAProxy needs the private key, which acmed does not have for a certificate from a CSR")
 		}
-		edit.Files = append(edit.Files, change.File{
-			Path: p.config.File + suffix, Content: append(unit.FullChainPEM(), unit.KeyPEM...), Secret: true, Mode: mode, Owner: owner,
-		})
+		files = append(files, change.File{Path: p.config.File + suffix, Content: append(unit.FullChainPEM(), unit.KeyPEM...), Secret: true})
 	}
-	return edit, nil
+	return files, nil, nil
 }
 
 // settle is how long HAProxy gets before it is asked a second time.
@@ -125,13 +58,13 @@ const settle = 3 * time.Second
 // probe waits until HAProxy serves b. A master process that is still busy with an earlier reload loses the signal for the
 // next one, so it is asked once more.
 func (p *Installer) probe(ctx context.Context, b *certs.Bundle) error {
-	if endpoint.Verify(ctx, p.endpoints, b, min(settle, p.config.VerifyTimeout)) == nil {
+	if endpoint.Verify(ctx, p.Endpoints, b, settle) == nil {
 		return nil
 	}
 	if err := p.update(ctx); err != nil {
 		return err
 	}
-	return endpoint.Verify(ctx, p.endpoints, b, p.config.VerifyTimeout)
+	return p.Await(ctx, b)
 }
 
 // units yields a bundle, or the two halves of a dual unit, with the suffix by which HAProxy knows their files.

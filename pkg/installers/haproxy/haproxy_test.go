@@ -212,7 +212,7 @@ func TestUninstallOfAFileWithEmptyLines(t *testing.T) {
 			if now, err := os.ReadFile(h.path("certs/www.pem")); err != nil || !bytes.Equal(now, content) {
 				t.Errorf("the file is not what it was: %v", err)
 			}
-			if err := endpoint.Look(t.Context(), p.endpoints, old); err != nil {
+			if err := endpoint.Look(t.Context(), p.Endpoints, old); err != nil {
 				t.Error(err)
 			}
 		})
