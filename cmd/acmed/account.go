@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/config"
 )
@@ -107,7 +108,7 @@ func (a *app) accountText(c control.Account) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	line := func(key, value string) {
 		if value != "" {
-			_, _ = fmt.Fprintf(w, "%s\t%s\n", key, printable(value))
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", key, text.Lines(value))
 		}
 	}
 	line("issuer", c.Issuer)

@@ -9,6 +9,7 @@ import (
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 	"github.com/acmed/acmed/internal/systemd"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -86,9 +87,9 @@ func (a *app) warn(warnings []config.Warning) {
 
 // printf and errf write for people; a closed pipe is no reason to stop working.
 func (a *app) printf(format string, args ...any) {
-	_, _ = fmt.Fprint(a.out, printable(fmt.Sprintf(format, args...)))
+	_, _ = fmt.Fprint(a.out, text.Lines(fmt.Sprintf(format, args...)))
 }
 
 func (a *app) errf(format string, args ...any) {
-	_, _ = fmt.Fprint(a.err, printable(fmt.Sprintf(format, args...)))
+	_, _ = fmt.Fprint(a.err, text.Lines(fmt.Sprintf(format, args...)))
 }

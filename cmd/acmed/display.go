@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 )
 
 // display shows progress. On a terminal each running certificate has one line that changes, and leaves one line behind
@@ -128,7 +129,7 @@ func (d *display) draw(stay string) {
 	if d.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", d.drawn)
 	}
-	b.WriteString(printable(stay))
+	b.WriteString(text.Lines(stay))
 	d.drawn = 0
 	for i, name := range d.order {
 		if i == d.rows-2 {
@@ -137,14 +138,14 @@ func (d *display) draw(stay string) {
 			break
 		}
 		r := d.running[name]
-		line := printable(fmt.Sprintf("%s: %s", name, strings.Join(append(r.done, r.phase), ", ")))
-		b.WriteString(cut(line, d.width-1) + "\n")
+		line := text.Lines(fmt.Sprintf("%s: %s", name, strings.Join(append(r.done, r.phase), ", ")))
+		b.WriteString(text.Cut(line, d.width-1) + "\n")
 		d.drawn++
 	}
 	_, _ = io.WriteString(d.out, b.String())
 }
 
-func (d *display) write(text string) { _, _ = io.WriteString(d.out, printable(text)) }
+func (d *display) write(said string) { _, _ = io.WriteString(d.out, text.Lines(said)) }
 
 // close leaves the screen clean when the stream ended early.
 func (d *display) close() {
@@ -154,13 +155,6 @@ func (d *display) close() {
 	if d.live && d.drawn > 0 {
 		d.draw("")
 	}
-}
-
-func cut(line string, width int) string {
-	if r := []rune(line); len(r) > width {
-		return string(r[:width-1]) + "…"
-	}
-	return line
 }
 
 func remove(list []string, item string) []string {

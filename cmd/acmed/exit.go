@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/config"
@@ -138,17 +137,4 @@ func reportExit(r control.Report) error {
 		return &exitError{code: exitFailed}
 	}
 	return &exitError{code: exitAttention}
-}
-
-// printable makes text from elsewhere safe for a terminal: control characters other than line ends are escaped.
-func printable(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
-			fmt.Fprintf(&b, "\\x%02x", r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/docs"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
 )
@@ -69,10 +70,10 @@ func (a *app) explain(code string) error {
 func printError(out io.Writer, err error) {
 	e, ok := advice.Lookup(advice.Of(err))
 	if !ok {
-		_, _ = fmt.Fprintf(out, "acmed: %s\n", printable(err.Error()))
+		_, _ = fmt.Fprintf(out, "acmed: %s\n", text.Lines(err.Error()))
 		return
 	}
-	_, _ = fmt.Fprintf(out, "acmed: %s\nacmed: why: %s\nacmed: do: %s\n", printable(what(&e, err.Error())), e.Why, remedy(&e))
+	_, _ = fmt.Fprintf(out, "acmed: %s\nacmed: why: %s\nacmed: do: %s\n", text.Lines(what(&e, err.Error())), e.Why, remedy(&e))
 }
 
 // what is one line: the kind of failure, then its details.

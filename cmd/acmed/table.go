@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/renewal/plan"
@@ -51,7 +52,7 @@ func newGrid(out io.Writer) *grid {
 
 func (g *grid) add(cells ...cell) {
 	for i := range cells {
-		cells[i].text = printable(strings.ReplaceAll(cells[i].text, "\n", " "))
+		cells[i].text = text.Lines(strings.ReplaceAll(cells[i].text, "\n", " "))
 	}
 	g.rows = append(g.rows, cells)
 }
@@ -108,22 +109,22 @@ func (g *grid) narrow(widths []int) {
 func (g *grid) write(b *strings.Builder, row []cell, widths []int) {
 	at := 0
 	for i, c := range row {
-		text, pad := c.text, 0
+		shown, pad := c.text, 0
 		if i < len(row)-1 {
-			text = cut(text, widths[i])
-			pad = widths[i] - utf8.RuneCountInString(text) + gap
+			shown = text.Cut(shown, widths[i])
+			pad = widths[i] - utf8.RuneCountInString(shown) + gap
 		}
 		if g.width > 0 {
 			room := g.width - 1 - at
 			if room <= 0 {
 				break
 			}
-			text = cut(text, room)
-			pad = min(pad, room-utf8.RuneCountInString(text))
+			shown = text.Cut(shown, room)
+			pad = min(pad, room-utf8.RuneCountInString(shown))
 		}
-		b.WriteString(g.paint(text, c.colour))
+		b.WriteString(g.paint(shown, c.colour))
 		b.WriteString(strings.Repeat(" ", pad))
-		at += utf8.RuneCountInString(text) + pad
+		at += utf8.RuneCountInString(shown) + pad
 	}
 	b.WriteByte('\n')
 }
@@ -381,7 +382,7 @@ func (g *grid) short(name string) string {
 	if g.width == 0 {
 		return name
 	}
-	return cut(name, max(leastFirst, g.width/3))
+	return text.Cut(name, max(leastFirst, g.width/3))
 }
 
 // attention lists what is wrong with one certificate.

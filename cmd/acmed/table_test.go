@@ -17,7 +17,7 @@ func TestGrid(t *testing.T) {
 		g    grid
 		want string
 	}{
-		{grid{}, "NAME    STATE    NAMES\nwww     ok       example.com\\x1b[2J www.example.com\ngrößer  failing  \n"},
+		{grid{}, "NAME    STATE    NAMES\nwww     ok       example.com\\u001b[2J www.example.com\ngrößer  failing  \n"},
 		{
 			grid{colour: true, width: 30},
 			"\x1b[1mNAME\x1b[0m    \x1b[1mSTATE\x1b[0m    \x1b[1mNAMES\x1b[0m\nwww     \x1b[32mok\x1b[0m       example.com…\ngrößer  \x1b[31mfailing\x1b[0m  \n",

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
 
@@ -115,7 +116,7 @@ func (a *app) trustTable(t control.Trust) error {
 		if !row.Presented {
 			state = "offered"
 		}
-		cells := []string{row.Certificate, row.StoredAs, state, printable(chain)}
+		cells := []string{row.Certificate, row.StoredAs, state, text.Lines(chain)}
 		for _, c := range row.Clients {
 			cells = append(cells, verdictCell(c.Trusted, c.Listed, c.Until))
 			if !c.Trusted && row.Presented {
@@ -157,7 +158,7 @@ func (a *app) clientTable(r *endpoint.Report) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "CLIENT\tACCEPTS\tREASON")
 	for _, c := range r.Clients {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", c.Client, verdictCell(c.Trusted, false, c.Until), printable(c.Reason))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", c.Client, verdictCell(c.Trusted, false, c.Until), text.Lines(c.Reason))
 	}
 	return w.Flush()
 }

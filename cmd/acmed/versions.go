@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 )
 
 func newHistory(a *app) *cobra.Command {
@@ -45,7 +46,7 @@ func (a *app) history(ctx context.Context, name, output string) error {
 	_, _ = fmt.Fprintln(w, "VERSION\tSTATE\tSTORED\tEXPIRES\tISSUER\tDETAIL")
 	for _, v := range h.Versions {
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.State, stamp(v.Created),
-			stamp(v.NotAfter), printable(v.Issuer), printable(v.Detail))
+			stamp(v.NotAfter), text.Lines(v.Issuer), text.Lines(v.Detail))
 	}
 	return w.Flush()
 }

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // Bundle is one issued certificate with everything a server needs to serve it. It is always a matching pair: [NewBundle]
@@ -115,12 +117,12 @@ func EncodeCert(c *x509.Certificate) []byte {
 }
 
 // ParseChain reads 1 to [MaxChain] CERTIFICATE blocks and nothing else: no keys, no trailing text beyond white space.
-func ParseChain(text []byte) ([]*x509.Certificate, error) {
-	if len(text) > maxChainBytes {
-		return nil, fmt.Errorf("the certificate chain has %d bytes, at most %d are allowed", len(text), maxChainBytes)
+func ParseChain(pemText []byte) ([]*x509.Certificate, error) {
+	if len(pemText) > maxChainBytes {
+		return nil, fmt.Errorf("the certificate chain has %d bytes, at most %d are allowed", len(pemText), maxChainBytes)
 	}
 	var chain []*x509.Certificate
-	rest := bytes.TrimSpace(text)
+	rest := bytes.TrimSpace(pemText)
 	for len(rest) > 0 {
 		if len(chain) == MaxChain {
 			return nil, fmt.Errorf("the certificate chain has more than %d certificates", MaxChain)
@@ -133,7 +135,7 @@ func ParseChain(text []byte) ([]*x509.Certificate, error) {
 			return nil, errors.New("the certificate chain has a damaged PEM block")
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("the certificate chain has a %s block where a CERTIFICATE was expected", quoteShort(block.Type))
+			return nil, fmt.Errorf("the certificate chain has a %q block where a CERTIFICATE was expected", text.Cut(block.Type, text.Value))
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -146,13 +148,6 @@ func ParseChain(text []byte) ([]*x509.Certificate, error) {
 		return nil, errors.New("the certificate chain is empty")
 	}
 	return chain, nil
-}
-
-func quoteShort(s string) string {
-	if len(s) > 40 {
-		s = s[:40] + "…"
-	}
-	return fmt.Sprintf("%q", s)
 }
 
 // ParseKey reads a private key in PKCS#8, PKCS#1 or SEC1 PEM form. The error never contains any part of the input.

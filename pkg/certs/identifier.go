@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // IdentifierType is the type of an ACME identifier.
@@ -195,7 +197,7 @@ func checkLabel(label string) error {
 	case label == "":
 		return fmt.Errorf("an empty label (two dots in a row, or a dot at the start)")
 	case len(label) > maxLabel:
-		return fmt.Errorf("label %q has %d characters, at most %d are allowed", label[:16]+"…", len(label), maxLabel)
+		return fmt.Errorf("label %q has %d characters, at most %d are allowed", text.Cut(label, 17), len(label), maxLabel)
 	case strings.Contains(label, "*"):
 		return fmt.Errorf("a wildcard is only allowed as the whole first label, as in *.example.com")
 	case label[0] == '-' || label[len(label)-1] == '-':

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 )
@@ -158,7 +159,7 @@ func (v *validator) installs(path string, list []Install) {
 		p := plugins[0]
 		v.section(join(at, p.key), p.section, p.section.Validate())
 		if id := list[i].ID(); seen[id] {
-			v.report(at, "the target %s is listed twice", shorten(id))
+			v.report(at, "the target %s is listed twice", text.Short(id, text.Value))
 		} else {
 			seen[id] = true
 		}

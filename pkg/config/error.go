@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // Problem is one thing that is wrong with the configuration, and where.
@@ -21,23 +21,16 @@ type Problem struct {
 type Warning = Problem
 
 // String returns "file:line: path: message" without the parts that are not known. What cannot be printed, which a file
-// name or a plugin's message may have, is replaced.
+// name or a plugin's message may have, is escaped.
 func (p Problem) String() string {
 	var b strings.Builder
 	if p.File != "" {
 		b.WriteString(position{p.File, p.Line}.String() + ": ")
 	}
 	if p.Path != "" {
-		b.WriteString(shorten(p.Path) + ": ")
+		b.WriteString(text.Short(p.Path, text.Value) + ": ")
 	}
-	return strings.Map(printable, b.String()+p.Message)
-}
-
-func printable(r rune) rune {
-	if unicode.IsPrint(r) {
-		return r
-	}
-	return unicode.ReplacementChar
+	return text.Printable(b.String() + p.Message)
 }
 
 // Error holds everything that is wrong with a configuration, ordered by file and line. It has at least one problem.
@@ -63,23 +56,8 @@ func asError(problems []Problem, files map[string]int) error {
 	return &Error{Problems: problems}
 }
 
-// maxShown is how much of a value from a file a message repeats, in bytes.
-const maxShown = 80
-
-// shorten cuts what came from a file to what fits in a message.
-func shorten(text string) string {
-	if len(text) <= maxShown {
-		return text
-	}
-	end := maxShown
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + "…"
-}
-
-// quote returns the text short and quoted, with control characters escaped.
-func quote(text string) string { return fmt.Sprintf("%q", shorten(text)) }
+// quote returns the value short and quoted, with control characters escaped.
+func quote(value string) string { return fmt.Sprintf("%q", text.Cut(value, text.Value)) }
 
 // suggest returns `; did you mean "x"?` for the candidate nearest to word, or "" when none is near.
 func suggest(word string, candidates []string) string {
@@ -92,7 +70,7 @@ func suggest(word string, candidates []string) string {
 // Nearest returns the candidate that differs from word by the fewest typing errors: at most one in three characters,
 // case aside. The first of equals wins.
 func Nearest(word string, candidates []string) string {
-	if len(word) > maxShown {
+	if len(word) > text.Value {
 		return ""
 	}
 	word = strings.ToLower(word)

@@ -11,6 +11,8 @@ import (
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // scalar reads a node as text, a truth value, a whole number or a duration. YAML's guesses are not followed: a value
@@ -72,7 +74,7 @@ func intOf(n *yaml.Node) (any, error) {
 	}
 	v, err := strconv.Atoi(n.Value)
 	if err != nil {
-		return nil, fmt.Errorf("the number %s is too large", shorten(n.Value))
+		return nil, fmt.Errorf("the number %s is too large", text.Short(n.Value, text.Value))
 	}
 	return v, nil
 }
@@ -99,11 +101,11 @@ func kind(n *yaml.Node) string {
 	case "!!null":
 		return "nothing"
 	case "!!int", "!!float":
-		return "the number " + shorten(n.Value)
+		return "the number " + text.Short(n.Value, text.Value)
 	case "!!bool":
 		return n.Value
 	case "!!timestamp":
-		return "the date " + shorten(n.Value)
+		return "the date " + text.Short(n.Value, text.Value)
 	case "!!str":
 		return "the text " + quote(n.Value)
 	}

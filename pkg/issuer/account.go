@@ -17,6 +17,7 @@ import (
 	"github.com/go-acme/lego/v4/acme/api"
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
@@ -131,7 +132,7 @@ func (i *Issuer) register(ctx context.Context, a *store.Account) error {
 		return err
 	}
 	if got.Status != acme.StatusValid {
-		return &certs.PermanentError{Err: fmt.Errorf("the account is %q at the CA", clean(got.Status, 40))}
+		return &certs.PermanentError{Err: fmt.Errorf("the account is %q at the CA", text.Cut(got.Status, 40))}
 	}
 	a.URI = got.Location
 	return i.saveAccount(a)

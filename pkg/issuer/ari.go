@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-acme/lego/v4/acme"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -81,9 +82,9 @@ func readWindow(a *answer, leaf *x509.Certificate, now time.Time) (certs.Window,
 }
 
 // forPeople keeps a URL for people to follow only if it is a plain https one.
-func forPeople(text string) string {
-	u, err := url.Parse(text)
-	if err != nil || len(text) > maxURL || u.Scheme != "https" || u.Host == "" || u.User != nil || clean(text, maxURL) != text {
+func forPeople(link string) string {
+	u, err := url.Parse(link)
+	if err != nil || len(link) > maxURL || u.Scheme != "https" || u.Host == "" || u.User != nil || text.Short(link, maxURL) != link {
 		return ""
 	}
 	return u.String()

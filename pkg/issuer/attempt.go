@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 )
@@ -63,7 +64,7 @@ func (a *attempt) noteFailure(v *certs.ValidationError, now time.Time) {
 		a.tried[id] = map[string]bool{}
 	}
 	a.tried[id][v.Solver] = true
-	a.history[id] = append(a.history[id], fmt.Sprintf("%s failed: %s", v.Solver, clean(v.Err.Error(), maxReason)))
+	a.history[id] = append(a.history[id], fmt.Sprintf("%s failed: %s", v.Solver, text.Short(v.Err.Error(), maxReason)))
 	if v.Local {
 		return
 	}
@@ -97,7 +98,7 @@ func (a *attempt) why(id certs.Identifier, rung challenges.Rung) string {
 	defer a.mu.Unlock()
 	reasons := slices.Clone(a.history[id.Value])
 	if f := a.foreseen[id.Value]; f.summary != "" {
-		reasons = slices.Insert(reasons, 0, "preflight: "+clean(f.summary, maxReason))
+		reasons = slices.Insert(reasons, 0, "preflight: "+text.Short(f.summary, maxReason))
 	}
 	fit := a.ladder.For(id)
 	switch {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -86,7 +87,7 @@ const maxLinks = 16 << 10
 func (c *client) keepHeaders(url string, header http.Header) {
 	kept := http.Header{}
 	if value := header.Get("Retry-After"); value != "" {
-		kept.Set("Retry-After", clean(value, 100))
+		kept.Set("Retry-After", text.Short(value, 100))
 	}
 	if links := header.Values("Link"); len(links) > 0 && len(strings.Join(links, "")) <= maxLinks {
 		kept["Link"] = links
@@ -228,7 +229,7 @@ func (c *client) explain(err error) error {
 type cleaned struct{ error }
 
 // Error is the bounded text.
-func (e *cleaned) Error() string { return clean(e.error.Error(), maxText) }
+func (e *cleaned) Error() string { return text.Short(e.error.Error(), maxText) }
 
 // Unwrap returns the error as it was.
 func (e *cleaned) Unwrap() error { return e.error }

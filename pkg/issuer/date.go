@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // ClockOffset tells how far this machine's clock is ahead of the CA's, by the Date header of its directory (RFC 9110
@@ -18,7 +20,7 @@ func (i *Issuer) ClockOffset(ctx context.Context) (time.Duration, error) {
 	received := i.now()
 	date, err := http.ParseTime(a.header.Get("Date"))
 	if err != nil {
-		return 0, i.unavailable(fmt.Errorf("the CA's answer has no readable Date header: %q", clean(a.header.Get("Date"), 100)))
+		return 0, i.unavailable(fmt.Errorf("the CA's answer has no readable Date header: %q", text.Cut(a.header.Get("Date"), 100)))
 	}
 	// The header was rounded down to a second, somewhere between the two times.
 	middle := sent.Add(received.Sub(sent) / 2)

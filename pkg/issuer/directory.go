@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-acme/lego/v4/acme"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 )
@@ -117,9 +118,9 @@ func (d *directory) checkProfile(profile string) error {
 	}
 	offered := make([]string, 0, len(d.Meta.Profiles))
 	for name := range d.Meta.Profiles {
-		offered = append(offered, clean(name, 60))
+		offered = append(offered, text.Short(name, 60))
 	}
 	slices.Sort(offered)
 	return &certs.PermanentError{Err: advice.Tag(advice.ProfileNotOffered, fmt.Errorf("the CA does not offer the profile %q, but %s",
-		profile, clean(strings.Join(offered, ", "), 500)))}
+		profile, text.Short(strings.Join(offered, ", "), 500)))}
 }

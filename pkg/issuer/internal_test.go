@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 func TestARIID(t *testing.T) {
@@ -30,32 +32,32 @@ func TestARIID(t *testing.T) {
 }
 
 func TestClean(t *testing.T) {
-	for text, want := range map[string]string{
+	for said, want := range map[string]string{
 		"plain":          "plain",
 		"grün ✓":         "grün ✓",
-		"a\x1b[31mb":     `a\x1b[31mb`,
-		"a\r\nb\x00":     `a\r\nb\x00`,
+		"a\x1b[31mb":     `a\u001b[31mb`,
+		"a\r\nb\x00":     `a\r\nb\u0000`,
 		"a\u202eb\u2028": `a\u202eb\u2028`,
 		"a\xffb":         `a\ufffdb`,
 		"":               "",
 		"it's":           "it's",
 	} {
-		if got := clean(text, 100); got != want {
-			t.Errorf("%q: got %q, want %q", text, got, want)
+		if got := text.Short(said, 100); got != want {
+			t.Errorf("%q: got %q, want %q", said, got, want)
 		}
 	}
-	if got := clean(strings.Repeat("\x1b", 1000), 100); len(got) > 103 {
+	if got := text.Short(strings.Repeat("\x1b", 1000), 100); len(got) > 103 {
 		t.Errorf("%d bytes", len(got))
 	}
 }
 
 func FuzzClean(f *testing.F) {
 	f.Add("a\x1b[31m\r\n\u202e'\"", 20)
-	f.Fuzz(func(t *testing.T, text string, limit int) {
+	f.Fuzz(func(t *testing.T, said string, limit int) {
 		limit = max(0, limit%5000)
-		got := clean(text, limit)
+		got := text.Short(said, limit)
 		if len(got) > limit+len("…") || strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x202e }) {
-			t.Errorf("%q to %d: %q", text, limit, got)
+			t.Errorf("%q to %d: %q", said, limit, got)
 		}
 	})
 }
@@ -141,7 +143,7 @@ func TestProblemText(t *testing.T) {
 	if p.Error() != want {
 		t.Errorf("got %s", p)
 	}
-	if got := newProblem(502, http.Header{}, []byte("<h1>Bad \x1b</h1>")).Error(); got != `HTTP status 502: no problem document, but "<h1>Bad \\x1b</h1>"` {
+	if got := newProblem(502, http.Header{}, []byte("<h1>Bad \x1b</h1>")).Error(); got != `HTTP status 502: no problem document, but "<h1>Bad \x1b</h1>"` {
 		t.Errorf("got %s", got)
 	}
 	if got := newProblem(502, http.Header{}, nil).Error(); got != "HTTP status 502: no problem document" {

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 
 	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // The field names of this package's log lines; operators search for them.
@@ -13,8 +15,8 @@ func zapAccount(uri string) zap.Field    { return zap.String("account", uri) }
 func zapCert(name string) zap.Field      { return zap.String("certificate", name) }
 func zapName(value string) zap.Field     { return zap.String("identifier", value) }
 func zapSolver(name string) zap.Field    { return zap.String("solver", name) }
-func zapError(err error) zap.Field       { return zap.String("error", clean(err.Error(), maxText)) }
-func zapText(key, text string) zap.Field { return zap.String(key, clean(text, maxText)) }
+func zapError(err error) zap.Field       { return zap.String("error", text.Short(err.Error(), maxText)) }
+func zapText(key, said string) zap.Field { return zap.String(key, text.Short(said, maxText)) }
 
 // caught turns a panic, of a solver or of what reads a CA's answer, into an error of this order. It is for every function
 // that runs in a goroutine of its own, where a panic would end the program.

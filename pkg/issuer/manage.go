@@ -13,6 +13,7 @@ import (
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -56,11 +57,11 @@ func (i *Issuer) Account(ctx context.Context) (Account, error) {
 		return Account{}, err
 	}
 	info := Account{
-		URI: a.URI, Status: clean(got.Status, 40), Directory: i.config.Directory, Thumbprint: thumb,
+		URI: a.URI, Status: text.Short(got.Status, 40), Directory: i.config.Directory, Thumbprint: thumb,
 		RetryAt: a.RetryAt, Created: a.Created, Orders: len(i.recentOrders(&a)),
 	}
 	for _, contact := range got.Contact[:min(len(got.Contact), maxIdentities)] {
-		info.Contacts = append(info.Contacts, clean(contact, 320))
+		info.Contacts = append(info.Contacts, text.Short(contact, 320))
 	}
 	info.CAAIdentities = c.dir.caaIdentities()
 	return info, nil
@@ -79,7 +80,7 @@ func (i *Issuer) CAAIdentities(ctx context.Context) ([]string, error) {
 func (d *directory) caaIdentities() []string {
 	var names []string
 	for _, name := range d.Meta.CaaIdentities[:min(len(d.Meta.CaaIdentities), maxIdentities)] {
-		names = append(names, clean(name, 260))
+		names = append(names, text.Short(name, 260))
 	}
 	return names
 }
@@ -101,7 +102,7 @@ func (i *Issuer) Recover(ctx context.Context, key crypto.Signer) error {
 	case err != nil:
 		return err
 	case got.Status != acme.StatusValid:
-		return &certs.PermanentError{Err: fmt.Errorf("the account is %q at the CA", clean(got.Status, 40))}
+		return &certs.PermanentError{Err: fmt.Errorf("the account is %q at the CA", text.Cut(got.Status, 40))}
 	}
 	return i.withAccount(ctx, func(a *store.Account) error {
 		if a.URI != "" && !certs.SameKey(a.Key.Public(), key.Public()) {

@@ -8,11 +8,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/go-acme/lego/v4/acme"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 )
 
@@ -102,13 +101,13 @@ func newProblem(status int, header http.Header, body []byte) *problem {
 	p := &problem{status: status, retryAfter: header.Get("Retry-After")}
 	var details acme.ProblemDetails
 	if json.Unmarshal(body, &details) == nil && details.Type+details.Detail != "" {
-		p.kind, p.detail = clean(details.Type, 200), describe(&details)
+		p.kind, p.detail = text.Short(details.Type, 200), describe(&details)
 		return p
 	}
 	const quoted = 200 // an HTML page says what it has to say in its title
 	p.detail = "no problem document"
-	if text := strings.TrimSpace(string(body[:min(len(body), quoted)])); text != "" {
-		p.detail += ", but " + strconv.Quote(clean(text, quoted))
+	if said := strings.TrimSpace(string(body[:min(len(body), quoted)])); said != "" {
+		p.detail += ", but " + strconv.Quote(text.Cut(said, quoted))
 	}
 	return p
 }
@@ -118,43 +117,25 @@ func fromDetails(d *acme.ProblemDetails) *problem {
 	if d == nil {
 		return &problem{detail: "the CA gave no reason", kind: ""}
 	}
-	return &problem{status: d.HTTPStatus, kind: clean(d.Type, 200), detail: describe(d)}
+	return &problem{status: d.HTTPStatus, kind: text.Short(d.Type, 200), detail: describe(d)}
 }
 
 func describe(d *acme.ProblemDetails) string {
 	const most = 5
-	var text strings.Builder
-	text.WriteString(clean(d.Detail, maxText))
+	var b strings.Builder
+	b.WriteString(text.Short(d.Detail, maxText))
 	for n, sub := range d.SubProblems {
 		if n == most {
-			fmt.Fprintf(&text, "; and %d more", len(d.SubProblems)-most)
+			fmt.Fprintf(&b, "; and %d more", len(d.SubProblems)-most)
 			break
 		}
-		text.WriteString("; ")
+		b.WriteString("; ")
 		if sub.Identifier.Value != "" {
-			text.WriteString(clean(sub.Identifier.Value, 253) + ": ")
+			b.WriteString(text.Short(sub.Identifier.Value, 253) + ": ")
 		}
-		text.WriteString(clean(sub.Detail, maxText))
+		b.WriteString(text.Short(sub.Detail, maxText))
 	}
-	return clean(text.String(), maxText)
-}
-
-// clean makes foreign text fit for a terminal and a log line: at most limit bytes, everything that does not print is
-// escaped.
-func clean(text string, limit int) string {
-	var b strings.Builder
-	for _, r := range text {
-		s := string(r)
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			s = strings.Trim(strconv.QuoteRuneToASCII(r), "'")
-		}
-		if b.Len()+len(s) > limit {
-			b.WriteString("…")
-			break
-		}
-		b.WriteString(s)
-	}
-	return b.String()
+	return text.Short(b.String(), maxText)
 }
 
 // The bounds on how long a CA can tell us to wait before the next order.

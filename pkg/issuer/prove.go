@@ -11,6 +11,7 @@ import (
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 )
@@ -121,7 +122,7 @@ func (j *job) answer(ctx context.Context, o *order, url string, answers *present
 		return nil, nil, nil
 	case acme.StatusPending:
 	default:
-		return nil, nil, j.suspicious("the new authorization for %s is %q", id, clean(got.Status, 40))
+		return nil, nil, j.suspicious("the new authorization for %s is %q", id, text.Cut(got.Status, 40))
 	}
 	offered := offeredTypes(got.Challenges)
 	o.mu.Lock()
@@ -142,7 +143,7 @@ func (j *job) belongs(got *acme.Authorization) (certs.Identifier, error) {
 	}
 	id := certs.Identifier{Type: certs.IdentifierType(got.Identifier.Type), Value: value}
 	if !slices.Contains(j.req.Spec.Identifiers, id) {
-		return id, j.suspicious("the order has an authorization for %q, which was not ordered", clean(value, 260))
+		return id, j.suspicious("the order has an authorization for %q, which was not ordered", text.Cut(value, 260))
 	}
 	return id, nil
 }
@@ -192,7 +193,7 @@ func (j *job) nothingFits(id certs.Identifier, offered []challenges.Type, failed
 		return errors.Join(failed...)
 	}
 	return &certs.PermanentError{Err: fmt.Errorf("the CA offers %s for %s, which none of the solvers %q answers",
-		clean(fmt.Sprint(offered), 200), id, j.req.Spec.Solvers)}
+		text.Short(fmt.Sprint(offered), 200), id, j.req.Spec.Solvers)}
 }
 
 // handOver tells the CA to validate.

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -127,20 +128,20 @@ func (t *transport) allowed(u *url.URL) error {
 	case len(u.String()) > maxURL:
 		return refuse("the CA sent a URL of more than %d bytes", maxURL)
 	case u.Scheme != "https":
-		return refuse("the CA sent the URL %q, which is not https", clean(u.Redacted(), 200))
+		return refuse("the CA sent the URL %q, which is not https", text.Cut(u.Redacted(), 200))
 	case u.User != nil || u.Fragment != "" || strings.Contains(u.Host, "%"):
-		return refuse("the CA sent the URL %q with user, zone or fragment", clean(u.Redacted(), 200))
+		return refuse("the CA sent the URL %q with user, zone or fragment", text.Cut(u.Redacted(), 200))
 	case !sameHost(u, t.home) && !slices.Contains(t.hosts, u.Host):
 		return refuse("the CA sent a URL on %q, which is not its own host %q; list it under hosts if it belongs to the CA",
-			clean(u.Host, 260), t.home.Host)
+			text.Short(u.Host, 260), t.home.Host)
 	}
 	return nil
 }
 
-func (t *transport) allowedText(text string) error {
-	u, err := url.Parse(text)
+func (t *transport) allowedText(address string) error {
+	u, err := url.Parse(address)
 	if err != nil {
-		return refuse("the CA sent something that is no URL: %q", clean(text, 200))
+		return refuse("the CA sent something that is no URL: %q", text.Cut(address, 200))
 	}
 	return t.allowed(u)
 }
@@ -185,7 +186,7 @@ func (t *transport) exchange(ctx context.Context, req *http.Request) (*answer, e
 	defer func() { _ = resp.Body.Close() }()
 	t.keepNonce(resp.Header)
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return nil, refuse("the CA sent the content coding %q, which was not asked for", clean(coding, 40))
+		return nil, refuse("the CA sent the content coding %q, which was not asked for", text.Cut(coding, 40))
 	}
 	a := &answer{status: resp.StatusCode, header: resp.Header}
 	var surplus string
@@ -228,7 +229,7 @@ func (t *transport) get(ctx context.Context, method, address string, hops int) (
 	for {
 		req, err := http.NewRequestWithContext(ctx, method, address, http.NoBody)
 		if err != nil {
-			return nil, refuse("the CA sent something that is no URL: %q", clean(address, 200))
+			return nil, refuse("the CA sent something that is no URL: %q", text.Cut(address, 200))
 		}
 		a, err := t.send(ctx, req)
 		if err != nil {
@@ -253,7 +254,7 @@ func (a *answer) failure() error {
 	case a.status >= http.StatusBadRequest:
 		return newProblem(a.status, a.header, a.body)
 	case a.status >= http.StatusMultipleChoices:
-		return refuse("the CA redirects a request to %q, which is not followed", clean(a.header.Get("Location"), 200))
+		return refuse("the CA redirects a request to %q, which is not followed", text.Cut(a.header.Get("Location"), 200))
 	case a.status < http.StatusOK:
 		return refuse("the CA answered with HTTP status %d", a.status)
 	}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // CommandConfig is a program that is told.
@@ -52,13 +54,13 @@ func (c *Command) Send(ctx context.Context, events []Event) error {
 		if err != nil {
 			return err
 		}
-		env := []string{"ACMED_EVENT=" + string(e.Kind), "ACMED_EVENT_ID=" + e.ID, "ACMED_MESSAGE=" + plain(e.Message, errorText)}
+		env := []string{"ACMED_EVENT=" + string(e.Kind), "ACMED_EVENT_ID=" + e.ID, "ACMED_MESSAGE=" + text.Line(e.Message, errorText)}
 		for _, v := range [][2]string{
 			{"ACMED_CERTIFICATE", e.Certificate}, {"ACMED_NAMES", strings.Join(e.Names, " ")}, {"ACMED_TARGET", e.Target},
 			{"ACMED_ERROR", e.Error}, {"ACMED_RECOVERS", string(e.Recovers)},
 		} {
 			if v[1] != "" {
-				env = append(env, v[0]+"="+plain(v[1], errorText))
+				env = append(env, v[0]+"="+text.Line(v[1], errorText))
 			}
 		}
 		if !e.NotAfter.IsZero() {

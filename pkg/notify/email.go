@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -201,7 +202,7 @@ func (m *Email) message(events []Event) []byte {
 	for _, h := range [][2]string{
 		{"From", "<" + m.conf.From + ">"},
 		{"To", "<" + strings.Join(m.conf.To, ">, <") + ">"},
-		{"Subject", mime.QEncoding.Encode("utf-8", plain(subject(events), 150))},
+		{"Subject", mime.QEncoding.Encode("utf-8", text.Line(subject(events), 150))},
 		{"Date", events[0].Time.Format(time.RFC1123Z)},
 		{"Message-ID", "<" + events[0].ID + "@" + domain + ">"},
 		{"Auto-Submitted", "auto-generated"},
@@ -213,7 +214,7 @@ func (m *Email) message(events []Event) []byte {
 	}
 	b.WriteString("\r\n")
 	w := quotedprintable.NewWriter(&b)
-	_, _ = w.Write([]byte(strings.ReplaceAll(text(events, mailText), "\n", "\r\n") + "\r\n")) // into memory
+	_, _ = w.Write([]byte(strings.ReplaceAll(messageText(events, mailText), "\n", "\r\n") + "\r\n")) // into memory
 	_ = w.Close()
 	return b.Bytes()
 }

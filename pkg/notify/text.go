@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // The longest parts of a message, in characters. Chat services refuse messages of more than about 4000.
@@ -39,17 +40,17 @@ func from(e *Event, text string) string {
 
 func headline(e *Event) string {
 	if e.Certificate == "" {
-		return plain(e.Message, briefText)
+		return text.Line(e.Message, briefText)
 	}
 	what := strings.ReplaceAll(string(e.Kind), "_", " ")
 	if e.Target != "" {
-		what += " at " + plain(e.Target, briefText)
+		what += " at " + text.Line(e.Target, briefText)
 	}
 	return fmt.Sprintf("%s: %s", e.Certificate, what)
 }
 
-// text is the message for people, of at most limit characters.
-func text(events []Event, limit int) string {
+// messageText is the message for people, of at most limit characters.
+func messageText(events []Event, limit int) string {
 	if len(events) == 1 {
 		return story(&events[0], limit)
 	}
@@ -57,7 +58,7 @@ func text(events []Event, limit int) string {
 	for i := range events {
 		e := &events[i]
 		line := headline(e)
-		if why := plain(e.Error, briefText); why != "" {
+		if why := text.Line(e.Error, briefText); why != "" {
 			line += ": " + why
 		}
 		lines[i] = line
@@ -75,23 +76,23 @@ func story(e *Event, limit int) string {
 		return fill(e.Message+"\n", lines, limit)
 	}
 	var b strings.Builder
-	b.WriteString(plain(e.Message, errorText))
+	b.WriteString(text.Line(e.Message, errorText))
 	line := func(what, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "\n%s: %s", what, value)
 		}
 	}
-	line("why", plain(e.Error, errorText))
+	line("why", text.Line(e.Error, errorText))
 	if e.Code != "" {
 		line("what to do", "acmed explain "+string(e.Code))
 	}
-	line("names", plain(strings.Join(e.Names, ", "), errorText))
-	line("target", plain(e.Target, briefText))
-	line("clients that would refuse it", plain(strings.Join(e.Clients, ", "), errorText))
+	line("names", text.Line(strings.Join(e.Names, ", "), errorText))
+	line("target", text.Line(e.Target, briefText))
+	line("clients that would refuse it", text.Line(strings.Join(e.Clients, ", "), errorText))
 	line("goes live", stamp(e.ActiveAt))
 	line("valid until", until(e.NotAfter, e.Time))
 	line("next try", stamp(e.RetryAt))
-	line("its issuers are in", plain(e.ChainFile, briefText))
+	line("its issuers are in", text.Line(e.ChainFile, briefText))
 	return b.String()
 }
 
@@ -101,7 +102,7 @@ func stateLine(s *State, now time.Time) string {
 		line += ", valid until " + until(s.NotAfter, now)
 	}
 	if s.Error != "" {
-		line += ": " + plain(s.Error, briefText)
+		line += ": " + text.Line(s.Error, briefText)
 	}
 	return line
 }
@@ -137,17 +138,6 @@ func until(t, now time.Time) string {
 		return fmt.Sprintf("%s (%d days left)", stamp(t), days)
 	}
 	return stamp(t) + " (1 day left)"
-}
-
-// plain makes one line of printable text, of at most a number of characters, from what a CA or a program may have written.
-func plain(text string, limit int) string {
-	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "?"), func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r)
-	}), " ")
-	if r := []rune(text); len(r) > limit {
-		return string(r[:limit-1]) + "…"
-	}
-	return text
 }
 
 func join(list []string) string { return strings.Join(list, ", ") }

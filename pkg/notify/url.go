@@ -12,6 +12,7 @@ import (
 	"github.com/nicholas-fedor/shoutrrr/pkg/router"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -43,7 +44,7 @@ func (u *URL) Send(ctx context.Context, events []Event) error {
 	default:
 		return errors.New("the message before this one still hangs")
 	}
-	message := subject(events) + "\n" + text(events, chatText)
+	message := subject(events) + "\n" + messageText(events, chatText)
 	result := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -78,12 +79,12 @@ func (u *URL) send(message string) error {
 var anyURL = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*)://[^\s"'<>]*`)
 
 // scrub takes everything out of a text that may come from a secret URL: any URL, and any part of this one.
-func scrub(text, secret string) string {
-	text = anyURL.ReplaceAllString(text, "$1://<redacted>")
+func scrub(said, secret string) string {
+	said = anyURL.ReplaceAllString(said, "$1://<redacted>")
 	for _, part := range secrets(secret) {
-		text = strings.ReplaceAll(text, part, "<redacted>")
+		said = strings.ReplaceAll(said, part, "<redacted>")
 	}
-	return plain(text, errorText)
+	return text.Line(said, errorText)
 }
 
 // secrets lists the parts of a URL behind its scheme, the longest first, as they are written and as they are meant.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -25,7 +26,7 @@ func (s *Store) Bundle(name, version string) (b *certs.Bundle, err error) {
 
 func bundle(d *atomicfile.Dir, version string) (*certs.Bundle, error) {
 	if _, ok := parseID(version); !ok {
-		return nil, fmt.Errorf("%q is no version", clip(version))
+		return nil, fmt.Errorf("%q is no version", text.Cut(version, text.Value))
 	}
 	raw, err := readVersion(d, version)
 	if err != nil {

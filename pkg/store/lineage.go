@@ -12,6 +12,7 @@ import (
 
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -93,7 +94,7 @@ func current(d *atomicfile.Dir) (string, error) {
 	}
 	id, ok := strings.CutPrefix(target, versionsDir+"/")
 	if _, valid := parseID(id); !ok || !valid {
-		return "", damaged("%s leads to %q, which is no version", currentLink, clip(target))
+		return "", damaged("%s leads to %q, which is no version", currentLink, text.Cut(target, text.Value))
 	}
 	return id, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -121,7 +122,7 @@ func slots() []string { return []string{SlotEC, SlotRSA} }
 
 func checkSlot(slot string) error {
 	if !slices.Contains(slots(), slot) {
-		return fmt.Errorf("%q is no slot of pending orders", clip(slot))
+		return fmt.Errorf("%q is no slot of pending orders", text.Cut(slot, text.Value))
 	}
 	return nil
 }

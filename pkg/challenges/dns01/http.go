@@ -10,8 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // The bounds of one request to an HTTP service.
@@ -37,11 +38,11 @@ func newPoster() poster {
 
 // post returns nil for a 2xx answer. The headers may carry secrets, which never get into an error.
 func (p poster) post(ctx context.Context, address string, header http.Header, body any) error {
-	text, err := json.Marshal(body)
+	payload, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(text))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(payload))
 	if err != nil {
 		return refused(fmt.Errorf("post to %s: %w", redactURL(address), err))
 	}
@@ -63,7 +64,7 @@ func (p poster) post(ctx context.Context, address string, header http.Header, bo
 	if resp.StatusCode/100 == 2 {
 		return err
 	}
-	err = fmt.Errorf("post to %s: the answer is %s: %s", redactURL(address), resp.Status, printable(string(answer), 300))
+	err = fmt.Errorf("post to %s: the answer is %s: %s", redactURL(address), resp.Status, text.Line(string(answer), 300))
 	if denied(resp.Status) {
 		return refused(err)
 	}
@@ -100,18 +101,4 @@ func checkEndpoint(address string, secret bool) error {
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// printable makes foreign text fit for one line of a log: no control characters, no more than limit bytes.
-func printable(text string, limit int) string {
-	if len(text) > limit {
-		text = text[:limit] + "…"
-	}
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, text))
 }

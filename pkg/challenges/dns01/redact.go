@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // redactor replaces what is secret in the output of a child: every value of its credential, also in the forms in which it
@@ -54,7 +56,7 @@ func inJSON(s string) string {
 // maxText is how much of a child's text gets into an error.
 const maxText = 2 << 10
 
-func (r redactor) clean(text string) string { return printable(r.Replace(text), maxText) }
+func (r redactor) clean(said string) string { return text.Line(r.Replace(said), maxText) }
 
 // tail keeps the end of what is written to it. It is safe for concurrent use.
 type tail struct {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // worker is the provider of one credential, run in a child process. The child lives from the first record that is set to
@@ -110,7 +112,7 @@ func (w *worker) start() error {
 	answer, err := c.request(Request{Op: OpHello, Hello: hello}, w.timeout)
 	if err == nil && answer.Protocol != ProtocolVersion {
 		err = messenger(refused(fmt.Errorf("%s %s speaks protocol %d, want %d; install the acmed-dns of this release",
-			w.path, printable(answer.Version, 50), answer.Protocol, ProtocolVersion)))
+			w.path, text.Line(answer.Version, 50), answer.Protocol, ProtocolVersion)))
 	}
 	if err != nil {
 		c.end()

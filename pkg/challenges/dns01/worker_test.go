@@ -398,7 +398,7 @@ func TestRedactor(t *testing.T) {
 	}
 	r := newRedactor(map[string]string{"A": "abcd", "B": "abcdefgh", "C": "yes", "D": "", "E_FILE": file})
 	got := r.clean("abcd abcdefgh abcdef yes from-a-file " + file + "\r\nend\x00")
-	if want := "<redacted> <redacted> <redacted>ef yes <redacted> <redacted>  end"; got != want {
+	if want := "<redacted> <redacted> <redacted>ef yes <redacted> <redacted> end"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

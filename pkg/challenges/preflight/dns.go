@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
@@ -104,7 +105,7 @@ func (r *resolver) addresses(ctx context.Context, name string) (list []netip.Add
 			case *dns.AAAA:
 				list = appendAddr(list, rr.AAAA)
 			case *dns.CNAME:
-				if alias := printable(strings.TrimSuffix(rr.Target, ".")); !slices.Contains(aliases, alias) {
+				if alias := text.Short(strings.TrimSuffix(rr.Target, "."), text.Value); !slices.Contains(aliases, alias) {
 					aliases = append(aliases, alias)
 				}
 			}
@@ -137,7 +138,7 @@ func (r *resolver) caa(ctx context.Context, name string) (records []CAARecord, z
 		}
 		for _, rr := range answer.Answer {
 			if caa, ok := rr.(*dns.CAA); ok {
-				records = append(records, CAARecord{Critical: caa.Flag&128 != 0, Tag: clean(caa.Tag), Value: clean(caa.Value)})
+				records = append(records, CAARecord{Critical: caa.Flag&128 != 0, Tag: text.Printable(caa.Tag), Value: text.Printable(caa.Value)})
 			}
 		}
 		if len(records) > 0 {

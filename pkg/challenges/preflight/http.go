@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/http01"
 )
@@ -49,8 +50,8 @@ func (p *httpProbe) run(ctx context.Context, addr netip.Addr, c challenges.Chall
 		return got
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, int64(len(c.KeyAuth))+maxText))
-	got.Status, got.Server = resp.StatusCode, printable(resp.Header.Get("Server"))
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, int64(len(c.KeyAuth))+text.Value))
+	got.Status, got.Server = resp.StatusCode, text.Short(resp.Header.Get("Server"), text.Value)
 	if name := proxyName(resp.Header); name != "" {
 		got.Proxy = name
 	}
@@ -72,7 +73,7 @@ func (p *httpProbe) client(addr netip.Addr, name string, got *HTTP) *http.Client
 		},
 	}
 	return &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
-		got.Redirects = append(got.Redirects, printable(req.URL.Redacted()))
+		got.Redirects = append(got.Redirects, text.Short(req.URL.Redacted(), text.Value))
 		if name := proxyName(req.Response.Header); name != "" {
 			got.Proxy = name
 		}
@@ -86,9 +87,9 @@ func (p *httpProbe) client(addr netip.Addr, name string, got *HTTP) *http.Client
 func checkRedirect(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("a redirect to the scheme %q, which no CA follows", printable(u.Scheme))
+		return fmt.Errorf("a redirect to the scheme %q, which no CA follows", text.Cut(u.Scheme, text.Value))
 	case u.Port() != "" && u.Port() != "80" && u.Port() != "443":
-		return fmt.Errorf("a redirect to port %s, which no CA follows", printable(u.Port()))
+		return fmt.Errorf("a redirect to port %s, which no CA follows", text.Short(u.Port(), text.Value))
 	}
 	return nil
 }
@@ -118,7 +119,7 @@ func (p *httpProbe) elsewhere(ctx context.Context, host string) (netip.Addr, err
 	}
 	list, _, err := p.resolver.addresses(ctx, host)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("redirected to %s: %w", printable(host), err)
+		return netip.Addr{}, fmt.Errorf("redirected to %s: %w", text.Short(host, text.Value), err)
 	}
 	return list[0], nil
 }
@@ -144,7 +145,7 @@ func failure(err error) (Outcome, string) {
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	return Other, printable(err.Error())
+	return Other, text.Short(err.Error(), text.Value)
 }
 
 func trimSpace(body []byte) string {

@@ -3,6 +3,8 @@ package preflight
 import (
 	"net/http"
 	"strings"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // sign is one header by which a proxy gives itself away.
@@ -51,28 +53,7 @@ func proxyName(h http.Header) string {
 		}
 	}
 	if via := h.Get("Via"); via != "" {
-		return "a proxy (Via: " + printable(via) + ")"
+		return "a proxy (Via: " + text.Short(via, text.Value) + ")"
 	}
 	return ""
-}
-
-// maxText is how much of a stranger's text is repeated.
-const maxText = 80
-
-// printable makes a stranger's text safe to show: printable ASCII, shortened.
-func printable(s string) string {
-	if len(s) > maxText {
-		return clean(s[:maxText]) + "..."
-	}
-	return clean(s)
-}
-
-// clean replaces everything but printable ASCII.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
 }

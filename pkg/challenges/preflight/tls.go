@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/tlsalpn01"
 )
@@ -90,7 +91,7 @@ const maxNames = 5
 func (t *TLS) describe(state tls.ConnectionState) {
 	leaf := state.PeerCertificates[0]
 	for _, name := range leaf.DNSNames[:min(len(leaf.DNSNames), maxNames)] {
-		t.Names = append(t.Names, printable(name))
+		t.Names = append(t.Names, text.Short(name, text.Value))
 	}
-	t.Issuer = printable(leaf.Issuer.String())
+	t.Issuer = text.Short(leaf.Issuer.String(), text.Value)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
@@ -192,7 +193,7 @@ func (p *parser) opening(l logical, name, rest string) error {
 	} else if bare, ok := strings.CutSuffix(name, ">"); ok {
 		name, rest = bare, ""
 	} else {
-		return p.errorf(l, "the section <%s> has no closing >", webserver.Clip(name))
+		return p.errorf(l, "the section <%s> has no closing >", text.Short(name, text.Value))
 	}
 	d := &directive{src: p.src, name: name, args: rest, section: true, start: l.first, end: l.end, line: l.number}
 	p.add(d)
@@ -211,11 +212,11 @@ func (p *parser) closing(l logical, name string) error {
 	tag, ok := strings.CutSuffix(name[2:], ">")
 	switch {
 	case !ok:
-		return p.errorf(l, "%s has no closing >", webserver.Clip(name))
+		return p.errorf(l, "%s has no closing >", text.Short(name, text.Value))
 	case p.open == nil:
-		return p.errorf(l, "%s without its section", webserver.Clip(name))
+		return p.errorf(l, "%s without its section", text.Short(name, text.Value))
 	case !strings.EqualFold(tag, p.open.name):
-		return p.errorf(l, "expected </%s> but saw %s", webserver.Clip(p.open.name), webserver.Clip(name))
+		return p.errorf(l, "expected </%s> but saw %s", text.Short(p.open.name, text.Value), text.Short(name, text.Value))
 	}
 	p.open.close, p.open.closeEnd = l.start, l.end
 	p.open = p.open.parent
@@ -228,7 +229,7 @@ func (p *parser) skip(d *directive) error {
 	for depth := 1; ; {
 		l, ok := p.reader.next()
 		if !ok {
-			return d.errorf("<%s> is not closed", webserver.Clip(d.name))
+			return d.errorf("<%s> is not closed", text.Short(d.name, text.Value))
 		}
 		switch name, _ := word(l.text); {
 		case strings.EqualFold(name, "</"+d.name+">"):
@@ -246,7 +247,7 @@ func (p *parser) skip(d *directive) error {
 func (p *parser) finish() error {
 	for d := p.open; d != nil; d = d.parent {
 		if !d.isCondition() {
-			return d.errorf("<%s> is not closed", webserver.Clip(d.name))
+			return d.errorf("<%s> is not closed", text.Short(d.name, text.Value))
 		}
 		d.close, d.closeEnd = len(p.src.text), len(p.src.text)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/installers/change"
 	"github.com/acmed/acmed/pkg/installers/webserver"
 
@@ -101,7 +102,7 @@ func (p *planner) refuse(k *pick) error {
 	for _, d := range v.own("SSLEngine") {
 		if value := p.m.value(d); !strings.EqualFold(value, "on") {
 			return d.errorf("this virtual host answers for %s on port %d, and SSLEngine is %q here: make it \"on\"",
-				strings.Join(k.Names, ", "), p.cfg.Listen, webserver.Clip(value))
+				strings.Join(k.Names, ", "), p.cfg.Listen, text.Short(value, text.Value))
 		}
 	}
 	if p.m.tls(v) {

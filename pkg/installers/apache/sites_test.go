@@ -3,8 +3,9 @@ package apache
 import (
 	"testing"
 
-	"github.com/acmed/acmed/pkg/installers/webserver"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 func TestSites(t *testing.T) {

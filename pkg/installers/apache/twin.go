@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/installers/change"
-	"github.com/acmed/acmed/pkg/installers/webserver"
 
 	"github.com/acmed/acmed/pkg/certs"
 )
@@ -139,7 +139,7 @@ func (p *planner) twin(k *pick) (string, error) {
 	for _, d := range v.own("SSLEngine") {
 		if d.src != v.d.src {
 			return "", d.errorf("SSLEngine is %q here, and the virtual host with TLS would include this file too: move the line into %s:%d",
-				webserver.Clip(p.m.value(d)), v.file, v.line)
+				text.Short(p.m.value(d), text.Value), v.file, v.line)
 		}
 	}
 	addrs, err := p.twinAddresses(v)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
@@ -55,7 +56,7 @@ func (l *lexer) next() (statement, error) {
 		s.pos = l.pos
 		if l.pos == len(l.text) {
 			if len(s.words) > 0 {
-				return s, l.errorAt(s.words[0].start, "%q has no terminating \";\" or \"}\"", webserver.Clip(s.words[0].value))
+				return s, l.errorAt(s.words[0].start, "%q has no terminating \";\" or \"}\"", text.Cut(s.words[0].value, text.Value))
 			}
 			return s, nil
 		}
@@ -137,7 +138,7 @@ func (l *lexer) plainWord() (word, error) {
 		l.pos++
 	}
 	l.pos = len(l.text)
-	return word{}, l.errorAt(start, "%q has no terminating \";\" or \"}\"", webserver.Clip(string(l.text[start:])))
+	return word{}, l.errorAt(start, "%q has no terminating \";\" or \"}\"", text.Cut(string(l.text[start:]), text.Value))
 }
 
 // quotedWord reads a word in quotes, which must be followed by white space, ';', '{' or ')'.

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/acmed/acmed/pkg/installers/webserver"
+	"github.com/acmed/acmed/internal/text"
 )
 
 // The hosts that stand for all addresses of this machine.
@@ -43,7 +43,7 @@ func parseListen(d *directive, find lookup) (listen, error) {
 	case strings.HasPrefix(addr, "["):
 		end := strings.IndexByte(addr, ']')
 		if end < 0 {
-			return l, d.errorf("cannot read the address %q", webserver.Clip(addr))
+			return l, d.errorf("cannot read the address %q", text.Cut(addr, text.Value))
 		}
 		l.written, port = addr[:end+1], strings.TrimPrefix(addr[end+1:], ":")
 		host = addr[1:end]
@@ -71,19 +71,19 @@ func isPort(addr string) bool {
 	return strings.Trim(addr, "0123456789-") == "" && addr != ""
 }
 
-func (l *listen) setPort(text string) error {
+func (l *listen) setPort(port string) error {
 	l.last = l.port
-	if text == "" {
+	if port == "" {
 		return nil
 	}
-	from, to, isRange := strings.Cut(text, "-")
+	from, to, isRange := strings.Cut(port, "-")
 	if !isRange {
 		to = from
 	}
 	first, err := strconv.ParseUint(from, 10, 16)
 	last, err2 := strconv.ParseUint(to, 10, 16)
 	if err != nil || err2 != nil || first == 0 || last < first {
-		return l.d.errorf("cannot read the port of %q", webserver.Clip(text))
+		return l.d.errorf("cannot read the port of %q", text.Cut(port, text.Value))
 	}
 	l.port, l.last = int(first), int(last)
 	return nil

@@ -18,8 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/installers"
-	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // complaint is what nginx -t says about a file.
@@ -54,23 +54,23 @@ func agree(t *testing.T, path, text string) {
 		switch {
 		case err != nil:
 			if said := says(rest); !strings.HasPrefix(said, "unexpected ") && !strings.HasPrefix(said, "too long parameter") {
-				t.Errorf("%q: refused (%v), and nginx says %s", webserver.Clip(rest), err, webserver.Clip(said))
+				t.Errorf("%q: refused (%v), and nginx says %s", clip(rest), err, clip(said))
 			}
 			return
 		case s.term == 0:
 			if said := says(rest); !strings.HasPrefix(said, "no \"events\" section") {
-				t.Errorf("%q: read as empty, and nginx says %s", webserver.Clip(rest), webserver.Clip(said))
+				t.Errorf("%q: read as empty, and nginx says %s", clip(rest), clip(said))
 			}
 			return
 		case s.term == '}':
 			if said := says(rest); !strings.HasPrefix(said, `unexpected "}"`) {
-				t.Errorf("%q: read as a closing brace, and nginx says %s", webserver.Clip(rest), webserver.Clip(said))
+				t.Errorf("%q: read as a closing brace, and nginx says %s", clip(rest), clip(said))
 			}
 			continue
 		}
 		line := 2 + strings.Count(rest[:s.pos-from], "\n")
 		if said := says("zz\n" + rest); !strings.HasPrefix(said, fmt.Sprintf("unknown directive \"zz\" in %s:%d\n", path, line)) {
-			t.Errorf("%q: read as a statement that ends on line %d, and nginx says %s", webserver.Clip("zz\n"+rest), line, webserver.Clip(said))
+			t.Errorf("%q: read as a statement that ends on line %d, and nginx says %s", clip("zz\n"+rest), line, clip(said))
 		}
 		for _, w := range s.words[:min(len(s.words), 3)] {
 			if regexp.MustCompile(`^\w+$`).MatchString(w.value) {
@@ -79,7 +79,7 @@ func agree(t *testing.T, path, text string) {
 			want := fmt.Sprintf("unknown directive \"%s\" in ", w.value)
 			want = want[:min(len(want), 1000)] // nginx cuts its messages
 			if said := says(text[w.start:]); !strings.HasPrefix(said, want) {
-				t.Errorf("%q: read as %q, and nginx says %s", webserver.Clip(text[w.start:]), webserver.Clip(w.value), webserver.Clip(said))
+				t.Errorf("%q: read as %q, and nginx says %s", clip(text[w.start:]), clip(w.value), clip(said))
 			}
 		}
 	}
@@ -339,3 +339,5 @@ func askPlain(t *testing.T, addr, name string) string {
 	}
 	return string(body)
 }
+
+func clip(s string) string { return text.Cut(s, text.Value) }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/acmed/acmed/pkg/installers/webserver"
+	"github.com/acmed/acmed/internal/text"
 )
 
 // The bounds on what is read at all. Real files stay below a tenth of them; nginx itself has no bound on nesting, and a
@@ -64,9 +64,9 @@ func (d *directive) errorf(format string, args ...any) error {
 }
 
 // parse reads one file. The directives' spans lie within text, which is kept and never changed.
-func parse(path string, text []byte) (*source, error) {
-	src := &source{path: path, real: path, text: text}
-	l := &lexer{path: path, text: text}
+func parse(path string, content []byte) (*source, error) {
+	src := &source{path: path, real: path, text: content}
+	l := &lexer{path: path, text: content}
 	if err := checkText(l); err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func parse(path string, text []byte) (*source, error) {
 		switch s.term {
 		case 0:
 			if len(blocks) > 0 {
-				return nil, blocks[len(blocks)-1].errorf("the block %q is not closed", webserver.Clip(blocks[len(blocks)-1].name()))
+				return nil, blocks[len(blocks)-1].errorf("the block %q is not closed", text.Cut(blocks[len(blocks)-1].name(), text.Value))
 			}
 			return src, nil
 		case '}':

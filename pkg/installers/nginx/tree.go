@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/installers"
-	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // The bounds on one configuration, far above any real one.
@@ -134,7 +134,7 @@ func (t *tree) resolve(d *directive) error {
 	if strings.ContainsAny(name, "*?[") {
 		var err error
 		if names, err = glob(name); err != nil {
-			return d.errorf("include %s: %v", webserver.Clip(name), err)
+			return d.errorf("include %s: %v", text.Cut(name, text.Value), err)
 		}
 	}
 	for _, name := range names {

@@ -20,15 +20,6 @@ type SyntaxError struct {
 // Error begins with file:line.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Reason) }
 
-// Clip shortens a word of a configuration for an error.
-func Clip(s string) string {
-	const most = 60
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return strings.ToValidUTF8(s, "?")
-}
-
 // Site is one server block or virtual host.
 type Site struct {
 	Names []string // those of its names that a certificate can have, as they are ordered

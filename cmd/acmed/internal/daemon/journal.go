@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/acmed/acmed/internal/systemd"
+	"github.com/acmed/acmed/internal/text"
 )
 
 // fielded sends entries to the journal with fields of their own, so that "journalctl CERTIFICATE=www EVENT=obtained" finds
@@ -66,11 +67,7 @@ func searchable(fields []zapcore.Field) (found []systemd.Field) {
 		if !ok { // an error that is nil
 			continue
 		}
-		lines := strings.Split(fmt.Sprint(value), "\n")
-		for i := range lines {
-			lines[i] = escape(lines[i])
-		}
-		found = append(found, systemd.Field{Name: strings.ToUpper(field.Key), Value: strings.Join(lines, "\n")})
+		found = append(found, systemd.Field{Name: strings.ToUpper(field.Key), Value: text.Escape(fmt.Sprint(value), "\t\n")})
 	}
 	return found
 }

@@ -4,14 +4,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"unicode"
-	"unicode/utf8"
+	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/buffer"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/acmed/acmed/internal/systemd"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/config"
 )
 
@@ -94,42 +94,9 @@ func (e escaping) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buf
 	if err != nil {
 		return nil, err
 	}
-	line := buf.Bytes()
-	if n := len(line); n > 0 && line[n-1] == '\n' {
-		line = line[:n-1]
-	}
-	if clean(line) {
-		return buf, nil
-	}
-	text := escape(string(line))
+	line := strings.TrimSuffix(buf.String(), "\n")
 	buf.Reset()
-	buf.AppendString(text)
+	buf.AppendString(text.Escape(line, "\t"))
 	buf.AppendByte('\n')
 	return buf, nil
-}
-
-func clean(line []byte) bool {
-	for i := 0; i < len(line); {
-		r, n := utf8.DecodeRune(line[i:])
-		if r != '\t' && unicode.IsControl(r) || r == utf8.RuneError && n == 1 {
-			return false
-		}
-		i += n
-	}
-	return true
-}
-
-func escape(line string) string {
-	out := make([]byte, 0, len(line)+16)
-	for i, r := range line {
-		if r == '\t' || !unicode.IsControl(r) && r != utf8.RuneError {
-			out = utf8.AppendRune(out, r)
-			continue
-		}
-		out = fmt.Appendf(out, `\x%02x`, line[i])
-		if r > 0x7f && r != utf8.RuneError {
-			out = fmt.Appendf(out, `\x%02x`, line[i+1])
-		}
-	}
-	return string(out)
 }

@@ -96,7 +96,7 @@ func TestLogWithFields(t *testing.T) {
 	log.Error("a\nPRIORITY=0", zap.String("code", "x\x1b[31m"), zap.Error(errors.New("one\ntwo")))
 	for _, want := range []string{
 		"MESSAGE=INFO\tcertificate event\t{\"certificate\": \"www\", \"event\": \"obtained\", \"n\": 1}\nPRIORITY=6\nSYSLOG_IDENTIFIER=acmed\nCERTIFICATE=www\nEVENT=obtained\n",
-		"MESSAGE=ERROR\ta\\x0aPRIORITY=0\t{\"code\": \"x\\u001b[31m\", \"error\": \"one\\ntwo\"}\nPRIORITY=3\nSYSLOG_IDENTIFIER=acmed\nCODE=x\\x1b[31m\nERROR\n\x07\x00\x00\x00\x00\x00\x00\x00one\ntwo\n",
+		"MESSAGE=ERROR\ta\\nPRIORITY=0\t{\"code\": \"x\\u001b[31m\", \"error\": \"one\\ntwo\"}\nPRIORITY=3\nSYSLOG_IDENTIFIER=acmed\nCODE=x\\u001b[31m\nERROR\n\x07\x00\x00\x00\x00\x00\x00\x00one\ntwo\n",
 	} {
 		buf := make([]byte, 10000)
 		n, err := journal.Read(buf)

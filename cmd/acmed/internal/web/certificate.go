@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
@@ -27,7 +28,7 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 	status, err := s.Source.Certificate(r.Context(), name)
 	switch {
 	case errors.Is(err, ErrUnknown):
-		s.render(w, http.StatusNotFound, "unknown.html", short(name, queryMost))
+		s.render(w, http.StatusNotFound, "unknown.html", text.Cut(name, queryMost))
 	case err != nil:
 		s.fail(w, err)
 	default:

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -30,7 +31,7 @@ func sorts() []string { return []string{"state", "name", "expires", "next"} }
 
 // readFilter takes what it understands from a query and the usual for the rest.
 func readFilter(q url.Values) filter {
-	f := filter{State: q.Get("state"), Search: strings.TrimSpace(short(q.Get("q"), queryMost)), Sort: q.Get("sort"), Page: 1}
+	f := filter{State: q.Get("state"), Search: strings.TrimSpace(text.Cut(q.Get("q"), queryMost)), Sort: q.Get("sort"), Page: 1}
 	if f.State != needsAttention && !slices.Contains(states(), renewal.Health(f.State)) {
 		f.State = ""
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/renewal/plan"
@@ -189,7 +190,7 @@ func newEntry(now time.Time, s *renewal.Status) entry {
 		}
 	}
 	e.Problem, _ = problem(now, s)
-	e.Problem = short(e.Problem, errorMost)
+	e.Problem = text.Cut(e.Problem, errorMost)
 	if e.Problem != "" {
 		e.Code = problemCode(s)
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"html/template"
 	"strings"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 //go:embed templates
@@ -21,7 +23,7 @@ func parseTemplates() (pages *template.Template, policy string) {
 	sum := sha256.Sum256(style)
 	pages = template.Must(template.New("").Funcs(template.FuncMap{
 		"style": func() template.CSS { return template.CSS(style) }, //nolint:gosec // acmed's own
-		"stamp": stamp, "date": date, "relative": relative, "visible": visible, "label": label, "number": number,
+		"stamp": stamp, "date": date, "relative": relative, "visible": text.Lines, "label": label, "number": number,
 		"plural": plural, "because": because,
 	}).ParseFS(files, "templates/*.html"))
 	return pages, strings.Join([]string{

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/renewal/plan"
@@ -67,28 +66,6 @@ func number(n int) string {
 	text := strconv.Itoa(n)
 	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
 		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
-
-// visible makes text from elsewhere harmless to look at: characters that cannot be seen or that turn the direction of
-// writing are shown by their code.
-func visible(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
-			fmt.Fprintf(&b, "\\u%04x", r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// short cuts a text off.
-func short(text string, most int) string {
-	if r := []rune(text); len(r) > most {
-		return string(r[:most]) + "…"
 	}
 	return text
 }
