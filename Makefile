@@ -11,7 +11,7 @@ NFPM_VERSION     := v2.43.0
 # What the tests and the demo talk to, as command:package.
 DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2 promtool:prometheus chromium:chromium certutil:libnss3-tools
-TEST_NEEDS += make-ssl-cert:ssl-cert pg_ctlcluster:postgresql postfix:postfix dovecot:dovecot-imapd certbot:certbot certbot:python3-certbot-nginx keytool:openjdk-17-jre-headless dh_bash-completion:bash-completion zsh:zsh fish:fish
+TEST_NEEDS += make-ssl-cert:ssl-cert pg_ctlcluster:postgresql postfix:postfix dovecot:dovecot-imapd certbot:certbot certbot:python3-certbot-nginx keytool:openjdk-17-jre-headless dh_bash-completion:bash-completion zsh:zsh fish:fish etcd:etcd-server etcdctl:etcd-client
 
 .PHONY: build acmed-dns demo test lint bench sweep mass fuzz man install deb test-systemd clean
 
@@ -30,6 +30,7 @@ test: ## all tests, with the race detector; then a look for secrets in all that 
 	@sh test/needs.sh $(TEST_NEEDS)
 	go run ./test/canary .cache/test-output go test -json -race -timeout 20m ./...
 	go test -run TestTenYears ./pkg/renewal
+	go run ./test/canary -optional .cache/test-output-etcd go -C pkg/fleet/etcd/etcdtest test -json -race -count=1 -timeout 20m ./...
 	CGO_ENABLED=0 go run ./test/canary .cache/test-output-dns go -C cmd/acmed-dns test -json -count=1 ./...
 	$(MAKE) test-systemd ACMED_SYSTEMD=try
 

@@ -19,7 +19,7 @@ const module = "github.com/acmed/acmed/"
 var floors = [][]string{
 	0: {"docs", "internal/text", "internal/*", "pkg/advice", "pkg/certs"},
 	1: {"pkg/store", "pkg/challenges", "pkg/trust", "pkg/notify"},
-	2: {"pkg/issuer", "pkg/fleet", "pkg/installers", "pkg/installers/endpoint", "pkg/installers/change", "pkg/installers/webserver", "pkg/installers/fileset", "pkg/installers/*"},
+	2: {"pkg/issuer", "pkg/fleet", "pkg/fleet/etcd", "pkg/installers", "pkg/installers/endpoint", "pkg/installers/change", "pkg/installers/webserver", "pkg/installers/fileset", "pkg/installers/*"},
 	3: {"pkg/renewal/plan", "pkg/renewal"},
 	4: {"pkg/config"},
 	5: {"cmd/acmed/internal/certbot", "cmd/acmed/internal/setup", "cmd/acmed/internal/control", "cmd/acmed/internal/web", "cmd/acmed/internal/daemon"},
