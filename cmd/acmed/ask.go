@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/setup"
@@ -16,8 +17,8 @@ import (
 // errInterrupted ends a command whose question was answered with Ctrl-C.
 var errInterrupted = errors.New("interrupted; nothing was changed")
 
-// asker asks people. Questions go to the terminal on standard error, so that standard output can go elsewhere. It never
-// asks in a pipe, and never with yes.
+// asker asks the operator. Questions go to the terminal on standard error, so that standard output can go elsewhere. It
+// never asks in a pipe, and never with yes.
 type asker struct {
 	a        *app
 	terminal bool
@@ -29,7 +30,7 @@ func newAsker(a *app, yes bool) *asker {
 	return &asker{a: a, terminal: term.IsTerminal(int(os.Stdin.Fd())), yes: yes}
 }
 
-// can reports whether there is somebody to ask.
+// can reports whether questions can be asked.
 func (q *asker) can() bool { return q.terminal && !q.yes }
 
 // line asks for one line. Ctrl-C and the end of the input are [errInterrupted].
@@ -48,6 +49,23 @@ func (q *asker) line(ctx context.Context, question string) (string, error) {
 	}
 	q.a.errf("\n")
 	return "", errInterrupted
+}
+
+// secret asks for one line that the terminal does not show.
+func (q *asker) secret(ctx context.Context, question string) (string, error) {
+	fd := int(os.Stdin.Fd())
+	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return "", err
+	}
+	hidden := *before
+	hidden.Lflag &^= unix.ECHO
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &hidden); err != nil {
+		return "", err
+	}
+	text, err := q.line(ctx, question)
+	q.a.errf("\n")
+	return text, errors.Join(err, unix.IoctlSetTermios(fd, unix.TCSETS, before))
 }
 
 // read hands over the lines of the terminal until it ends. It is left behind when the program ends.
@@ -85,7 +103,7 @@ func (q *asker) agree(ctx context.Context, question string) error {
 		return nil
 	}
 	if !q.terminal {
-		return &exitError{exitUsage, fmt.Errorf("nothing was changed: there is no terminal to ask on; to go ahead, type: %s --yes", typed())}
+		return &exitError{exitUsage, fmt.Errorf("nothing was changed: there is no terminal to confirm on; to go ahead, type: %s --yes", typed())}
 	}
 	switch ok, err := q.confirm(ctx, question, true); {
 	case err != nil:
@@ -102,7 +120,7 @@ func (a *app) askMain(ctx context.Context, q *asker, m *setup.Machine, main *set
 		return nil
 	}
 	if main.Email == "" && q.can() {
-		if main.Email, err = q.line(ctx, "mail address for notices of the CA (Enter for none):"); err != nil {
+		if main.Email, err = q.line(ctx, "email address for notices of the CA (Enter for none):"); err != nil {
 			return err
 		}
 	}
@@ -114,7 +132,7 @@ func (a *app) askMain(ctx context.Context, q *asker, m *setup.Machine, main *set
 	}
 	main.AgreeTOS, err = q.confirm(ctx, "do you agree to the CA's terms of service (for Let's Encrypt: https://letsencrypt.org/repository/)?", false)
 	if err == nil && !main.AgreeTOS {
-		err = errors.New("nothing was changed; CAs give certificates to those only who agree")
+		err = errors.New("terms of service not accepted; nothing was changed")
 	}
 	return err
 }

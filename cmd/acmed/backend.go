@@ -8,6 +8,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
+	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/config"
@@ -30,6 +31,9 @@ func (a *app) backend(ctx context.Context) (control.Backend, func(), error) {
 		if !errors.Is(err, control.ErrNoDaemon) {
 			return nil, nil, err
 		}
+		if err := setup.Recover(ctx, a.config); err != nil {
+			return nil, nil, err
+		}
 		_, warnings, err := config.Load(a.config)
 		if err != nil {
 			return nil, nil, err
@@ -50,6 +54,9 @@ func (a *app) open(ctx context.Context) (*daemon.Daemon, error) {
 	sockets, err := systemd.Sockets()
 	if err != nil {
 		return nil, err
+	}
+	if err := setup.Recover(ctx, a.config); err != nil {
+		a.errf("warning: %s\n", err) // the daemon runs with what is there
 	}
 	for end := time.Now().Add(lockPatience); ; {
 		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Sockets: sockets})

@@ -13,10 +13,10 @@ import (
 )
 
 // choose finds out which certificates are wanted: the names given, or sites of a web server.
-func (a *app) choose(ctx context.Context, q *asker, m *setup.Machine, f *enableFlags) ([]wish, error) {
+func (a *app) choose(ctx context.Context, q *asker, m *setup.Machine, f *enableRequest) ([]*setup.Wish, error) {
 	if f.server == "none" {
-		w, err := newWish(m, f, f.domains, nil, func(string) string { return f.webroot })
-		return []wish{w}, err
+		w, err := m.Wish(&f.Options, f.name, f.domains, nil, func(string) string { return f.Webroot })
+		return []*setup.Wish{w}, err
 	}
 	sites, err := setup.Find(ctx, f.server, f.settings)
 	switch {
@@ -34,7 +34,7 @@ func (a *app) choose(ctx context.Context, q *asker, m *setup.Machine, f *enableF
 }
 
 // chooseNames looks up the names given.
-func (a *app) chooseNames(ctx context.Context, q *asker, m *setup.Machine, f *enableFlags, sites []setup.Site) ([]wish, error) {
+func (a *app) chooseNames(ctx context.Context, q *asker, m *setup.Machine, f *enableRequest, sites []setup.Site) ([]*setup.Wish, error) {
 	var site *setup.Site
 	serving := map[string]setup.Site{}
 	for i, name := range f.domains {
@@ -48,14 +48,14 @@ func (a *app) chooseNames(ctx context.Context, q *asker, m *setup.Machine, f *en
 		}
 		site = &s.site
 	}
-	w, err := newWish(m, f, f.domains, site, func(name string) string {
-		if f.webroot != "" {
-			return f.webroot
+	w, err := m.Wish(&f.Options, f.name, f.domains, site, func(name string) string {
+		if f.Webroot != "" {
+			return f.Webroot
 		}
 		s := serving[name]
 		return s.Root(name)
 	})
-	return []wish{w}, err
+	return []*setup.Wish{w}, err
 }
 
 // served is a name with its site.
@@ -77,7 +77,7 @@ func (a *app) serving(ctx context.Context, q *asker, sites []setup.Site, name st
 		near := config.Nearest(name, allNames(sites))
 		text := fmt.Sprintf("no site is called %q", name)
 		if near == "" {
-			return served{}, &exitError{exitUsage, fmt.Errorf("%s; found are: %s", text, strings.Join(firstFew(allNames(sites)), ", "))}
+			return served{}, &exitError{exitUsage, fmt.Errorf("%s; found are: %s", text, strings.Join(setup.FirstFew(allNames(sites)), ", "))}
 		}
 		if !q.can() {
 			return served{}, &exitError{exitUsage, fmt.Errorf("%s; did you mean %q?", text, near)}
@@ -100,17 +100,9 @@ func allNames(sites []setup.Site) []string {
 	return names
 }
 
-func firstFew(names []string) []string {
-	const most = 20
-	if len(names) <= most {
-		return names
-	}
-	return append(slices.Clone(names[:most]), fmt.Sprintf("and %d more", len(names)-most))
-}
-
 // chooseSites offers the sites that were found. Each becomes a certificate of its own, so that one whose names lead
 // elsewhere does not keep the others waiting.
-func (a *app) chooseSites(ctx context.Context, q *asker, m *setup.Machine, f *enableFlags, sites []setup.Site) ([]wish, error) {
+func (a *app) chooseSites(ctx context.Context, q *asker, m *setup.Machine, f *enableRequest, sites []setup.Site) ([]*setup.Wish, error) {
 	sites = offered(a, m, f, sites)
 	fresh := slices.DeleteFunc(slices.Clone(sites), func(s setup.Site) bool { return s.TLS })
 	if q.can() && len(sites) > 0 {
@@ -137,9 +129,9 @@ func (a *app) chooseSites(ctx context.Context, q *asker, m *setup.Machine, f *en
 	if f.name != "" && len(fresh) > 1 {
 		return nil, usageError(errors.New("--name is for one site; choose it with -d"))
 	}
-	var wishes []wish
+	var wishes []*setup.Wish
 	for _, s := range fresh {
-		w, err := newWish(m, f, s.Names, &s, s.Root)
+		w, err := m.Wish(&f.Options, f.name, s.Names, &s, s.Root)
 		if err != nil {
 			return nil, err
 		}
@@ -149,10 +141,10 @@ func (a *app) chooseSites(ctx context.Context, q *asker, m *setup.Machine, f *en
 }
 
 // offered leaves out names that a CA would not take, and sites that other certificates have.
-func offered(a *app, m *setup.Machine, f *enableFlags, sites []setup.Site) []setup.Site {
+func offered(a *app, m *setup.Machine, f *enableRequest, sites []setup.Site) []setup.Site {
 	var list []setup.Site
 	for _, s := range sites {
-		if f.caFile == "" {
+		if f.CAFile == "" {
 			s.Names = setup.Public(s.Names)
 		}
 		s.Names = slices.DeleteFunc(slices.Clone(s.Names), func(n string) bool { return strings.HasPrefix(n, "*.") })

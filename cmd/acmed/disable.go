@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 	"github.com/acmed/acmed/pkg/config"
-	"github.com/acmed/acmed/pkg/installers/helper"
 )
 
 func newDisable(a *app) *cobra.Command {
@@ -19,11 +16,12 @@ func newDisable(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "disable NAME",
 		Short: "Undo \"acmed enable\" for a certificate",
-		Long: `Take a certificate away from where it is served, so that configuration files of web servers get back the bytes they
-had, and remove the file in conf.d that "acmed enable" or "acmed import" wrote. A file that somebody edited since stays,
-and is named.
+		Long: `Uninstall a certificate, so that configuration files of web servers get back the bytes they had, and remove the file in
+conf.d that "acmed enable" or "acmed import" wrote. If the file was edited since, it stays, and acmed names it.
 
-The certificate and its key stay on disk, and are used again when it is enabled again. With --purge they are deleted.`,
+The certificate and its key stay on disk, and are used if the certificate is enabled again. With --purge they are deleted.`,
+		Example: `  acmed disable www
+  acmed disable www --purge --yes   delete its keys as well, without asking`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.disable(cmd.Context(), newAsker(a, yes), args[0], purge)
@@ -35,53 +33,33 @@ The certificate and its key stay on disk, and are used again when it is enabled 
 }
 
 func (a *app) disable(ctx context.Context, q *asker, name string, purge bool) error {
-	m, err := setup.Open(a.config)
+	m, err := setup.Open(ctx, a.config)
 	if err != nil {
 		return err
 	}
-	cert, err := configured(m, name)
+	cert, err := m.Configured(name)
 	if err != nil {
 		return err
 	}
 	mine := m.Mine(name)
 	if purge && !mine {
-		return &exitError{exitUsage, fmt.Errorf("%s is not configured by an unedited %s, so it cannot be purged; take it out of the configuration first", name, m.Dropin(name))}
+		return &exitError{exitUsage, fmt.Errorf("%s cannot be purged, because %s is not as acmed wrote it; remove it from the configuration first", name, m.Dropin(name))}
 	}
 	for i := range cert.Install {
-		a.printf("%s is taken away from %s\n", name, cert.Install[i].ID())
+		a.printf("acmed will uninstall %s from %s\n", name, cert.Install[i].ID())
 	}
 	switch {
 	case !mine:
 		a.printf("its configuration stays: %s is not as acmed wrote it\n", m.Dropin(name))
 	case purge:
-		a.printf("%s is removed; the certificate and its key are deleted\n", m.Dropin(name))
+		a.printf("acmed will remove %s and delete the certificate and its key\n", m.Dropin(name))
 	default:
-		a.printf("%s is removed; the certificate stays in %s\n", m.Dropin(name), m.Config.StateDir)
+		a.printf("acmed will remove %s; the certificate stays in %s\n", m.Dropin(name), m.Config.StateDir)
 	}
 	if err := q.agree(ctx, "go ahead?"); err != nil {
 		return err
 	}
 	return a.takeAway(ctx, m, cert, mine, purge)
-}
-
-// configured finds a certificate, or suggests another name.
-func configured(m *setup.Machine, name string) (*config.Certificate, error) {
-	var known []string
-	if m.Config != nil {
-		for i := range m.Config.Certificates {
-			if c := &m.Config.Certificates[i]; c.Name == name {
-				return c, nil
-			}
-			known = append(known, m.Config.Certificates[i].Name)
-		}
-	}
-	text := fmt.Sprintf("no certificate is called %q", name)
-	if near := config.Nearest(name, known); near != "" {
-		text += fmt.Sprintf("; did you mean %q?", near)
-	} else if len(known) > 0 {
-		text += "; configured are: " + strings.Join(firstFew(known), ", ")
-	}
-	return nil, &exitError{exitUsage, errors.New(text)}
 }
 
 // takeAway uninstalls, removes the file, and lets the daemon know, in this order: each step leaves a sound configuration.
@@ -103,9 +81,13 @@ func (a *app) takeAway(ctx context.Context, m *setup.Machine, cert *config.Certi
 		}
 	}
 	if !mine {
-		return &exitError{exitAttention, fmt.Errorf("%s is still configured, because its file is not as acmed wrote it; remove it there, then 'acmed reload'", cert.Name)}
+		return &exitError{exitAttention, fmt.Errorf("%s is still configured, because its file is not as acmed wrote it; remove it there, then run 'acmed reload'", cert.Name)}
 	}
-	if err := a.removeFiles(ctx, m, cert); err != nil {
+	warnings, err := m.Disable(ctx, cert)
+	for _, text := range warnings {
+		a.errf("warning: %s\n", text)
+	}
+	if err != nil {
 		return err
 	}
 	if client, ok := b.(*control.Client); ok {
@@ -125,35 +107,4 @@ func (a *app) takeAway(ctx context.Context, m *setup.Machine, cert *config.Certi
 		return nil
 	}
 	return b.Forget(ctx, control.ForgetRequest{Certificate: cert.Name})
-}
-
-// removeFiles removes the certificate's file, unless others refer to what it defines, and what the helper knows about it.
-func (a *app) removeFiles(ctx context.Context, m *setup.Machine, cert *config.Certificate) error {
-	own := m.Dropin(cert.Name)
-	taken := &setup.Change{Files: []setup.File{{Path: own}}}
-	if err := taken.Remove(); err != nil {
-		return err
-	}
-	if _, _, err := config.Load(m.Path); err != nil {
-		return errors.Join(fmt.Errorf("%s stays, because without it the configuration is broken", own), err, taken.Revert())
-	}
-	for i := range cert.Install {
-		target := cert.Install[i].Helper
-		if target == nil {
-			continue
-		}
-		h, err := m.Helper()
-		if err != nil {
-			return err
-		}
-		if !h.Mine(target.Target) {
-			a.errf("the helper still has the target %s, which acmed did not write\n", target.Target)
-			continue
-		}
-		taken := &setup.Change{Files: []setup.File{{Path: h.Dropin(target.Target)}}}
-		if err := errors.Join(taken.Remove(), helper.Restart(ctx, target.Socket)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

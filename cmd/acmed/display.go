@@ -93,11 +93,23 @@ func (d *display) finish(res *control.Result, now time.Time) {
 		delete(d.running, res.Certificate)
 		d.order = remove(d.order, res.Certificate)
 	}
+	d.stay(text)
+}
+
+// stay prints a line that stays, above the live ones.
+func (d *display) stay(text string) {
 	if d.live {
 		d.draw(text + "\n")
 		return
 	}
 	d.write(text + "\n")
+}
+
+// note prints a message that belongs to no certificate.
+func (d *display) note(text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stay(text)
 }
 
 func resultLine(r *control.Result) string {

@@ -4,89 +4,103 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/config"
 )
 
-// enableFlags are the wishes of the operator.
-type enableFlags struct {
-	domains   []string
-	name      string
-	server    string
-	pairs     []string
-	webroot   string
-	listen    string
-	alone     bool
-	solvers   []string
-	staging   bool
-	directory string
-	caFile    string
-	main      setup.Main
-	yes       bool
+// enableRequest is the command line of "acmed enable".
+type enableRequest struct {
+	setup.Options
+
+	domains []string
+	name    string
+	server  string
+	pairs   []string
+	dns     string
+	manual  bool
+	yes     bool
 
 	settings map[string]any
 }
 
 func newEnable(a *app) *cobra.Command {
-	var f enableFlags
+	var f enableRequest
 	cmd := &cobra.Command{
-		Use:   "enable [-d DOMAIN...]",
+		Use:   "enable [-d NAME...]",
 		Short: "Switch HTTPS on for a site of this machine",
 		Long: `Find nginx or Apache and the names they serve, and switch HTTPS on: write a file in conf.d, obtain the certificate,
-install it, and prove that it is served. What will happen is shown first, and asked for unless --yes is given. When any
-of it fails, or is interrupted, everything is as it was before. "acmed disable" undoes it later.
+install it, and verify that it is served. acmed shows what it will do and asks first, unless --yes is given. If a step
+fails or is interrupted, acmed rolls back every change. "acmed disable" undoes it later.
 
-  acmed enable                                        asks which of the sites found
+Names are validated through files where the site serves some over plain HTTP. Where the site proxies, redirects or
+refuses, acmed adds a location to it that forwards challenges, and nothing else, to acmed on a loopback address. To
+validate in another way, give --webroot, --standalone, --listen, --solver, --dns or --manual.
+
+With --webroot and --standalone there is no web server to install into. acmed keeps the certificate and its key in a
+directory and prints its path.
+
+If the daemon does not run as root, acmed-installd changes the web server, and gets a file in installd.d.
+
+Run again for a certificate that exists, enable keeps the settings that no option changes. Changed settings are tried
+with a new order, and rolled back if it fails. --expand adds names.
+
+If the web server is installed in an unusual place, describe it with --server and --set, by the settings of its section
+under install.`,
+		Example: `  acmed enable                                        choose among the sites found
   acmed enable -d example.com -d www.example.com
-  acmed enable -d example.com --staging               a rehearsal, with a certificate that browsers do not trust
+  acmed enable -d example.com --staging               test with a certificate that browsers do not trust
+  acmed enable -d example.com -d new.example.com --expand
+  acmed enable -d example.com --redirect --hsts       send plain HTTP to HTTPS, and tell browsers to remember
   acmed enable -d example.com --webroot /var/www/html for a web server that acmed does not know
   acmed enable -d example.com --standalone            for a machine without a web server
-
-With --webroot and --standalone there is no web server to install into: the certificate and its key are kept in a
-directory, and that is printed in the place of a URL. Give the server its paths, or add an install section later.
-
-Names of nginx and Apache are proved through the directories from which they serve plain HTTP. Where a site has none, as
-in front of an application, let challenges through ("acmed snippet nginx") and add --listen 127.0.0.1:5080, or name
-configured solvers with --solver.
-
-Where the daemon does not run as root, acmed-installd changes the web server: it gets a file in installd.d. The daemon
-cannot write into a web server's directories then, so name a solver, or let challenges through and add --listen.
-
-A web server elsewhere than where the distribution puts it is described by --server and --set, with the settings of its
-section under install: --server nginx --set config=/opt/nginx/nginx.conf --set pid_file=/run/nginx.pid --set listen=8443.`,
+  acmed enable -d '*.example.com' -d example.com --server none --dns cloudflare
+  acmed enable -d example.com --server nginx --set config=/opt/nginx/nginx.conf --set pid_file=/run/nginx.pid`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.enable(cmd.Context(), &f) },
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVarP(&f.domains, "domain", "d", nil, "`name` for the certificate; may be given several times")
-	flags.StringVar(&f.name, "name", "", "what the certificate is called (default: its first name)")
-	flags.StringVar(&f.server, "server", "", "where it is installed: nginx, apache or none (default: whichever has the names)")
+	flags.BoolVar(&f.Expand, "expand", false, "add the names to the certificate that has one of them")
+	flags.StringVar(&f.name, "name", "", "name of the certificate in the configuration (default: its first domain)")
+	flags.StringVar(&f.server, "server", "", "where to install: nginx, apache or none (default: whichever serves the names)")
 	flags.StringArrayVar(&f.pairs, "set", nil, "with --server: a setting of it as `KEY=VALUE`; may be given several times")
-	flags.StringVar(&f.webroot, "webroot", "", "`directory` that a web server serves on port 80, to prove the names; installs nothing by itself")
-	flags.BoolVar(&f.alone, "standalone", false, "listen on port 80 to prove the names; installs nothing by itself")
-	flags.StringVar(&f.listen, "listen", "", "`address` to listen on to prove the names, to which a proxy passes challenges on")
-	flags.StringSliceVar(&f.solvers, "solver", nil, "configured solver to prove the names with; may be given several times")
-	flags.BoolVar(&f.staging, "staging", false, "a rehearsal with Let's Encrypt's test CA")
-	flags.StringVar(&f.directory, "directory", "", "`URL` of the ACME directory of another CA than the configured one")
-	flags.StringVar(&f.caFile, "ca-file", "", "with --directory: PEM `file` with the roots of a private CA")
-	flags.StringVar(&f.main.Email, "email", "", "mail address for the CA, for a new configuration")
-	flags.BoolVar(&f.main.AgreeTOS, "agree-tos", false, "agree to the CA's terms of service, for a new configuration")
-	flags.StringVar(&f.main.StateDir, "state-dir", "", "state `directory`, for a new configuration (default "+config.DefaultStateDir+")")
-	flags.StringVar(&f.main.Socket, "socket", "", "control socket, for a new configuration")
+	flags.BoolVar(&f.Redirect, "redirect", false, "redirect plain HTTP to HTTPS")
+	flags.StringVar(&f.HSTS, "hsts", "", "send Strict-Transport-Security with this max-age, such as 720h")
+	flags.Lookup("hsts").NoOptDefVal = "4320h"
+	flags.StringVar(&f.KeyType, "key-type", "", "key of the certificate: "+strings.Join(keyTypes(), ", "))
+	flags.StringVar(&f.Webroot, "webroot", "", "`directory` that a web server serves on port 80, to validate names; installs nothing")
+	flags.BoolVar(&f.Alone, "standalone", false, "listen on port 80 to validate names; installs nothing")
+	flags.StringVar(&f.Listen, "listen", "", "`address` to listen on to validate names, to which a proxy forwards challenges")
+	flags.StringSliceVar(&f.Solvers, "solver", nil, "configured solver to validate names with; may be given several times")
+	flags.StringVar(&f.dns, "dns", "", "DNS `provider` to validate names with; acmed asks for the credentials")
+	flags.BoolVar(&f.manual, "manual", false, "print the DNS record for each name, and wait until somebody created it")
+	flags.BoolVar(&f.Staging, "staging", false, "use Let's Encrypt's staging CA")
+	flags.StringVar(&f.Directory, "directory", "", "`URL` of the ACME directory of another CA")
+	flags.StringVar(&f.CAFile, "ca-file", "", "with --directory: PEM `file` with the roots of a private CA")
+	flags.StringVar(&f.Main.Email, "email", "", "email address for the CA, for a new configuration")
+	flags.BoolVar(&f.Main.AgreeTOS, "agree-tos", false, "agree to the CA's terms of service, for a new configuration")
+	flags.StringVar(&f.Main.StateDir, "state-dir", "", "state `directory`, for a new configuration (default "+config.DefaultStateDir+")")
+	flags.StringVar(&f.Main.Socket, "socket", "", "control socket, for a new configuration")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
+func keyTypes() []string { return []string{"ec256", "ec384", "rsa2048", "rsa3072", "rsa4096"} }
+
 // check finds contradictions, and reads names, paths and settings.
-func (f *enableFlags) check() error {
-	if f.server == "" && (f.webroot != "" || f.alone) {
+func (f *enableRequest) check() error {
+	if f.server == "" && (f.Webroot != "" || f.Alone) {
 		f.server = "none"
 	}
 	if err := f.contradiction(); err != nil {
@@ -103,25 +117,36 @@ func (f *enableFlags) check() error {
 	if f.settings, err = setup.Settings(f.pairs); err != nil {
 		return usageError(fmt.Errorf("--set: %w", err))
 	}
-	if f.webroot != "" {
-		f.webroot, err = filepath.Abs(f.webroot)
+	if f.Webroot == "" {
+		return nil
 	}
-	return err
+	if f.Webroot, err = filepath.Abs(f.Webroot); err != nil {
+		return err
+	}
+	if info, err := os.Stat(f.Webroot); err != nil {
+		return usageError(fmt.Errorf("--webroot: %w", err))
+	} else if !info.IsDir() {
+		return usageError(fmt.Errorf("--webroot: %s is not a directory", f.Webroot))
+	}
+	return nil
 }
 
-func (f *enableFlags) contradiction() error {
-	ways := slices.DeleteFunc([]bool{f.webroot != "", f.alone, f.listen != "", len(f.solvers) > 0}, func(given bool) bool { return !given })
+func (f *enableRequest) contradiction() error {
+	ways := slices.DeleteFunc([]bool{f.Webroot != "", f.Alone, f.Listen != "", len(f.Solvers) > 0, f.dns != "", f.manual}, func(given bool) bool { return !given })
 	for _, bad := range []struct {
 		is   bool
 		text string
 	}{
-		{len(ways) > 1, "give only one of --webroot, --standalone, --listen and --solver"},
-		{!slices.Contains([]string{"", setup.Nginx, setup.Apache, "none"}, f.server), "--server " + f.server + " is unknown, use nginx, apache or none"},
+		{len(ways) > 1, "give only one of --webroot, --standalone, --listen, --solver, --dns and --manual"},
+		{!slices.Contains([]string{"", setup.Nginx, setup.Apache, "none"}, f.server), "--server: unknown server " + strconv.Quote(f.server) + ", use nginx, apache or none"},
+		{f.KeyType != "" && !slices.Contains(keyTypes(), f.KeyType), "--key-type: unknown type " + strconv.Quote(f.KeyType) + ", use " + strings.Join(keyTypes(), ", ")},
 		{len(f.pairs) > 0 && f.server != setup.Nginx && f.server != setup.Apache, "--set needs --server nginx or --server apache"},
-		{f.staging && f.directory != "", "give either --staging or --directory"},
-		{f.caFile != "" && f.directory == "", "--ca-file needs --directory"},
-		{f.server == "none" && len(f.domains) == 0, "say for which names: -d example.com"},
-		{f.server == "none" && len(ways) == 0, "say how the names are proved: --standalone, --webroot, --listen or --solver"},
+		{f.server == "none" && (f.Redirect || f.HSTS != ""), "--redirect and --hsts need a web server to install into"},
+		{f.Staging && f.Directory != "", "give either --staging or --directory"},
+		{f.CAFile != "" && f.Directory == "", "--ca-file needs --directory"},
+		{f.Expand && len(f.domains) == 0, "--expand needs the names to add: -d example.com"},
+		{f.server == "none" && len(f.domains) == 0, "name the certificate's domains: -d example.com"},
+		{f.server == "none" && len(ways) == 0 && !f.Expand, "choose how to validate the names: --standalone, --webroot, --listen, --solver, --dns or --manual"},
 	} {
 		if bad.is {
 			return errors.New(bad.text)
@@ -130,16 +155,16 @@ func (f *enableFlags) contradiction() error {
 	return nil
 }
 
-func (a *app) enable(ctx context.Context, f *enableFlags) error {
+func (a *app) enable(ctx context.Context, f *enableRequest) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	m, err := setup.Open(a.config)
+	m, err := setup.Open(ctx, a.config)
 	if err != nil {
 		return err
 	}
 	a.warn(m.Warnings)
-	if m.Config != nil && f.main != (setup.Main{}) {
+	if m.Config != nil && f.Main != (setup.Main{}) {
 		return usageError(fmt.Errorf("--email, --agree-tos, --state-dir and --socket are for a new configuration; edit %s", m.Path))
 	}
 	q := newAsker(a, f.yes)
@@ -147,68 +172,165 @@ func (a *app) enable(ctx context.Context, f *enableFlags) error {
 	if err != nil {
 		return err
 	}
-	e := &enabling{app: a, asker: q, machine: m, flags: f, wishes: wishes}
-	return e.run(ctx)
+	if f.Options.DNS, err = a.askDNS(ctx, q, m, f); err != nil {
+		return err
+	}
+	if err := a.askMain(ctx, q, m, &f.Main, f.CAFile != ""); err != nil {
+		return err
+	}
+	e := &setup.Enabling{Machine: m, Options: f.Options, Wishes: wishes}
+	if err := e.Plan(ctx); err != nil {
+		return err
+	}
+	a.showPlan(e)
+	if err := q.agree(ctx, "go ahead?"); err != nil {
+		return err
+	}
+	if err := a.apply(ctx, q, e); err != nil {
+		return err
+	}
+	return a.obtain(ctx, e)
 }
 
-// wish is one certificate to enable.
-type wish struct {
-	name  string
-	names []string
-	site  *setup.Site // nil without a web server
-	root  func(name string) string
-}
-
-// newWish checks the name of the certificate, and that no other one has its names.
-func newWish(m *setup.Machine, f *enableFlags, names []string, site *setup.Site, root func(string) string) (wish, error) {
-	w := wish{name: f.name, names: names, site: site, root: root}
-	if w.name == "" {
-		w.name = strings.TrimPrefix(names[0], "*.")
-	}
-	if err := certs.CheckName(w.name); err != nil {
-		return w, usageError(fmt.Errorf("%w; give it another one with --name", err))
-	}
-	for _, name := range names {
-		if c := m.Covering(name); c != nil && c.Name != w.name {
-			return w, &exitError{exitUsage, fmt.Errorf("%s is in the certificate %q already; 'acmed disable %s' first, or add the other names to its file", name, c.Name, c.Name)}
+// showPlan prints what will happen.
+func (a *app) showPlan(e *setup.Enabling) {
+	for _, f := range e.Change.Files {
+		a.printf("%s:\n", f.Path)
+		if f.Secret {
+			a.printf("  (credentials, mode 0600)\n")
+			continue
+		}
+		for line := range strings.Lines(string(f.Content)) {
+			if !strings.HasPrefix(line, "#") {
+				a.printf("  %s", line)
+			}
 		}
 	}
-	return w, nil
+	for _, r := range e.Change.Routes {
+		a.printf("acmed will add a location to %s that forwards challenges for %s to %s\n", r.Server.Kind, strings.Join(r.Names, ", "), r.Upstream)
+	}
+	for _, w := range e.Wishes {
+		if w.Site == nil {
+			a.printf("acmed will obtain a certificate for %s and keep it in files\n", strings.Join(w.Names, ", "))
+			continue
+		}
+		a.printf("acmed will obtain a certificate for %s and install it in %s (%s)\n", strings.Join(w.Names, ", "), w.Site.Server.Kind, w.Site.Place)
+	}
 }
 
-// proves reports whether the flags say how the names are proved.
-func (f *enableFlags) proves() bool {
-	return f.webroot != "" || f.alone || f.listen != "" || len(f.solvers) > 0
+// apply checks what will be, and writes it. Names whose challenges a web server will forward can be looked at only then.
+func (a *app) apply(ctx context.Context, q *asker, e *setup.Enabling) error {
+	now, later, err := e.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.preflight(ctx, q, e.Config, now); err != nil {
+		return err
+	}
+	if err := e.Apply(ctx); err != nil {
+		return err
+	}
+	if err = e.TryDNS(ctx); err == nil {
+		err = a.preflight(ctx, q, e.Config, later)
+	}
+	if err != nil {
+		return errors.Join(err, e.Revert(ctx))
+	}
+	return nil
 }
 
-// dropin is the file for a wish. With usual, the configuration says how names are proved unless the flags do.
-func (w *wish) dropin(f *enableFlags, issuer string, usual bool) (*setup.Dropin, error) {
-	c := setup.Certificate{Name: w.name, Names: w.names, Solvers: f.solvers}
-	if issuer != "" {
-		c.Issuers = []string{issuer}
+// preflight looks at names as a CA does, and asks what to do when it will not be able to validate them. It is advice: when
+// nobody can be asked, the order is tried.
+func (a *app) preflight(ctx context.Context, q *asker, c *config.Config, names []string) error {
+	if len(names) == 0 {
+		return nil
 	}
-	if w.site != nil {
-		c.Install = []setup.Install{{w.site.Server.Kind: w.site.Server.Settings}}
-	}
-	d := &setup.Dropin{}
+	d, err := daemon.Preflight(ctx, c, names)
 	switch {
-	case len(f.solvers) > 0, usual && !f.proves():
-	case f.listen != "":
-		d.Solvers = []setup.Solver{{Name: w.name + "-listen", HTTP01: &setup.HTTP01{Listen: f.listen}}}
-	case f.alone:
-		c.Solvers = []string{"http-01", "tls-alpn-01"}
-	default:
-		var without []string
-		d.Solvers, without = setup.Webroots(w.name, w.names, w.root)
-		if len(without) > 0 {
-			return nil, &exitError{exitUsage, fmt.Errorf("%s: %s serves no directory for it, so its name cannot be proved through files; "+
-				"let challenges through ('acmed snippet %s') and add --listen 127.0.0.1:5080, or give --webroot or --solver",
-				strings.Join(without, ", "), w.site.Server.Kind, w.site.Server.Kind)}
+	case ctx.Err() != nil:
+		return errInterrupted
+	case err != nil:
+		return err
+	}
+	doubts := false
+	for _, f := range d.Findings {
+		if f.Attention {
+			doubts = true
+			a.errf("%s\n  why: %s\n  do:  %s\n", f.What, oneLine(f.Why), f.Do)
 		}
 	}
-	for _, s := range d.Solvers {
-		c.Solvers = append(c.Solvers, s.Name)
+	if !doubts || !q.can() {
+		return nil
 	}
-	d.Certificates = []setup.Certificate{c}
-	return d, nil
+	if ok, err := q.confirm(ctx, "the CA will probably refuse; try anyway?", false); err != nil || ok {
+		return err
+	}
+	return errors.New("nothing was changed")
+}
+
+// obtain obtains, installs and verifies, and says what came of it.
+func (a *app) obtain(ctx context.Context, e *setup.Enabling) error {
+	d := newDisplay(a.out)
+	stop := a.watchManual(ctx, e, d)
+	out, err := e.Obtain(ctx, a.backend, d.update)
+	stop()
+	d.close()
+	for _, text := range out.Warnings {
+		a.errf("warning: %s\n", text)
+	}
+	if out.Detached {
+		a.errf("interrupted; the daemon continues. Check with 'acmed status', undo with 'acmed disable'\n")
+		return &exitError{code: exitFailed}
+	}
+	for _, done := range out.Enabled {
+		a.printEnabled(e, done)
+	}
+	if len(out.Enabled) > 0 {
+		a.printNext(e, out.Daemon)
+	}
+	for _, w := range out.Failed {
+		a.errf("%s is not enabled; acmed restored its previous configuration\n", w.Name)
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(out.Failed) > 0 && len(out.Enabled) > 0:
+		return &exitError{code: exitAttention}
+	case len(out.Failed) > 0:
+		return &exitError{code: exitFailed}
+	}
+	return nil
+}
+
+// printEnabled says what works now, and until when.
+func (a *app) printEnabled(e *setup.Enabling, done setup.Enabled) {
+	w, c := done.Wish, done.Status
+	if w.Site == nil {
+		a.printf("%s: the certificate and its key are in %s/\n", c.Name, filepath.Join(e.Config.StateDir, "certs", c.Name, "current"))
+	} else {
+		port := ""
+		if n, ok := w.Site.Server.Settings["listen"].(int); ok && n != 443 {
+			port = ":" + strconv.Itoa(n)
+		}
+		for _, name := range w.Names {
+			a.printf("https://%s%s/ works now\n", name, port)
+		}
+	}
+	if c.Renewal != nil {
+		a.printf("%s: valid until %s, will be renewed about %s\n", c.Name, c.NotAfter.Local().Format(time.DateOnly), c.Renewal.At.Local().Format(time.DateOnly))
+	}
+}
+
+// printNext says what is left to do.
+func (a *app) printNext(e *setup.Enabling, renewed bool) {
+	if e.Options.Staging {
+		a.printf("staging certificate, not trusted by browsers; run again without --staging\n")
+	}
+	if renewed {
+		return
+	}
+	for _, dir := range e.ClosedRoots() {
+		a.printf("the daemon may not write to %s; open it with systemctl edit acmed-single:\n[Service]\nReadWritePaths=%[1]s\n", dir)
+	}
+	a.printf("no daemon is running, so nothing renews it yet; start it with: systemctl enable --now acmed-single\n")
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/store"
@@ -63,12 +64,13 @@ func exitCode(err error) int {
 	var conf *config.Error
 	var asked *control.Error
 	var locked *store.LockedError
+	var wish *setup.UsageError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &own):
 		return own.code
-	case errors.As(err, &conf):
+	case errors.As(err, &conf), errors.As(err, &wish):
 		return exitUsage
 	case errors.As(err, &asked):
 		return codeExit(asked.Code)

@@ -11,7 +11,6 @@ import (
 	"github.com/acmed/acmed/cmd/acmed/internal/certbot"
 	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 	"github.com/acmed/acmed/pkg/config"
-	"github.com/acmed/acmed/pkg/store"
 )
 
 // importFlags are the choices of an import.
@@ -27,15 +26,17 @@ func newImport(a *app) *cobra.Command {
 	var f importFlags
 	cmd := &cobra.Command{
 		Use:   "import certbot",
-		Short: "Take over the certificates of certbot",
-		Long: `Take over what certbot has: certificates with their keys and earlier versions, accounts, and how each is renewed and
-installed. Nothing is ordered, no CA is asked, and nothing of certbot's is changed.
+		Short: "Import the certificates of certbot",
+		Long: `Import certbot's certificates with their keys and earlier versions, its accounts, and how each certificate is renewed and
+installed. acmed orders nothing, connects to no CA, and changes none of certbot's files.
 
-Without --write, the files for conf.d are printed for review. With it they are written, and the certificates and accounts
-go into the state directory; the daemon must not run meanwhile. A certificate for which something must be done first, such
-as writing down the credentials of a DNS provider, gets a file that ends in .new and says what.
+Without --write, the files for conf.d are printed for review. With it, acmed writes them and stores the certificates and
+accounts in the state directory. Stop the daemon first. If a certificate needs a manual step, such as the credentials of a
+DNS provider, its file ends in .new and names the step.
 
 Afterwards stop certbot: systemctl disable --now certbot.timer.`,
+		Example: `  acmed import certbot            print what would be written
+  acmed import certbot --write`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"certbot"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,7 +47,7 @@ Afterwards stop certbot: systemctl disable --now certbot.timer.`,
 	flags.StringVar(&f.dir, "dir", "/etc/letsencrypt", "`directory` of certbot")
 	flags.BoolVar(&f.write, "write", false, "write the files, and store certificates and accounts")
 	flags.StringVar(&f.caFile, "ca-file", "", "PEM `file` with the roots of a private CA that certbot used")
-	flags.StringVar(&f.main.Email, "email", "", "mail address of the account, for a new configuration (default: as certbot knows it)")
+	flags.StringVar(&f.main.Email, "email", "", "email address of the account, for a new configuration (default: the one of certbot's account)")
 	flags.BoolVar(&f.main.AgreeTOS, "agree-tos", false, "agree to the CA's terms of service, for a new configuration")
 	flags.StringVar(&f.main.StateDir, "state-dir", "", "state `directory`, for a new configuration (default "+config.DefaultStateDir+")")
 	flags.StringVar(&f.main.Socket, "socket", "", "control socket, for a new configuration")
@@ -55,7 +56,7 @@ Afterwards stop certbot: systemctl disable --now certbot.timer.`,
 }
 
 func (a *app) importCertbot(ctx context.Context, f *importFlags) error {
-	m, err := setup.Open(a.config)
+	m, err := setup.Open(ctx, a.config)
 	if err != nil {
 		return err
 	}
@@ -77,40 +78,10 @@ func (a *app) importCertbot(ctx context.Context, f *importFlags) error {
 		for _, file := range moves.Change.Files {
 			a.printf("--- %s\n%s\n", file.Path, file.Content)
 		}
-	} else if err := keep(m, moves); err != nil {
+	} else if err := moves.Apply(ctx); err != nil {
 		return err
 	}
 	return a.tellImport(moves, f.write)
-}
-
-// keep writes the files, and puts certificates and accounts into the state directory. The files come first because they
-// say where that is. Nobody acts on them before the rest is there: a running daemon does not read them by itself, and
-// because it has locked the state directory everything is taken back.
-func keep(m *setup.Machine, moves *setup.Import) (err error) {
-	dirs := &setup.Change{Dirs: moves.Change.Dirs}
-	if err := dirs.Apply(); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, moves.Change.Revert(), dirs.Revert())
-		}
-	}()
-	if err := moves.Change.Apply(); err != nil {
-		return err
-	}
-	c, _, err := config.Load(m.Path)
-	if err != nil {
-		return err
-	}
-	s, err := store.Open(c.StateDir)
-	if locked := (*store.LockedError)(nil); errors.As(err, &locked) {
-		return fmt.Errorf("%w; stop the daemon for the import, for example with: systemctl stop acmed", err)
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(moves.Store(s, c, time.Now()), s.Close())
 }
 
 // tellImport sums up what was done, and what is left to do.
@@ -137,12 +108,19 @@ func (a *app) tellImport(moves *setup.Import, written bool) error {
 		a.printf("look: %s\n", note)
 	}
 	if !written {
-		a.printf("nothing was changed; the same with --write does it\n")
+		a.printf("nothing was changed; run again with --write to import\n")
 		return nil
 	}
-	a.printf("stop certbot now, so that it does not renew them too: systemctl disable --now certbot.timer\n")
+	a.printf("stop certbot now, so that it does not renew them as well: systemctl disable --now certbot.timer\n")
 	if waiting > 0 {
-		return &exitError{exitAttention, fmt.Errorf("%d certificates wait for something that you must do first", waiting)}
+		return &exitError{exitAttention, errors.New(manualSteps(waiting))}
 	}
 	return nil
+}
+
+func manualSteps(n int) string {
+	if n == 1 {
+		return "1 certificate needs manual steps before acmed can manage it"
+	}
+	return fmt.Sprintf("%d certificates need manual steps before acmed can manage them", n)
 }

@@ -69,7 +69,7 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", envOr("ACMED_CONFIG", defaultConfig), "configuration `file`")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
 	for _, cmd := range []*cobra.Command{
-		newEnable(a), newDisable(a), newImport(a), newRun(a), newRenew(a), newInstall(a), newUninstall(a), newStatus(a), newCheck(a), newReload(a), newAccount(a), newRevoke(a), newActivate(a), newHistory(a), newRollback(a), newChain(a), newTrust(a), newProbe(a), newDoctor(a), newExplain(a), newReport(a), newNotify(a), newSnippet(a), newInstalld(a), newVersion(a),
+		newEnable(a), newDisable(a), newImport(a), newRun(a), newRenew(a), newInstall(a), newUninstall(a), newStatus(a), newCheck(a), newReload(a), newAccount(a), newRevoke(a), newActivate(a), newHistory(a), newRollback(a), newChain(a), newTrust(a), newProbe(a), newDoctor(a), newExplain(a), newReport(a), newNotify(a), newSnippet(a), newInstalld(a), newVersion(a), newManualDNS(),
 	} {
 		cmd.Args = usageArgs(cmd.Args)
 		if strings.Contains(cmd.Use, "NAME") {

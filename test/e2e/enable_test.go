@@ -99,8 +99,8 @@ func TestEnableStandalone(t *testing.T) {
 		"--state-dir", m.dir+"/state", "--socket", m.dir+"/acmed.sock")
 }
 
-// TestEnableStaging: a rehearsal orders at the host of Let's Encrypt's staging CA, which is the test CA here, and says that
-// it was a rehearsal.
+// TestEnableStaging: a staging run orders at the host of Let's Encrypt's staging CA, which is the test CA here, and says that
+// the certificate is not trusted.
 func TestEnableStaging(t *testing.T) {
 	if !seclude(t) {
 		return
@@ -119,7 +119,7 @@ func TestEnableStaging(t *testing.T) {
 	acmed = m.dir + "/acmed"
 	said := m.enableAlone("example.com", "--standalone", "--staging", "--email", "ops@example.com", "--agree-tos",
 		"--state-dir", m.dir+"/state", "--socket", m.dir+"/acmed.sock")
-	for _, want := range []string{"issuers: [letsencrypt-staging]", "this was a rehearsal: ", "without --staging"} {
+	for _, want := range []string{"issuers: [letsencrypt-staging]", "staging certificate, not trusted by browsers", "without --staging"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not said:\n%s", want, said)
 		}

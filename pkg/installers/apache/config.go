@@ -1,6 +1,7 @@
 package apache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -90,11 +91,22 @@ func (c *Config) ServerKey() string {
 	return d.settings().Key("apache")
 }
 
-// NewServer makes the server that c describes. It touches neither network nor disk. "-k graceful" starts a stopped server,
-// so it is never run without asking whether there is one.
+// NewServer makes the server that c describes. "-k graceful" starts a stopped server, so it is never run without asking
+// whether there is one.
 func NewServer(c Config) *installers.Server {
 	d := c.withDefaults()
-	return d.settings().NewServer("Apache", []string{"-t"}, []string{"-k", "graceful"}, []string{"apache2", "httpd"})
+	return d.settings().NewServer(webserver.Program{
+		Name: "Apache", Test: []string{"-t"}, Reload: []string{"-k", "graceful"}, Processes: []string{"apache2", "httpd"}, PIDFile: d.ownPIDFile,
+	})
+}
+
+// ownPIDFile is the PidFile of Apache's configuration.
+func (c *Config) ownPIDFile(ctx context.Context) (string, error) {
+	f, err := c.ask(ctx)
+	if err != nil {
+		return "", err
+	}
+	return f.pidFile, nil
 }
 
 // checkPIDFile makes sure that "-k graceful" signals the process that was asked whether it runs.

@@ -25,7 +25,10 @@ func Sites(ctx context.Context, cfg Config) ([]webserver.Site, error) {
 	var sites []webserver.Site
 	for _, v := range slices.SortedFunc(slices.Values(m.vhosts), byPlace) {
 		site := webserver.Site{
-			Names: webserver.PublicNames(v.names), Place: fmt.Sprintf("%s:%d", v.file, v.line), TLS: m.tls(v), Root: m.documentRoot(v),
+			Names: webserver.PublicNames(v.names), Place: fmt.Sprintf("%s:%d", v.file, v.line), TLS: m.tls(v),
+		}
+		if v.servesFiles() {
+			site.Root = m.documentRoot(v)
 		}
 		if len(site.Names) > 0 && !v.catchAll {
 			sites = append(sites, site)

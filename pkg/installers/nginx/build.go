@@ -15,8 +15,8 @@ import (
 
 // build is what an nginx binary says about itself.
 type build struct {
-	config, prefix, errorLog string
-	http2                    http2Form
+	config, prefix, errorLog, pidFile string
+	http2                             http2Form
 }
 
 // firstDirective is the version from which on "http2" is a directive of its own.
@@ -24,7 +24,7 @@ func firstDirective() []int { return []int{1, 25, 1} }
 
 var (
 	versionPattern = regexp.MustCompile(`nginx version: [^/\s]+/(\d+)\.(\d+)\.(\d+)`)
-	optionPattern  = regexp.MustCompile(`--(prefix|conf-path|error-log-path)=(\S+)`)
+	optionPattern  = regexp.MustCompile(`--(prefix|conf-path|error-log-path|pid-path)=(\S+)`)
 )
 
 // inspect asks the binary for its version and its paths. Without an answer the operator's own settings have to do.
@@ -41,6 +41,7 @@ func (c *Config) inspect(ctx context.Context) (build, error) {
 	webserver.SetDefault(&info.prefix, "/usr/local/nginx")
 	webserver.SetDefault(&info.config, "conf/nginx.conf")
 	webserver.SetDefault(&info.errorLog, "logs/error.log")
+	webserver.SetDefault(&info.pidFile, "logs/nginx.pid")
 	if c.Prefix != "" {
 		info.prefix = c.Prefix
 	}
@@ -72,9 +73,31 @@ func parseBuild(text string) (build, error) {
 			info.config = m[2]
 		case "error-log-path":
 			info.errorLog = m[2]
+		case "pid-path":
+			info.pidFile = m[2]
 		}
 	}
 	return info, nil
+}
+
+// ownPIDFile is the pid file of nginx's configuration, or the one that the binary was built with.
+func (c *Config) ownPIDFile(ctx context.Context) (string, error) {
+	info, err := c.inspect(ctx)
+	if err != nil {
+		return "", err
+	}
+	t, err := load(info.config, nil)
+	if err != nil {
+		return "", err
+	}
+	path := info.pidFile
+	err = t.walk(t.main.root, func(d *directive) error {
+		if d.is("pid") {
+			path = d.words[1].value
+		}
+		return nil
+	})
+	return under(info.prefix, path), err
 }
 
 func under(dir, path string) string {

@@ -67,8 +67,10 @@ func (c *Config) ServerKey() string {
 	return d.settings().Key("nginx")
 }
 
-// NewServer makes the server that c describes. It touches neither network nor disk.
+// NewServer makes the server that c describes.
 func NewServer(c Config) *installers.Server {
 	d := c.withDefaults()
-	return d.settings().NewServer("nginx", []string{"-t", "-q"}, []string{"-s", "reload"}, []string{"nginx"})
+	return d.settings().NewServer(webserver.Program{
+		Name: "nginx", Test: []string{"-t", "-q"}, Reload: []string{"-s", "reload"}, Processes: []string{"nginx"}, PIDFile: d.ownPIDFile,
+	})
 }

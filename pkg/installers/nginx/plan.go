@@ -200,25 +200,16 @@ func (p *planner) anchor(s *server) (pos int, indent string) {
 // finish turns the edits into files, after a look at what they make of the configuration.
 func (p *planner) finish() (*plan, error) {
 	pl := &plan{Stale: p.stale()}
-	overlay := map[string][]byte{}
-	for file, edits := range p.edits {
-		src := p.srcs[file]
-		content, err := change.Splice(src.text, edits)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", src.path, err)
-		}
-		overlay[file] = content
-		pl.Files = append(pl.Files, change.File{
-			Path: filepath.Clean(src.path), Content: content, Was: change.Hash(src.text), Follow: true,
-		})
+	files, overlay, err := p.editedFiles()
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(pl.Files, func(a, b change.File) int { return strings.Compare(a.Path, b.Path) })
+	pl.Files = files
 	if settings := p.settingsFile(); settings != nil {
 		overlay[settings.Path] = settings.Content
 		pl.Files = append(pl.Files, *settings)
 	}
 	after := p.m
-	var err error
 	if len(overlay) > 0 {
 		if after, err = p.reread(overlay); err != nil {
 			return nil, err
@@ -229,6 +220,22 @@ func (p *planner) finish() (*plan, error) {
 	}
 	pl.Endpoints, err = p.endpoints(after)
 	return pl, err
+}
+
+// editedFiles are the files with the planned edits made, also by their real paths.
+func (p *planner) editedFiles() (files []change.File, overlay map[string][]byte, err error) {
+	overlay = map[string][]byte{}
+	for file, edits := range p.edits {
+		src := p.srcs[file]
+		content, err := change.Splice(src.text, edits)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", src.path, err)
+		}
+		overlay[file] = content
+		files = append(files, change.File{Path: filepath.Clean(src.path), Content: content, Was: change.Hash(src.text), Follow: true})
+	}
+	slices.SortFunc(files, func(a, b change.File) int { return strings.Compare(a.Path, b.Path) })
+	return files, overlay, nil
 }
 
 // stale reports whether a block names the RSA twin of a bundle that has none.

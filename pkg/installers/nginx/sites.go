@@ -27,10 +27,10 @@ func Sites(ctx context.Context, cfg Config) ([]webserver.Site, error) {
 	return sites, nil
 }
 
-// root is the directory of the files that the block serves, where a root directive says so.
+// root is the directory of the files that the block serves, where a root directive says so, and answers challenges from.
 func (s *server) root(prefix string) string {
 	d := s.last("root")
-	if d == nil || len(d.args()) != 1 || strings.Contains(d.args()[0], "$") {
+	if d == nil || !s.servesFiles() || len(d.args()) != 1 || strings.Contains(d.args()[0], "$") {
 		return ""
 	}
 	return under(prefix, d.args()[0])

@@ -1,12 +1,14 @@
 package webserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
@@ -118,31 +120,50 @@ func (s *Settings) Argv(args ...string) []string {
 	return append(list, args...)
 }
 
+// Program is how a server is called: the arguments that test and reload it, the names of its processes, and its own pid
+// file, which counts where systemd does not run the machine.
+type Program struct {
+	Name         string
+	Test, Reload []string
+	Processes    []string
+	PIDFile      func(context.Context) (string, error)
+}
+
 // NewServer makes the server: how it is tested and reloaded, by the operator's commands or by the program's own arguments,
-// and how to know whether it runs. It touches neither network nor disk.
-func (s *Settings) NewServer(name string, test, reload, programs []string) *installers.Server {
+// and how to know whether it runs. Where systemd does not run the machine, as in most containers, a unit stands for the
+// process of the program's own pid file.
+func (s *Settings) NewServer(p Program) *installers.Server {
 	testing := installers.Command{Argv: s.Test, Timeout: s.Timeout}
 	if len(testing.Argv) == 0 {
-		testing.Argv = s.Argv(test...)
+		testing.Argv = s.Argv(p.Test...)
 	}
 	reloading := installers.Command{Argv: s.Reload, Timeout: s.Timeout}
 	switch {
 	case len(reloading.Argv) > 0:
-	case s.PIDFile != "":
-		reloading.Argv = s.Argv(reload...)
+	case s.PIDFile != "" || !systemd.Booted():
+		reloading.Argv = s.Argv(p.Reload...)
 	default:
 		reloading = installers.SystemdReload(s.Unit)
 		reloading.Timeout = s.Timeout
 	}
+	name := p.Name
 	if s.Config != "" {
 		name += " (" + s.Config + ")"
 	}
 	// Where only a reload command is given, that has to know whether the server runs.
 	switch {
 	case s.PIDFile != "":
-		return installers.NewServer(name, testing, reloading, installers.PIDFileActive(s.PIDFile, programs...))
-	case s.Unit != "":
+		return installers.NewServer(name, testing, reloading, installers.PIDFileActive(s.PIDFile, p.Processes...))
+	case s.Unit != "" && systemd.Booted():
 		return installers.NewServer(name, testing, reloading, installers.SystemdActive(s.Unit))
+	case s.Unit != "":
+		return installers.NewServer(name, testing, reloading, func(ctx context.Context) (bool, error) {
+			path, err := p.PIDFile(ctx)
+			if err != nil || path == "" {
+				return false, err
+			}
+			return installers.PIDFileActive(path, p.Processes...)(ctx)
+		})
 	}
 	return installers.NewServer(name, testing, reloading, nil)
 }

@@ -21,6 +21,8 @@ type Import struct {
 	Lineages []Moved
 	Accounts []MovedAccount
 	Notes    []string // what somebody must look at, besides the notes in the files
+
+	main string // path of the main file
 }
 
 // Moved is one certificate with its versions.
@@ -60,7 +62,7 @@ func (m *Machine) Certbot(ctx context.Context, tree *certbot.Tree, main Main, ca
 	if err != nil {
 		return nil, err
 	}
-	i := &importer{ctx: ctx, m: m, tree: tree, caFile: caFile, out: &Import{Change: change}, sites: map[string][]Site{}}
+	i := &importer{ctx: ctx, m: m, tree: tree, caFile: caFile, out: &Import{Change: change, main: m.Path}, sites: map[string][]Site{}}
 	for _, problem := range tree.Problems {
 		i.note("not imported: %s", problem)
 	}
@@ -160,6 +162,27 @@ func currentDirectory(server string) string {
 func nameFor(name string) string {
 	name = strings.Map(wordRune, strings.ToLower(name))
 	return name[:min(len(name), 64)]
+}
+
+// Apply writes the files, and puts certificates and accounts into the state directory before the files count: a kill in
+// between undoes them, so that no new certificate is ordered for what was not imported. On an error everything but what
+// the state directory has is as it was before. A daemon must not run.
+func (i *Import) Apply(ctx context.Context) error {
+	i.Change.within = func(context.Context) (err error) {
+		c, _, err := config.Load(i.main)
+		if err != nil {
+			return err
+		}
+		s, err := store.Open(c.StateDir)
+		if locked := (*store.LockedError)(nil); errors.As(err, &locked) {
+			return fmt.Errorf("%w; stop the daemon for the import, for example with: systemctl stop acmed", err)
+		}
+		if err != nil {
+			return err
+		}
+		return errors.Join(i.Store(s, c, time.Now()), s.Close())
+	}
+	return i.Change.Apply(ctx)
 }
 
 func isTrue(text string) bool { return strings.EqualFold(text, "true") }

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/acmed/acmed/pkg/config"
 )
@@ -21,9 +24,13 @@ type Machine struct {
 	dropins  string // directory
 }
 
-// Open reads the configuration at path. It is no error when there is none, and a [*config.Error] when it is broken.
-func Open(path string) (*Machine, error) {
+// Open undoes what a killed command left in the configuration at path, and reads it. A missing one is no error, and a
+// broken one a [*config.Error].
+func Open(ctx context.Context, path string) (*Machine, error) {
 	path, err := filepath.Abs(path)
+	if err == nil {
+		err = Recover(ctx, path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -80,9 +87,35 @@ func (m *Machine) Mine(certificate string) bool {
 	return err == nil && Sealed(text)
 }
 
+// written reads the file that an earlier command wrote for a certificate and that nobody edited since; nil when there is
+// none.
+func (m *Machine) written(certificate string) (*Dropin, error) {
+	text, err := os.ReadFile(m.Dropin(certificate))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !Sealed(text) {
+		return nil, nil
+	}
+	d := &Dropin{}
+	if err == nil {
+		err = yaml.Unmarshal(text, d)
+	}
+	if err != nil || len(d.Certificates) != 1 || d.Certificates[0].Name != certificate {
+		return nil, err
+	}
+	return d, nil
+}
+
+// clone is a deep copy.
+func (d *Dropin) clone() *Dropin {
+	c := &Dropin{Notes: d.Notes}
+	if text, err := yaml.Marshal(d); err == nil {
+		_ = yaml.Unmarshal(text, c) // its own output
+	}
+	return c
+}
+
 // Begin makes the change that a new configuration starts with: the main file, unless there is one, and the directories.
 func (m *Machine) Begin(main Main) (*Change, error) {
-	c := &Change{Dirs: parents(m.dropins, 0o755)}
+	c := &Change{Dirs: parents(m.dropins, 0o755), journal: journalDir(m.Path)}
 	state := config.DefaultStateDir
 	switch {
 	case m.Config != nil:

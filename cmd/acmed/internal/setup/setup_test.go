@@ -63,42 +63,43 @@ func TestChange(t *testing.T) {
 		return text
 	}
 	files := []File{{Path: at("main"), Content: []byte("main")}, {Path: at("a"), Content: sealed("a"), Certificate: "a"}, {Path: at("b"), Content: sealed("b"), Certificate: "b"}}
-	c := &Change{Dirs: []Dir{{at(""), 0o755}}, Files: files}
-	if err := c.Apply(); err != nil {
+	journal := filepath.Join(dir, "journal")
+	c := &Change{Dirs: []Dir{{at(""), 0o755}}, Files: files, journal: journal}
+	if err := c.Apply(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.RevertCertificate("b"); err != nil || exists(at("b")) || !exists(at("a")) {
+	if err := c.RevertCertificate(t.Context(), "b"); err != nil || exists(at("b")) || !exists(at("a")) {
 		t.Errorf("one certificate: %v", err)
 	}
-	if err := c.Revert(); err != nil || exists(filepath.Dir(at("main"))) {
+	if err := c.Revert(t.Context()); err != nil || exists(filepath.Dir(at("main"))) {
 		t.Errorf("revert: %v", err)
 	}
 
 	// A file of somebody else stops everything before anything is written.
 	write(t, at("b"), "mine")
 	var taken *TakenError
-	c = &Change{Files: files}
-	if err := c.Apply(); !errors.As(err, &taken) || taken.Path != at("b") || exists(at("a")) {
+	c = &Change{Files: files, journal: journal}
+	if err := c.Apply(t.Context()); !errors.As(err, &taken) || taken.Path != at("b") || exists(at("a")) {
 		t.Errorf("got %v", err)
 	}
 
 	// What acmed wrote is replaced, and comes back.
 	write(t, at("b"), string(sealed("old")))
-	c = &Change{Files: files}
-	if err := c.Apply(); err != nil {
+	c = &Change{Files: files, journal: journal}
+	if err := c.Apply(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Revert(); err != nil {
+	if err := c.Revert(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(at("b")); err != nil || string(text) != string(sealed("old")) {
 		t.Errorf("got %s, %v", text, err)
 	}
-	c = &Change{Files: []File{{Path: at("b")}, {Path: at("absent")}}}
-	if err := c.Remove(); err != nil || exists(at("b")) {
+	c = &Change{Files: []File{{Path: at("b")}, {Path: at("absent")}}, journal: journal}
+	if err := c.Remove(t.Context()); err != nil || exists(at("b")) {
 		t.Errorf("remove: %v", err)
 	}
-	if err := c.Revert(); err != nil || !exists(at("b")) {
+	if err := c.Revert(t.Context()); err != nil || !exists(at("b")) {
 		t.Errorf("bring back: %v", err)
 	}
 }
@@ -107,8 +108,8 @@ func TestChange(t *testing.T) {
 func TestChangeFails(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "file"), "")
-	c := &Change{Dirs: []Dir{{filepath.Join(dir, "a"), 0o755}, {filepath.Join(dir, "file", "b"), 0o755}}}
-	if err := c.Apply(); err == nil || exists(filepath.Join(dir, "a")) {
+	c := &Change{Dirs: []Dir{{filepath.Join(dir, "a"), 0o755}, {filepath.Join(dir, "file", "b"), 0o755}}, journal: filepath.Join(dir, "journal")}
+	if err := c.Apply(t.Context()); err == nil || exists(filepath.Join(dir, "a")) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -116,7 +117,7 @@ func TestChangeFails(t *testing.T) {
 func TestMachine(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "acmed.yaml")
-	m, err := Open(path)
+	m, err := Open(t.Context(), path)
 	if err != nil || m.Config != nil || m.Dropin("www") != filepath.Join(dir, "conf.d", "www.yaml") {
 		t.Fatalf("got %+v, %v", m, err)
 	}
@@ -138,21 +139,21 @@ func TestMachine(t *testing.T) {
 		t.Error("plain HTTP was taken")
 	}
 	d := &Dropin{Certificates: []Certificate{{Name: "www", Names: []string{"example.com"}}}}
-	if err := errors.Join(m.Add(c, "www", d), c.Apply()); err != nil {
+	if err := errors.Join(m.Add(c, "www", d), c.Apply(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	if m, err = Open(path); err != nil {
+	if m, err = Open(t.Context(), path); err != nil {
 		t.Fatal(err)
 	}
 	if c := m.Covering("example.com"); c == nil || c.Name != "www" || !m.Mine("www") || m.Covering("example.org") != nil {
 		t.Errorf("got %+v", m.Config)
 	}
 	write(t, path, "agree_tos: true\n")
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "include: conf.d/*.yaml") {
+	if _, err := Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "include: conf.d/*.yaml") {
 		t.Errorf("got %v", err)
 	}
 	write(t, path, "agree_tos: true\ninclude: "+dir+"/conf.d/*.yaml\n")
-	if m, err := Open(path); err != nil || m.Dropin("x") != filepath.Join(dir, "conf.d/x.yaml") {
+	if m, err := Open(t.Context(), path); err != nil || m.Dropin("x") != filepath.Join(dir, "conf.d/x.yaml") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -250,7 +251,7 @@ func TestRenewBefore(t *testing.T) {
 // TestHelper: the helper's file comes and goes with the certificate's, and its main file is made once.
 func TestHelper(t *testing.T) {
 	dir := t.TempDir()
-	m, err := Open(filepath.Join(dir, "acmed.yaml"))
+	m, err := Open(t.Context(), filepath.Join(dir, "acmed.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,8 +262,8 @@ func TestHelper(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &Change{}
-		if err := errors.Join(h.Add(c, "www", target), c.Apply()); err != nil {
+		c := &Change{journal: journalDir(h.Path)}
+		if err := errors.Join(h.Add(c, "www", target), c.Apply(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		return h, c
@@ -272,7 +273,7 @@ func TestHelper(t *testing.T) {
 	if err != nil || len(got.Targets) != 1 || got.Targets[0].Name != "www" || !got.Targets[0].Install.Nginx.Redirect || !h.Mine("www") {
 		t.Fatalf("the helper reads %+v, %v", got, err)
 	}
-	if err := c.Revert(); err != nil {
+	if err := c.Revert(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {

@@ -1,0 +1,143 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
+	"github.com/acmed/acmed/pkg/challenges/dns01/catalog"
+	"github.com/acmed/acmed/pkg/installers/change"
+)
+
+// Variables are the environment variables that a DNS provider needs, the first way of giving them; none when it can find
+// credentials itself. Those of other ways are in its page of `acmed-dns describe`.
+func Variables(provider string) ([]string, error) {
+	p, err := catalog.Lookup(provider)
+	if err != nil {
+		return nil, &UsageError{fmt.Errorf("--dns: %w", err)}
+	}
+	if slices.Contains([]string{"rfc2136", "acme-dns", "httpreq", "exec"}, p.Name) {
+		return nil, usagef("--dns: %s has a section of its own, see solvers in acmed.yaml(5); write it there and give --solver", p.Name)
+	}
+	var names []string
+	if len(p.Required) > 0 {
+		for _, group := range p.Required[0] {
+			names = append(names, group[0])
+		}
+	}
+	return names, nil
+}
+
+// EnvFile is where the credentials for a DNS provider are kept.
+func (m *Machine) EnvFile(provider string) string {
+	return filepath.Join(filepath.Dir(m.Path), "secrets", provider+".env")
+}
+
+// manualDir is where a solver of --manual leaves the records that somebody has to create.
+const manualDir = "manual"
+
+// ManualDir is that directory of the configuration that will be.
+func (e *Enabling) ManualDir() string { return filepath.Join(e.state(), manualDir) }
+
+// dns makes the solver for a DNS provider, and the file with its credentials.
+func (e *Enabling) dns(w *Wish, d *Dropin) error {
+	o := e.Options.DNS
+	s := Solver{Name: w.Name + "-dns"}
+	if o.Provider == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		s.DNS01 = map[string]any{
+			"exec":                map[string]any{"command": []string{self, "manual-dns", e.ManualDir()}},
+			"propagation_timeout": "1h",
+		}
+		d.Solvers = []Solver{s}
+		return nil
+	}
+	file := e.Machine.EnvFile(o.Provider)
+	s.DNS01 = map[string]any{"provider": o.Provider, "env_file": file}
+	d.Solvers = []Solver{s}
+	if o.Values == nil || slices.ContainsFunc(e.Change.Files, func(f File) bool { return f.Path == file }) {
+		return nil
+	}
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(o.Values)) {
+		fmt.Fprintf(&text, "%s=%s\n", name, o.Values[name])
+	}
+	e.Change.Dirs = append(e.Change.Dirs, parents(filepath.Dir(file), 0o750)...)
+	uid, err := owner(e.state())
+	if err != nil {
+		uid = os.Geteuid()
+	}
+	e.Change.Files = append(e.Change.Files, File{Path: file, Content: []byte(text.String()), Secret: true, UID: uid, Certificate: w.Name})
+	return nil
+}
+
+// TryDNS sets and removes a record through each DNS solver of the change: wrong credentials are found before an order.
+func (e *Enabling) TryDNS(ctx context.Context) error {
+	if e.Options.DNS == nil || e.Options.DNS.Provider == "" {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "acmed-dns")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, w := range e.Wishes {
+		conf, ok := e.Config.Solver(w.Name + "-dns")
+		if !ok || conf.DNS01 == nil {
+			continue
+		}
+		s, err := dns01.New(*conf.DNS01, dns01.Options{
+			Name: conf.Name, Journal: dns01.NewJournal(dir), Locks: &dns01.Locks{}, Worker: filepath.Join(filepath.Dir(self), "acmed-dns"), Now: time.Now,
+		})
+		if err != nil {
+			return err
+		}
+		id, _, err := certs.ParseIdentifier(w.Names[0])
+		if err != nil {
+			return err
+		}
+		c := challenges.Challenge{Identifier: id, Type: challenges.DNS01, Token: strings.Repeat("x", 43), KeyAuth: "acmed.test", Thumbprint: "test"}
+		err = s.Present(ctx, c)
+		if err == nil {
+			err = s.CleanUp(ctx, c)
+		}
+		if err != nil {
+			return fmt.Errorf("the credentials for %s do not work: %w", e.Options.DNS.Provider, err)
+		}
+	}
+	return nil
+}
+
+// NoteRecord is what the program of a --manual solver does: it leaves a file with the record that somebody has to create,
+// or takes it away. See [dns01.ExecConfig] for the arguments.
+func NoteRecord(dir, verb, fqdn, value string) error {
+	name := change.Hash([]byte(fqdn + value))[:16] + ".txt"
+	switch verb {
+	case "cleanup":
+		return removeFile(filepath.Join(dir, name))
+	case "present":
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return atomicfile.Write(filepath.Join(dir, name), fmt.Appendf(nil, "%s TXT %q\n", fqdn, value), 0o644)
+	}
+	return fmt.Errorf("%q is neither present nor cleanup", verb)
+}

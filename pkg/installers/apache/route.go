@@ -1,0 +1,119 @@
+package apache
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/change"
+)
+
+// RouteChallenges plans the edits by which the virtual hosts that answer for names without TLS forward their http-01
+// challenges, whatever else they do: proxy, redirect or refuse. The modules for it are enabled where that is missing. It
+// changes nothing. A virtual host that forwards them already, to the same address, stays as it is.
+func RouteChallenges(ctx context.Context, cfg Config, routes []installers.ChallengeRoute) ([]change.File, error) {
+	e := &editor{cfg: cfg.withDefaults()}
+	c, err := e.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m := c.model
+	p := &planner{cfg: e.cfg, m: m, files: newLayout(e.cfg.Layout, m.main.path, ""), edits: map[*source][]change.Edit{}}
+	if p.enable, err = p.files.resolve("proxy_http", m.modules, m.root, nil); err != nil {
+		return nil, err
+	}
+	var files []change.File
+	for _, module := range p.enable {
+		links, err := p.files.links(module)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, links...)
+	}
+	seen := map[*vhost]bool{}
+	for _, r := range routes {
+		for _, name := range r.Names {
+			id, _, err := certs.ParseIdentifier(name)
+			if err != nil {
+				return nil, err
+			}
+			vhosts := p.plainVhosts(id)
+			if len(vhosts) == 0 {
+				return nil, fmt.Errorf("no virtual host of Apache answers for %q without TLS, so a CA cannot validate it through Apache", name)
+			}
+			for _, v := range vhosts {
+				if seen[v] {
+					continue
+				}
+				seen[v] = true
+				if err := p.routeThrough(v, r); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	edited, err := p.editedFiles()
+	if err != nil || len(edited) == 0 {
+		return nil, err
+	}
+	return append(files, edited...), nil
+}
+
+// routeThrough adds the lines of a route to a virtual host. Rules of its own come first only when they end a request; the
+// last section for a path counts.
+func (p *planner) routeThrough(v *vhost, r installers.ChallengeRoute) error {
+	if v.err != nil {
+		return v.err
+	}
+	upstream := "http://" + r.Upstream + installers.ChallengePath
+	for _, d := range v.body {
+		if (d.is("ProxyPass") || d.isSection("Location")) && strings.Contains(d.args, strings.TrimSuffix(installers.ChallengePath, "/")) {
+			if strings.Contains(string(d.src.text[d.start:max(d.end, d.closeEnd)]), upstream) {
+				return nil
+			}
+			return d.errorf("this already handles challenges: name a solver for it with --solver, --listen or --webroot")
+		}
+	}
+	if len(v.own("RewriteEngine", "RewriteRule", "RewriteCond")) > 0 {
+		p.routeLines(v, v.d.end, r, []string{`RewriteRule "^/\.well-known/acme-challenge/" - [END]`})
+	}
+	p.routeLines(v, v.d.close, r, []string{
+		"<Location " + quoted(installers.ChallengePath) + ">",
+		"    ProxyPass " + quoted(upstream),
+		"    Require all granted",
+		"</Location>",
+	})
+	return nil
+}
+
+func quoted(text string) string { return `"` + text + `"` }
+
+func (p *planner) routeLines(v *vhost, pos int, r installers.ChallengeRoute, lines []string) {
+	indent, nl := v.d.childIndent(), newline(v.d.src.text, pos)
+	var b strings.Builder
+	for _, line := range r.Marked(lines, false) {
+		b.WriteString(indent + line + nl)
+	}
+	p.edit(v.d.src, change.Edit{Start: pos, End: pos, Text: b.String()})
+}
+
+// servesFiles reports whether the virtual host answers a challenge with a file below its root: nothing of it redirects,
+// forwards or refuses such a path. What cannot be told counts as no.
+func (v *vhost) servesFiles() bool {
+	return !slices.ContainsFunc(v.body, func(d *directive) bool {
+		switch name := strings.ToLower(d.name); {
+		case name == "rewriterule":
+			return !strings.Contains(d.args, "acme-challenge") && !strings.HasPrefix(strings.TrimSpace(d.args), "^/?$")
+		case name == "location" || name == "redirect" || name == "redirectpermanent" || name == "redirecttemp" || name == "proxypass" || name == "alias" || name == "scriptalias":
+			return slices.ContainsFunc(words(d.args), func(w string) bool {
+				return strings.HasPrefix(w, "/") && strings.HasPrefix(installers.ChallengePath, w)
+			})
+		case name == "locationmatch" || name == "redirectmatch" || name == "proxypassmatch" || name == "aliasmatch" || name == "scriptaliasmatch":
+			return true
+		}
+		return false
+	})
+}

@@ -1,0 +1,116 @@
+package nginx
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/change"
+)
+
+// RouteChallenges plans the edits by which the server blocks that answer for names without TLS forward their http-01
+// challenges, whatever else they do: proxy, redirect or refuse. It changes nothing. A block that forwards them already,
+// to the same address, stays as it is.
+func RouteChallenges(ctx context.Context, cfg Config, routes []installers.ChallengeRoute) ([]change.File, error) {
+	e := &editor{cfg: cfg.withDefaults()}
+	c, err := e.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := e.planner(c, nil)
+	p.edits, p.srcs = map[string][]change.Edit{}, map[string]*source{}
+	finder := picker{m: p.m, port: e.cfg.Listen}
+	seen := map[*server]bool{}
+	for _, r := range routes {
+		for _, name := range r.Names {
+			id, _, err := certs.ParseIdentifier(name)
+			if err != nil {
+				return nil, err
+			}
+			servers := finder.plainServers(id)
+			if len(servers) == 0 {
+				return nil, fmt.Errorf("no server block of nginx answers for %q without TLS, so a CA cannot validate it through nginx", name)
+			}
+			for _, s := range servers {
+				if !seen[s] {
+					seen[s] = true
+					if err := p.routeThrough(s, r); err != nil {
+						return nil, err
+					}
+				}
+			}
+		}
+	}
+	files, _, err := p.editedFiles()
+	return files, err
+}
+
+// routeThrough adds the lines of a route to a block.
+func (p *planner) routeThrough(s *server, r installers.ChallengeRoute) error {
+	for _, d := range s.body {
+		if !d.isBlock("location") || !slices.Contains(d.args(), installers.ChallengePath) {
+			continue
+		}
+		if slices.ContainsFunc(d.children, func(c *directive) bool {
+			return c.is("proxy_pass") && strings.HasPrefix(c.args()[0], "http://"+r.Upstream)
+		}) {
+			return nil
+		}
+		return d.errorf("this location already handles challenges: name a solver for it with --solver, --listen or --webroot")
+	}
+	lines := []string{
+		"location ^~ " + installers.ChallengePath + " {",
+		"    auth_basic off;",
+		"    allow all;",
+		"    proxy_pass http://" + r.Upstream + ";",
+		"}",
+	}
+	if slices.ContainsFunc(s.body, func(d *directive) bool { return slices.Contains(earlyEnds(), d.name()) }) {
+		lines = append([]string{`rewrite ^(/\.well-known/acme-challenge/.*)$ $1 break;`}, lines...)
+	}
+	pos, indent := p.anchor(s)
+	text := s.d.src.text
+	_, free := comment(text, pos)
+	inline := !free || lineEnd(text, pos) == len(text)
+	p.edit(s.d.src, insertAfter(text, pos, indent, r.Marked(lines, inline)))
+	return nil
+}
+
+// earlyEnds are the directives of the rewrite module, which ends requests before a location is chosen.
+func earlyEnds() []string { return []string{"if", "return", "rewrite", "set", "break"} }
+
+// challengeSample stands for the path of a challenge where it is compared with patterns.
+const challengeSample = installers.ChallengePath + "aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789-_abcde"
+
+// servesFiles reports whether the block answers a challenge with a file below its root: nothing of it redirects, passes on
+// or refuses such a path. What cannot be told counts as no.
+func (s *server) servesFiles() bool {
+	var best *directive
+	length := -1
+	for _, d := range s.body {
+		switch {
+		case slices.Contains([]string{"if", "return", "rewrite"}, d.name()) && !slices.Contains(d.args(), "("+redirectVariable):
+			return false
+		case !d.isBlock("location"):
+			continue
+		}
+		args := d.args()
+		pattern := args[len(args)-1]
+		switch {
+		case len(args) == 2 && strings.HasPrefix(args[0], "~"):
+			re, err := regexp.Compile(pattern)
+			if err != nil || re.MatchString(challengeSample) {
+				return false
+			}
+		case args[0] != "=" && strings.HasPrefix(challengeSample, pattern) && len(pattern) > length:
+			best, length = d, len(pattern)
+		}
+	}
+	return best == nil || !slices.ContainsFunc(best.children, func(c *directive) bool {
+		return strings.HasSuffix(c.name(), "_pass") || slices.Contains([]string{"return", "rewrite", "if", "deny", "internal", "alias", "root", "location", "auth_basic"}, c.name())
+	})
+}
