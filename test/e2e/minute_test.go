@@ -134,6 +134,8 @@ type minute struct {
 	kind  string // of the web server
 	files []string
 	flags []string // that describe it
+
+	siteText string // of the only site; "" for two that serve files
 }
 
 func newMinute(t *testing.T, kind string) *minute {
@@ -236,9 +238,25 @@ ThreadLimit 25
 IncludeOptional mods-enabled/*.load
 IncludeOptional mods-enabled/*.conf
 Include ports.conf
+IncludeOptional conf-enabled/*.conf
 IncludeOptional sites-enabled/*.conf
 `))
-	for name, aliases := range map[string]string{"shop": "", "www": "\tServerAlias www.example.com\n"} {
+	sites := map[string]string{"shop": "", "www": "\tServerAlias www.example.com\n"}
+	if m.siteText != "" {
+		sites = nil
+		m.files = []string{"apache2.conf", "ports.conf", "sites-available/site.conf"}
+		m.write("sites-available/site.conf", m.siteText)
+		if err := os.Symlink("../sites-available/site.conf", filepath.Join(m.dir, "sites-enabled/site.conf")); err != nil {
+			m.t.Fatal(err)
+		}
+		for _, module := range []string{"proxy", "proxy_http", "rewrite", "alias", "ssl", "socache_shmcb"} {
+			directive := map[string]string{"proxy": "Proxy", "proxy_http": "Proxy", "rewrite": "Rewrite", "alias": "Redirect", "ssl": "SSL", "socache_shmcb": "SSL"}[module]
+			if strings.Contains(m.siteText, directive) || directive == "Proxy" && strings.Contains(m.siteText, "[P]") {
+				m.write("mods-enabled/"+module+".load", m.read("mods-available/"+module+".load"))
+			}
+		}
+	}
+	for name, aliases := range sites {
 		server := strings.Replace(name+".example.com", "www.", "", 1)
 		m.write("sites-available/"+name+".conf", expand.Replace("<VirtualHost 127.0.0.1:{plain}>\n\tServerName "+server+"\n"+aliases+"\tDocumentRoot {dir}/html\n</VirtualHost>\n"))
 		if err := os.Symlink("../sites-available/"+name+".conf", filepath.Join(m.dir, "sites-enabled", name+".conf")); err != nil {

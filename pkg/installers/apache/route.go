@@ -1,20 +1,24 @@
 package apache
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // RouteChallenges plans the edits by which the virtual hosts that answer for names without TLS forward their http-01
 // challenges, whatever else they do: proxy, redirect or refuse. The modules for it are enabled where that is missing. It
 // changes nothing. A virtual host that forwards them already, to the same address, stays as it is.
-func RouteChallenges(ctx context.Context, cfg Config, routes []installers.ChallengeRoute) ([]change.File, error) {
+func RouteChallenges(ctx context.Context, cfg Config, routes []installers.ChallengeRoute) (*webserver.Routes, error) {
 	e := &editor{cfg: cfg.withDefaults()}
 	c, err := e.Read(ctx)
 	if err != nil {
@@ -33,7 +37,7 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 		}
 		files = append(files, links...)
 	}
-	seen := map[*vhost]bool{}
+	made, seen := &webserver.Routes{}, map[*vhost]bool{}
 	for _, r := range routes {
 		for _, name := range r.Names {
 			id, _, err := certs.ParseIdentifier(name)
@@ -45,6 +49,7 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 				return nil, fmt.Errorf("no virtual host of Apache answers for %q without TLS, so a CA cannot validate it through Apache", name)
 			}
 			for _, v := range vhosts {
+				made.Doors = append(made.Doors, m.doors(v, name, r.Upstream)...)
 				if seen[v] {
 					continue
 				}
@@ -56,10 +61,26 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 		}
 	}
 	edited, err := p.editedFiles()
-	if err != nil || len(edited) == 0 {
-		return nil, err
+	if len(edited) > 0 {
+		made.Files = append(files, edited...)
 	}
-	return append(files, edited...), nil
+	return made, err
+}
+
+// doors are where a virtual host answers without TLS. For all addresses, loopback stands.
+func (m *model) doors(v *vhost, name, upstream string) []webserver.Door {
+	var list []webserver.Door
+	for _, g := range m.groups {
+		if !slices.Contains(g.vhosts, v) {
+			continue
+		}
+		host, port := g.host, cmp.Or(g.port, httpPort)
+		if host == "*" {
+			host = "127.0.0.1"
+		}
+		list = append(list, webserver.Door{Name: name, Address: net.JoinHostPort(host, strconv.Itoa(port)), Upstream: upstream})
+	}
+	return list
 }
 
 // routeThrough adds the lines of a route to a virtual host. Rules of its own come first only when they end a request; the

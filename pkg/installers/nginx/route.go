@@ -10,12 +10,13 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // RouteChallenges plans the edits by which the server blocks that answer for names without TLS forward their http-01
 // challenges, whatever else they do: proxy, redirect or refuse. It changes nothing. A block that forwards them already,
 // to the same address, stays as it is.
-func RouteChallenges(ctx context.Context, cfg Config, routes []installers.ChallengeRoute) ([]change.File, error) {
+func RouteChallenges(ctx context.Context, cfg Config, routes []installers.ChallengeRoute) (*webserver.Routes, error) {
 	e := &editor{cfg: cfg.withDefaults()}
 	c, err := e.Read(ctx)
 	if err != nil {
@@ -24,7 +25,7 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 	p := e.planner(c, nil)
 	p.edits, p.srcs = map[string][]change.Edit{}, map[string]*source{}
 	finder := picker{m: p.m, port: e.cfg.Listen}
-	seen := map[*server]bool{}
+	made, seen := &webserver.Routes{}, map[*server]bool{}
 	for _, r := range routes {
 		for _, name := range r.Names {
 			id, _, err := certs.ParseIdentifier(name)
@@ -36,6 +37,11 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 				return nil, fmt.Errorf("no server block of nginx answers for %q without TLS, so a CA cannot validate it through nginx", name)
 			}
 			for _, s := range servers {
+				for _, l := range s.plainListens() {
+					for _, socket := range l.sockets() {
+						made.Doors = append(made.Doors, webserver.Door{Name: name, Address: socket.dial().String(), Upstream: r.Upstream})
+					}
+				}
 				if !seen[s] {
 					seen[s] = true
 					if err := p.routeThrough(s, r); err != nil {
@@ -45,8 +51,8 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 			}
 		}
 	}
-	files, _, err := p.editedFiles()
-	return files, err
+	made.Files, _, err = p.editedFiles()
+	return made, err
 }
 
 // routeThrough adds the lines of a route to a block.

@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
 )
 
@@ -129,10 +130,15 @@ func (c *Change) carryOut(ctx context.Context, steps []step) error {
 	if len(edit.Files) == 0 && c.within == nil {
 		return nil
 	}
-	if _, err := edit.Apply(ctx); err != nil {
+	_, err := edit.Apply(ctx)
+	stopped := (*installers.NotRunningError)(nil)
+	if err != nil && !errors.As(err, &stopped) {
 		return err
 	}
 	c.made = append(c.made, steps...)
+	if stopped != nil && edit.Probe != nil { // written, but a CA would not find it
+		return err
+	}
 	return tidy(ctx, c.journal)
 }
 

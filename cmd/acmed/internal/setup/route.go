@@ -11,6 +11,7 @@ import (
 	"github.com/acmed/acmed/pkg/installers/apache"
 	"github.com/acmed/acmed/pkg/installers/change"
 	"github.com/acmed/acmed/pkg/installers/nginx"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // Route makes a web server forward the challenges for some names to acmed. The lines for it are marked with the name of
@@ -43,7 +44,7 @@ func (s Server) control() (*installers.Server, error) {
 }
 
 // planRoutes plans the lines of routes through one server.
-func planRoutes(ctx context.Context, s Server, routes []installers.ChallengeRoute) ([]change.File, error) {
+func planRoutes(ctx context.Context, s Server, routes []installers.ChallengeRoute) (*webserver.Routes, error) {
 	switch s.Kind {
 	case Nginx:
 		var cfg nginx.Config
@@ -69,23 +70,30 @@ func (c *Change) route(ctx context.Context, edit *change.Change) error {
 			servers = append(servers, r.Server)
 		}
 	}
-	files, err := c.routeFiles(ctx, servers)
-	if err != nil || len(files) == 0 {
+	plan, err := c.planRoutes(ctx, servers)
+	if err != nil || len(plan.Files)+len(plan.Doors) == 0 {
 		return err
 	}
 	if err := noteServers(c.journal, servers); err != nil {
 		return err
 	}
-	edit.Files = append(edit.Files, files...)
-	edit.Test, edit.Reload, err = controls(servers)
-	return err
+	edit.Files, edit.Always = append(edit.Files, plan.Files...), true
+	if edit.Test, edit.Reload, err = controls(servers); err != nil {
+		return err
+	}
+	if len(plan.Doors) > 0 {
+		edit.Probe = plan.Verify
+	}
+	return nil
 }
 
-func (c *Change) routeFiles(ctx context.Context, servers []Server) ([]change.File, error) {
+func (c *Change) planRoutes(ctx context.Context, servers []Server) (*webserver.Routes, error) {
+	all := &webserver.Routes{}
 	if len(c.Routes) > 0 && c.Routes[0].remove {
-		return c.unroute(ctx)
+		files, err := c.unroute(ctx)
+		all.Files = files
+		return all, err
 	}
-	var files []change.File
 	for _, s := range servers {
 		var routes []installers.ChallengeRoute
 		for _, r := range c.Routes {
@@ -97,12 +105,12 @@ func (c *Change) routeFiles(ctx context.Context, servers []Server) ([]change.Fil
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, more...)
+		all.Files, all.Doors = append(all.Files, more.Files...), append(all.Doors, more.Doors...)
 	}
-	return files, nil
+	return all, nil
 }
 
-// controls test and reload several servers. A stopped one reads its files when it is started.
+// controls test and reload several servers.
 func controls(servers []Server) (test, reload func(context.Context) error, err error) {
 	var list []*installers.Server
 	for _, s := range servers {
@@ -121,13 +129,11 @@ func controls(servers []Server) (test, reload func(context.Context) error, err e
 		return nil
 	}
 	reload = func(ctx context.Context) error {
+		var errs []error
 		for _, s := range list {
-			err := s.Reload(ctx)
-			if stopped := (*installers.NotRunningError)(nil); err != nil && !errors.As(err, &stopped) {
-				return err
-			}
+			errs = append(errs, s.Reload(ctx))
 		}
-		return nil
+		return errors.Join(errs...)
 	}
 	return test, reload, nil
 }
