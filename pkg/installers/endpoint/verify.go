@@ -63,7 +63,10 @@ func verify(ctx context.Context, endpoints []Endpoint, b *certs.Bundle, wait tim
 		v.agreeing, wait = 1, patience
 	}
 	v.deadline = time.Now().Add(wait)
-	err := advice.Tag(advice.NotServed, v.all(ctx, endpoints, v.watch))
+	err := v.all(ctx, endpoints, v.watch)
+	if locked := (*LockedOutError)(nil); !errors.As(err, &locked) {
+		err = advice.Tag(advice.NotServed, err)
+	}
 	if err != nil && !v.failed.Load() {
 		return &installers.LaterError{Err: err}
 	}

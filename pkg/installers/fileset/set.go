@@ -1,9 +1,12 @@
 package fileset
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -23,9 +26,10 @@ type Set struct {
 	Files func(b *certs.Bundle) (files []change.File, others []string, err error)
 	// Reload makes the server read the files; may be nil.
 	Reload func(context.Context) error
-	// Probe waits until b is served after a reload; nil asks the endpoints.
-	Probe func(ctx context.Context, b *certs.Bundle) error
-	// Check is a further look at what is served, after all others; may be nil.
+	// Probe waits until b is served after a reload, with the help of verify, which gives the endpoints some time; nil gives
+	// them all that the settings allow.
+	Probe func(ctx context.Context, verify func(wait time.Duration) error) error
+	// Check is a further look at what the endpoints serve, after all others; may be nil.
 	Check func(ctx context.Context, b *certs.Bundle) error
 }
 
@@ -107,9 +111,48 @@ func (s *Set) change(ctx context.Context, b *certs.Bundle) (*change.Change, erro
 	files = append(files, gone...)
 	edit := &change.Change{Journal: s.Journal, Files: files, Reload: s.Reload}
 	if len(s.Endpoints) > 0 {
-		edit.Probe = func(ctx context.Context) error { return s.probe(ctx, b) }
+		t := trial{set: s, bundle: b}
+		edit.Test, edit.Probe = t.survey, t.probe
 	}
 	return edit, nil
+}
+
+// trial is one change, with the clients that could connect before it.
+type trial struct {
+	set    *Set
+	bundle *certs.Bundle
+	before *endpoint.Before
+}
+
+// survey looks, before the first file is written, who can connect.
+func (t *trial) survey(ctx context.Context) error {
+	if t.before == nil {
+		t.before = endpoint.AskAll(ctx, t.set.Endpoints, t.same)
+	}
+	return nil
+}
+
+// same reports whether nothing changes for clients: the issuer and the kind of key stay.
+func (t *trial) same(leaf *x509.Certificate) bool {
+	b := t.bundle
+	return b.RSA == nil && endpoint.FamilyOf(leaf) == endpoint.FamilyOf(b.Leaf) && bytes.Equal(leaf.RawIssuer, b.Leaf.RawIssuer)
+}
+
+func (t *trial) probe(ctx context.Context) error {
+	verify := func(wait time.Duration) error { return t.before.Verify(ctx, t.set.Endpoints, t.bundle, wait) }
+	var err error
+	if t.set.Probe != nil {
+		err = t.set.Probe(ctx, verify)
+	} else {
+		err = verify(t.set.Limit())
+	}
+	if err == nil {
+		err = t.before.Lost(ctx, t.bundle, 0)
+	}
+	if err == nil {
+		err = t.set.check(ctx, t.bundle)
+	}
+	return err
 }
 
 // abandoned are the removals of those paths that hold what acmed last wrote there.
@@ -137,22 +180,6 @@ func (s *Set) abandoned(ctx context.Context, paths []string) ([]change.File, err
 		}
 	}
 	return files, nil
-}
-
-func (s *Set) probe(ctx context.Context, b *certs.Bundle) error {
-	probe := s.Probe
-	if probe == nil {
-		probe = s.Await
-	}
-	if err := probe(ctx, b); err != nil {
-		return err
-	}
-	return s.check(ctx, b)
-}
-
-// Await waits until the endpoints serve b.
-func (s *Set) Await(ctx context.Context, b *certs.Bundle) error {
-	return endpoint.Verify(ctx, s.Endpoints, b, s.wait())
 }
 
 func (s *Set) check(ctx context.Context, b *certs.Bundle) error {

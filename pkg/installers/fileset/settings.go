@@ -142,4 +142,5 @@ func (s *Settings) NewServer(name string) *installers.Server {
 	return nil
 }
 
-func (s *Settings) wait() time.Duration { return cmp.Or(s.Wait.Duration, defaultWait) }
+// Limit is how long the endpoints may take to serve a new certificate.
+func (s *Settings) Limit() time.Duration { return cmp.Or(s.Wait.Duration, defaultWait) }

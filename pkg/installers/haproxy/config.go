@@ -15,6 +15,7 @@ import (
 // Config is one certificate file of an HAProxy.
 type Config struct {
 	File   string `mapstructure:"file"`   // absolute path of the combined PEM file; a dual unit gets FILE.ecdsa and FILE.rsa
+	Key    string `mapstructure:"key"`    // absolute path of the key, where HAProxy reads it from a file of its own; default: in file
 	Name   string `mapstructure:"name"`   // what HAProxy calls the file, if its configuration has another path; default: file
 	Socket string `mapstructure:"socket"` // runtime socket with level admin; default /run/haproxy/admin.sock
 
@@ -25,6 +26,8 @@ type Config struct {
 	Unit    string        `mapstructure:"unit"`    // systemd unit that is reloaded when there is no runtime API; default haproxy.service
 	Reload  []string      `mapstructure:"reload"`  // command to run instead, absolute program first
 	Timeout time.Duration `mapstructure:"timeout"` // bound on a reload; default 1m
+
+	AllowOtherKeyType bool `mapstructure:"allow_other_key_type"` // another file may serve the same name to clients of the other key type
 
 	Verify        []string      `mapstructure:"verify"`         // endpoints: host:port, host:port/server.name; default 127.0.0.1:443
 	VerifyTimeout time.Duration `mapstructure:"verify_timeout"` // how long they may take to serve the new certificate; default 30s
@@ -55,6 +58,9 @@ func (c *Config) checkPaths() error {
 		errs = append(errs, fmt.Errorf("file: %q is not the absolute path of a file", c.File))
 	case c.Name == "" && !plainPath.MatchString(c.File):
 		errs = append(errs, fmt.Errorf("file: %q has characters that HAProxy's runtime API does not take", c.File))
+	}
+	if c.Key != "" && (!filepath.IsAbs(c.Key) || strings.HasSuffix(c.Key, "/") || c.Key == c.File) {
+		errs = append(errs, fmt.Errorf("key: %q is not the absolute path of another file", c.Key))
 	}
 	if c.Name != "" && !plainPath.MatchString(c.Name) {
 		errs = append(errs, fmt.Errorf("name: %q has characters that HAProxy's runtime API does not take", c.Name))

@@ -1,11 +1,14 @@
 package haproxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -39,49 +42,91 @@ func New(c Config, t installers.Target) (*Installer, error) {
 		p.server = NewServer(c)
 	}
 	set.Files, set.Reload, set.Probe = p.files, p.update, p.probe
+	if !c.AllowOtherKeyType {
+		set.Check = p.leftover
+	}
 	return p, nil
 }
 
+// The suffixes by which HAProxy knows the files of a dual unit.
+const (
+	suffixECDSA = ".ecdsa"
+	suffixRSA   = ".rsa"
+)
+
+// files are one file, or the two of a dual unit, with a key file beside each where the configuration has one. A file without
+// suffix hides the two from HAProxy, so it goes; the two are removed where acmed wrote them.
 func (p *Installer) files(b *certs.Bundle) (files []change.File, others []string, err error) {
-	for suffix, unit := range units(b) {
-		if len(unit.KeyPEM) == 0 {
-			return nil, nil, errors.New("HAProxy needs the private key, which acmed does not have for a certificate from a CSR")
+	if b.RSA == nil {
+		for _, suffix := range []string{suffixECDSA, suffixRSA} {
+			others = append(others, p.config.File+suffix)
+			if p.config.Key != "" {
+				others = append(others, p.keyFile(suffix))
+			}
 		}
-		files = append(files, change.File{Path: p.config.File + suffix, Content: append(unit.FullChainPEM(), unit.KeyPEM...), Secret: true})
+		files, err = p.pair("", b)
+		return files, others, err
+	}
+	if p.config.Key != "" && p.config.Key != p.config.File+keySuffix {
+		return nil, nil, fmt.Errorf("key: a dual certificate needs its keys beside the certificates, as %s%s", p.config.File, keySuffix)
+	}
+	ecdsa, err := p.pair(suffixECDSA, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	rsa, err := p.pair(suffixRSA, b.RSA)
+	if err != nil {
+		return nil, nil, err
+	}
+	files = slices.Concat(ecdsa, rsa, []change.File{{Path: p.config.File, Remove: true, Secret: true}})
+	if p.config.Key != "" {
+		files = append(files, change.File{Path: p.config.Key, Remove: true, Secret: true})
 	}
 	return files, nil, nil
+}
+
+// pair is what a certificate has on disk.
+func (p *Installer) pair(suffix string, b *certs.Bundle) ([]change.File, error) {
+	if len(b.KeyPEM) == 0 {
+		return nil, errors.New("HAProxy needs the private key, which acmed does not have for a certificate from a CSR")
+	}
+	path := p.config.File + suffix
+	if p.config.Key == "" {
+		return []change.File{{Path: path, Content: append(b.FullChainPEM(), b.KeyPEM...), Secret: true}}, nil
+	}
+	return []change.File{{Path: path, Content: b.FullChainPEM()}, {Path: p.keyFile(suffix), Content: b.KeyPEM, Secret: true}}, nil
+}
+
+// keySuffix is what HAProxy adds to the name of a certificate to find its key beside it.
+const keySuffix = ".key"
+
+// keyFile is the configured key file; that of one half of a dual unit is beside its certificate.
+func (p *Installer) keyFile(suffix string) string {
+	if suffix == "" {
+		return p.config.Key
+	}
+	return p.config.File + suffix + keySuffix
 }
 
 // settle is how long HAProxy gets before it is asked a second time.
 const settle = 3 * time.Second
 
-// probe waits until HAProxy serves b. A master process that is still busy with an earlier reload loses the signal for the
-// next one, so it is asked once more.
-func (p *Installer) probe(ctx context.Context, b *certs.Bundle) error {
-	if endpoint.Verify(ctx, p.Endpoints, b, settle) == nil {
-		return nil
+// probe waits until HAProxy serves the files. A master process that is still busy with an earlier reload loses the signal for
+// the next one, so it is asked once more.
+func (p *Installer) probe(ctx context.Context, verify func(wait time.Duration) error) error {
+	err := verify(settle)
+	if locked := (*endpoint.LockedOutError)(nil); err == nil || errors.As(err, &locked) {
+		return err
 	}
 	if err := p.update(ctx); err != nil {
 		return err
 	}
-	return p.Await(ctx, b)
-}
-
-// units yields a bundle, or the two halves of a dual unit, with the suffix by which HAProxy knows their files.
-func units(b *certs.Bundle) func(yield func(string, *certs.Bundle) bool) {
-	return func(yield func(string, *certs.Bundle) bool) {
-		if b.RSA == nil {
-			yield("", b)
-			return
-		}
-		if yield(".ecdsa", b) {
-			yield(".rsa", b.RSA)
-		}
-	}
+	return verify(p.Limit())
 }
 
 // update makes the running HAProxy serve what the files hold now: after an edit the new certificate, after a failure the
-// old one. Without a runtime API, HAProxy is reloaded, if it runs.
+// old one. HAProxy is reloaded, if it runs, where there is no runtime API and where its configuration leads to the files only
+// when it is read again.
 func (p *Installer) update(ctx context.Context) error {
 	unlock, err := p.server.Lock(ctx)
 	if err != nil {
@@ -90,28 +135,53 @@ func (p *Installer) update(ctx context.Context) error {
 	err = p.push(ctx)
 	unlock()
 	var none *unavailableError
-	if !errors.As(err, &none) {
+	var unread *unreadError
+	if !errors.As(err, &none) && !errors.As(err, &unread) {
 		return err
 	}
-	if err := p.server.Reload(ctx); err != nil {
-		return fmt.Errorf("%w (%w)", err, none)
+	if failed := p.server.Reload(ctx); failed != nil {
+		return fmt.Errorf("%w (%w)", failed, err)
 	}
 	return nil
 }
 
-// push hands over each file that exists, and takes back the files of a directory that exist no more.
+// push hands over each file that exists, and takes back the files of a directory that exist no more, in this order, so that
+// clients are never without.
 func (p *Installer) push(ctx context.Context) error {
 	var errs []error
-	for _, suffix := range []string{"", ".ecdsa", ".rsa"} {
-		name := p.config.Name + suffix
-		content, err := os.ReadFile(p.config.File + suffix)
+	var gone []string
+	for _, suffix := range []string{"", suffixECDSA, suffixRSA} {
+		content, err := p.content(suffix)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			err = p.api.remove(ctx, name)
-		case err == nil:
-			err = p.api.put(ctx, name, content)
+			gone = append(gone, p.config.Name+suffix)
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			errs = append(errs, p.api.put(ctx, p.config.Name, suffix, content))
 		}
-		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, name := range gone {
+		errs = append(errs, p.api.remove(ctx, name))
 	}
 	return errors.Join(errs...)
+}
+
+// content is a certificate with its key, which may be in a file beside it. The file that was there before the first
+// installation may have been like that whatever the configuration says now.
+func (p *Installer) content(suffix string) ([]byte, error) {
+	path := p.config.File + suffix
+	content, err := installers.ReadRegular(path)
+	if err != nil || bytes.Contains(content, []byte("PRIVATE KEY-----")) {
+		return content, err
+	}
+	for _, beside := range []string{p.keyFile(suffix), path + keySuffix, strings.TrimSuffix(path, filepath.Ext(path)) + keySuffix} {
+		if key, err := installers.ReadRegular(beside); err == nil {
+			return slices.Concat(content, []byte("\n"), key), nil
+		}
+	}
+	return content, nil
 }

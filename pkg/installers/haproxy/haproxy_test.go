@@ -311,7 +311,7 @@ func TestRefusedTransaction(t *testing.T) {
 		"key of another":      append(b.FullChainPEM(), other.KeyPEM...),
 		"damaged certificate": append([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), b.KeyPEM...),
 	} {
-		if err := (p.api.put(t.Context(), name, content)); err == nil || !strings.Contains(err.Error(), "HAProxy refused") {
+		if err := (p.api.put(t.Context(), name, "", content)); err == nil || !strings.Contains(err.Error(), "HAProxy refused") {
 			t.Errorf("%s: %v", what, err)
 		}
 		if list := h.ask("show ssl cert"); strings.Contains(list, "*") {
@@ -322,7 +322,7 @@ func TestRefusedTransaction(t *testing.T) {
 		}
 	}
 	fresh := h.path("certs/new.pem")
-	if err := p.api.put(t.Context(), fresh, []byte("garbage\n")); err == nil {
+	if err := p.api.put(t.Context(), fresh, "", []byte("garbage\n")); err == nil {
 		t.Error("garbage was taken")
 	}
 	if list := h.ask("show ssl cert"); strings.Contains(list, "new.pem") {

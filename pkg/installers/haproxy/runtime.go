@@ -126,9 +126,18 @@ func (a api) list(ctx context.Context) (loaded, error) {
 	return l, nil
 }
 
+// unreadError says that HAProxy's configuration leads to a file which it has not read: it knows the other half of a dual unit,
+// or the file that the two stand for.
+type unreadError struct{ name string }
+
+func (e *unreadError) Error() string {
+	return fmt.Sprintf("HAProxy reads %s only when it is reloaded", e.name)
+}
+
 // put makes HAProxy serve content under a name that its configuration knows, or that belongs to a directory which it
 // loaded as a whole.
-func (a api) put(ctx context.Context, name string, content []byte) error {
+func (a api) put(ctx context.Context, base, suffix string, content []byte) error {
+	name := base + suffix
 	have, err := a.list(ctx)
 	if err != nil {
 		return err
@@ -143,7 +152,13 @@ func (a api) put(ctx context.Context, name string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	if dir == "" {
+	related := func(other string) bool {
+		return slices.Contains([]string{base, base + suffixECDSA, base + suffixRSA}, other)
+	}
+	switch {
+	case dir == "" && slices.ContainsFunc(have.names, related):
+		return &unreadError{name}
+	case dir == "":
 		return notLoaded(name, have.names)
 	}
 	return a.add(ctx, dir, name, content)

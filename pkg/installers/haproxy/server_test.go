@@ -36,6 +36,8 @@ type instance struct {
 // options changes the configuration of an instance.
 type options struct {
 	crt      string // what the bind line names, below the directory; "" is the directory certs
+	list     bool   // the bind line names a list with crt in it
+	extra    string // more words for the bind line
 	noSocket bool
 	level    string // of the runtime socket; "" is admin
 }
@@ -63,6 +65,14 @@ func prepare(t *testing.T, o options) *instance {
 		t.Fatal(err)
 	}
 	h.write("certs/default.pem", installertest.Bundle(t, "default.example"))
+	h.configure(o)
+	return h
+}
+
+// configure writes the configuration.
+func (h *instance) configure(o options) {
+	t := h.t
+	t.Helper()
 	text, err := os.ReadFile("testdata/haproxy.cfg")
 	if err != nil {
 		t.Fatal(err)
@@ -80,11 +90,17 @@ func prepare(t *testing.T, o options) *instance {
 		o.crt = "certs"
 	}
 	_, port, _ := net.SplitHostPort(h.addr)
-	config := strings.NewReplacer("SOCKET", socket, "PORT", port, "CRT", h.path(o.crt)).Replace(string(text))
+	load := "crt " + h.path(o.crt)
+	if o.list {
+		if err := os.WriteFile(h.path("list.txt"), []byte(h.path("certs/default.pem")+"\n"+h.path(o.crt)+" www.example.com\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		load = "crt-list " + h.path("list.txt")
+	}
+	config := strings.NewReplacer("SOCKET", socket, "PORT", port, "crt CRT", load+" "+o.extra).Replace(string(text))
 	if err := os.WriteFile(h.path("haproxy.cfg"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return h
 }
 
 func freeAddr(t *testing.T) string {
@@ -117,11 +133,7 @@ func (h *instance) run() {
 	if err := h.cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
-	group := h.cmd.Process.Pid
-	h.t.Cleanup(func() {
-		_ = syscall.Kill(-group, syscall.SIGKILL)
-		_ = h.cmd.Wait()
-	})
+	h.t.Cleanup(h.stop)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		err := h.answers()
 		if err == nil {
@@ -131,6 +143,12 @@ func (h *instance) run() {
 			h.t.Fatalf("HAProxy does not answer: %v\n%s", err, output.String())
 		}
 	}
+}
+
+// stop ends all processes of HAProxy.
+func (h *instance) stop() {
+	_ = syscall.Kill(-h.cmd.Process.Pid, syscall.SIGKILL)
+	_ = h.cmd.Wait()
 }
 
 func (h *instance) answers() error {
