@@ -18,7 +18,7 @@ import (
 func newAccount(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "account",
-		Short: "Look after the account at a CA",
+		Short: "Manage the account at a CA",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -49,6 +49,7 @@ func newAccount(a *app) *cobra.Command {
 
 func newAccountVerb(a *app, action control.AccountAction, args, short, long string) *cobra.Command {
 	var output string
+	var yes bool
 	count := cobra.ExactArgs(1)
 	switch action {
 	case control.AccountUpdate:
@@ -64,6 +65,11 @@ func newAccountVerb(a *app, action control.AccountAction, args, short, long stri
 			}
 			r := control.AccountRequest{Issuer: args[0], Action: action}
 			switch action {
+			case control.AccountDeactivate:
+				question := "Close the account at " + args[0] + " for good? The next order registers another one."
+				if err := newAsker(a, yes).agreeTo(cmd.Context(), question); err != nil {
+					return err
+				}
 			case control.AccountUpdate:
 				r.Contacts = args[1:]
 			case control.AccountRecover:
@@ -76,6 +82,9 @@ func newAccountVerb(a *app, action control.AccountAction, args, short, long stri
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	if action == control.AccountDeactivate {
+		cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	}
 	return cmd
 }
 
@@ -128,7 +137,7 @@ func (a *app) accountText(c control.Account) error {
 	}
 	for i, ca := range c.CAAIdentities {
 		if i == 0 {
-			a.printf("\nDNS records for a domain that only this account may have certificates for:\n")
+			a.printf("\nDNS records that restrict issuance for a domain to this account:\n")
 		}
 		a.printf("example.com. IN CAA 0 issue \"%s; accounturi=%s; validationmethods=http-01,tls-alpn-01,dns-01\"\n", ca, c.URI)
 		a.printf("_validation-persist.example.com. IN TXT \"%s; accounturi=%s\"\n", ca, c.URI)

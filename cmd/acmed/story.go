@@ -166,6 +166,9 @@ func versionLines(c renewal.Status) []string {
 		if v.Active {
 			line += " (active)"
 		}
+		if v.Revoked {
+			line += " (revoked)"
+		}
 		lines = append(lines, line)
 	}
 	return lines

@@ -231,7 +231,7 @@ func tally(list []renewal.Status) string {
 	}
 	var parts []string
 	for _, h := range []renewal.Health{
-		renewal.HealthExpired, renewal.HealthMissing, renewal.HealthFailing, renewal.HealthHeld,
+		renewal.HealthExpired, renewal.HealthMissing, renewal.HealthRevoked, renewal.HealthFailing, renewal.HealthHeld,
 		renewal.HealthNotInstalled, renewal.HealthHookFailed, renewal.HealthOK,
 	} {
 		if n := counts[h]; n > 0 {
@@ -410,6 +410,16 @@ func failures(c *renewal.Status, now time.Time) []failure {
 	}
 	for _, w := range c.Warnings {
 		add("", "warning: "+w)
+	}
+	if rev := c.Revoked; rev != nil {
+		text := "version " + rev.Version + " was revoked on " + date(rev.At)
+		switch {
+		case rev.DoneAt.IsZero():
+			text = "version " + rev.Version + ": the CA has not revoked it yet: " + rev.Error + again(now, rev.RetryAt)
+		case rev.Kept:
+			text += "; run 'acmed renew " + c.Name + " --force' to replace it"
+		}
+		add(rev.Code, text)
 	}
 	if c.Hook != nil && c.Hook.Error != "" {
 		add(c.Hook.Code, "post hook: "+c.Hook.Error+again(now, c.Hook.RetryAt))

@@ -213,6 +213,10 @@ func (i *Issuer) Revoke(ctx context.Context, leaf *x509.Certificate, reason Reas
 		message.Reason = (*uint)(&reason)
 	}
 	err = c.call("revoke the certificate", func(core *api.Core) error { return core.Certificates.Revoke(message) })
+	if message.Reason != nil && isKind(err, typeBadRevocationReason) { // a CA need not take reasons (RFC 8555 section 7.6)
+		message.Reason = nil
+		err = c.call("revoke the certificate", func(core *api.Core) error { return core.Certificates.Revoke(message) })
+	}
 	if isKind(err, typeAlreadyRevoked) {
 		return nil
 	}

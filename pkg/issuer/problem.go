@@ -21,6 +21,7 @@ const (
 	typeAccountDoesNotExist = errorNamespace + "accountDoesNotExist"
 	typeAlreadyReplaced     = errorNamespace + "alreadyReplaced"
 	typeAlreadyRevoked      = errorNamespace + "alreadyRevoked"
+	typeBadRevocationReason = errorNamespace + "badRevocationReason"
 	typeBadNonce            = errorNamespace + "badNonce"
 	typeCAA                 = errorNamespace + "caa"
 	typeMalformed           = errorNamespace + "malformed"

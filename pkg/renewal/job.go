@@ -128,6 +128,8 @@ func (j *job) apply(ctx context.Context, p plan.Plan) error {
 		return j.runPost(ctx)
 	case p.Remind > 0:
 		j.remind(p)
+	case !p.AskARI && len(p.Revoke) > 0:
+		return j.revoke(ctx, p.Revoke[0])
 	default:
 		j.askARI(ctx)
 	}

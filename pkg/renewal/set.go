@@ -49,6 +49,8 @@ type Set struct {
 	Certificates map[string]Certificate
 	Issuers      map[string]Issuer
 	Notifier     notify.Notifier
+	// Revoke asks the CA to revoke a bundle, for a reason as RFC 5280 spells it. One that is revoked already is no error.
+	Revoke func(ctx context.Context, b *certs.Bundle, reason string) error
 	// Forewarn looks for what will stand in the way of the next renewal, such as CAA records; nil: nothing does. It is
 	// asked whenever a renewal window is, about twice a day.
 	Forewarn func(ctx context.Context, want *certs.Spec) []string

@@ -18,6 +18,7 @@ type Health string
 const (
 	HealthExpired      Health = "expired"       // the active certificate is no longer valid
 	HealthMissing      Health = "missing"       // there is no usable certificate
+	HealthRevoked      Health = "revoked"       // the active version was revoked
 	HealthFailing      Health = "failing"       // the last order failed
 	HealthHeld         Health = "held"          // a newer version waits for the operator, or an earlier one is pinned
 	HealthNotInstalled Health = "not-installed" // a target does not serve the active version
@@ -47,10 +48,11 @@ type Status struct {
 	Code     advice.Code       `json:"code,omitempty"` // of Error, or of why a version waits; see acmed explain
 	RetryAt  time.Time         `json:"retry_at,omitzero"`
 	Targets  []TargetStatus    `json:"targets,omitempty"`
-	Hook     *HookStatus       `json:"hook,omitempty"`   // nil unless the hook after the last version has yet to succeed
-	Pinned   string            `json:"pinned,omitempty"` // version that a rollback keeps live
-	Held     *HeldStatus       `json:"held,omitempty"`   // the version that waits
-	Solved   map[string]string `json:"solved,omitempty"` // identifier to the solver that proved it
+	Hook     *HookStatus       `json:"hook,omitempty"`    // nil unless the hook after the last version has yet to succeed
+	Revoked  *RevokedStatus    `json:"revoked,omitempty"` // nil unless a version was revoked that is active, or that the CA has yet to revoke
+	Pinned   string            `json:"pinned,omitempty"`  // version that a rollback keeps live
+	Held     *HeldStatus       `json:"held,omitempty"`    // the version that waits
+	Solved   map[string]string `json:"solved,omitempty"`  // identifier to the solver that proved it
 	Versions []VersionStatus   `json:"versions,omitempty"`
 	Running  bool              `json:"running,omitempty"`  // a job is at work
 	Warnings []string          `json:"warnings,omitempty"` // what will stand in the way of a renewal
@@ -67,6 +69,7 @@ type Status struct {
 type VersionStatus struct {
 	ID       string    `json:"id"`
 	Active   bool      `json:"active,omitempty"`
+	Revoked  bool      `json:"revoked,omitempty"`
 	Issuer   string    `json:"issuer,omitempty"`
 	Created  time.Time `json:"created,omitzero"`
 	From     time.Time `json:"not_before,omitzero"`
@@ -91,6 +94,18 @@ type HeldStatus struct {
 	Reason  string    `json:"reason"`
 	Since   time.Time `json:"since"`
 	Until   time.Time `json:"until"` // when it goes live by itself, or the hold has become an outage
+}
+
+// RevokedStatus is a version that an operator revoked.
+type RevokedStatus struct {
+	Version string      `json:"version"`
+	Reason  string      `json:"reason,omitempty"`
+	At      time.Time   `json:"at"`               // when the operator asked
+	DoneAt  time.Time   `json:"done_at,omitzero"` // when the CA did it; zero: acmed asks again at RetryAt
+	Kept    bool        `json:"kept,omitempty"`   // the operator wants no replacement
+	Error   string      `json:"error,omitempty"`
+	Code    advice.Code `json:"code,omitempty"`
+	RetryAt time.Time   `json:"retry_at,omitzero"`
 }
 
 // HookStatus is the hook after a new version that has not succeeded yet.
@@ -122,6 +137,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	fillVersions(&s, have)
 	fillTargets(&s, &c.Spec, have)
 	fillHold(&s, have)
+	fillRevoked(&s, have)
 	s.Renewal = renewalOf(&c.Spec, have)
 	if h := have.State.Hook; h != nil && c.Hooks.Post != nil {
 		s.Hook = &HookStatus{Failures: h.Failures, Error: h.LastError, Code: h.LastCode, RetryAt: h.RetryAt}
@@ -140,7 +156,7 @@ func (e *Engine) running(name string) bool {
 func fillVersions(s *Status, have *store.Lineage) {
 	for _, v := range have.Versions {
 		s.Versions = append(s.Versions, VersionStatus{
-			ID: v.ID, Active: v.ID == have.Version, Issuer: v.Issuer, Created: v.Created, From: v.NotBefore, NotAfter: v.NotAfter,
+			ID: v.ID, Active: v.ID == have.Version, Revoked: !have.State.Revoked[v.ID].At.IsZero(), Issuer: v.Issuer, Created: v.Created, From: v.NotBefore, NotAfter: v.NotAfter,
 		})
 	}
 	b := have.Current
@@ -178,12 +194,28 @@ func fillHold(s *Status, have *store.Lineage) {
 	}
 }
 
+// fillRevoked shows the active version if it was revoked, else one that the CA has yet to revoke.
+func fillRevoked(s *Status, have *store.Lineage) {
+	for id, rev := range have.State.Revoked {
+		if id != have.Version && !rev.DoneAt.IsZero() || s.Revoked != nil && id != have.Version {
+			continue
+		}
+		s.Revoked = &RevokedStatus{
+			Version: id, Reason: rev.Reason, At: rev.At, DoneAt: rev.DoneAt, Kept: rev.Keep, Error: rev.LastError, Code: rev.LastCode, RetryAt: rev.RetryAt,
+		}
+	}
+}
+
 func health(now time.Time, s *Status, have *store.Lineage) Health {
 	switch {
 	case have.Current == nil:
 		return HealthMissing
 	case !now.Before(s.NotAfter):
 		return HealthExpired
+	case s.Revoked != nil && s.Revoked.Version == s.Version:
+		return HealthRevoked
+	case s.Revoked != nil && s.Revoked.Error != "":
+		return HealthFailing
 	case s.Error != "":
 		return HealthFailing
 	case s.Reason == plan.ReasonHeld, s.Reason == plan.ReasonPinned:

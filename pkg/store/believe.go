@@ -37,6 +37,12 @@ func (st *State) Believe(now time.Time) (changed bool) {
 		b.drop(&in.RetryAt, clock.LongestPause)
 		st.Installed[id] = in
 	}
+	for id, rev := range st.Revoked {
+		b.since(&rev.At)
+		b.since(&rev.DoneAt)
+		b.drop(&rev.RetryAt, clock.LongestPause)
+		st.Revoked[id] = rev
+	}
 	if st.Hook != nil {
 		b.drop(&st.Hook.RetryAt, clock.LongestPause)
 	}

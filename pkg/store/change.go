@@ -176,8 +176,8 @@ func (e *entry) surplus(active string, st *State, keep int) (ids []string) {
 	}
 	newer := 0 // readable versions seen so far
 	for _, v := range e.versions {
-		compromised := v.ID != active && slices.Contains(st.Compromised, v.ID)
-		if compromised || newer >= keep && !slices.Contains(protected, v.ID) {
+		compromised := v.ID != active && slices.Contains(st.Compromised, v.ID) && !unrevoked(st, v.ID)
+		if compromised || newer >= keep && !slices.Contains(protected, v.ID) && !unrevoked(st, v.ID) {
 			ids = append(ids, v.ID)
 		}
 		if !unreadable(v) {
@@ -185,6 +185,12 @@ func (e *entry) surplus(active string, st *State, keep int) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// unrevoked reports whether the CA has yet to revoke a version.
+func unrevoked(st *State, id string) bool {
+	rev, asked := st.Revoked[id]
+	return asked && rev.DoneAt.IsZero()
 }
 
 // Paths are the absolute paths of the active files of a lineage. They go through `current`, so they stay the same for the

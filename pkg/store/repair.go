@@ -61,6 +61,17 @@ func (st *State) repair(has func(version string) bool) []string {
 		st.Pinned = ""
 	}
 	st.Compromised = slices.DeleteFunc(st.Compromised, func(id string) bool { return !has(id) }) // they are gone, as they should
+	for _, id := range slices.Sorted(maps.Keys(st.Revoked)) {
+		rev := st.Revoked[id]
+		r.count("revoked."+id, &rev.Failures)
+		r.text("revoked."+id, &rev.LastError)
+		for _, t := range []*time.Time{&rev.At, &rev.DoneAt, &rev.RetryAt} {
+			r.time("revoked."+id, t)
+		}
+		if st.Revoked[id] = rev; !has(id) {
+			delete(st.Revoked, id)
+		}
+	}
 	st.Held = r.held(st.Held, has)
 	if st.Hook != nil {
 		r.count("hook.failures", &st.Hook.Failures)

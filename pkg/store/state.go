@@ -50,6 +50,8 @@ type State struct {
 	Alerted   int                    `json:"alerted,omitempty"`   // smallest days-left threshold already alerted; 0: none
 
 	Compromised []string `json:"compromised,omitempty"` // versions whose key others may know; removed when another one is active
+
+	Revoked map[string]Revocation `json:"revoked,omitempty"` // version ID to its revocation, for as long as the version is stored
 }
 
 // ARI is the last renewal information that the CA gave (RFC 9773).
@@ -79,6 +81,18 @@ type Hook struct {
 	Failures  int         `json:"failures,omitzero"` // failed tries in a row; 0: not tried yet
 	LastError string      `json:"last_error,omitzero"`
 	LastCode  advice.Code `json:"last_code,omitzero"`
+	RetryAt   time.Time   `json:"retry_at,omitzero"`
+}
+
+// Revocation says that an operator revoked a version.
+type Revocation struct {
+	Reason    string      `json:"reason,omitempty"` // as RFC 5280 spells it
+	At        time.Time   `json:"at"`               // when the operator asked for it
+	DoneAt    time.Time   `json:"done_at,omitzero"` // when the CA did it; zero: it is tried again
+	Keep      bool        `json:"keep,omitempty"`   // the operator wants no replacement
+	Failures  int         `json:"failures,omitempty"`
+	LastError string      `json:"last_error,omitempty"`
+	LastCode  advice.Code `json:"last_code,omitempty"`
 	RetryAt   time.Time   `json:"retry_at,omitzero"`
 }
 

@@ -88,7 +88,7 @@ func TestCanary(t *testing.T) {
 		t.Fatal(err)
 	}
 	run("renew", "--force", "--yes")
-	run("revoke", "www", "--by-key")
+	run("revoke", "www", "--by-key", "--yes")
 	run("status")
 	outputs.Write(s.log.Bytes())
 	if !strings.Contains(outputs.String(), "<redacted>") && !strings.Contains(outputs.String(), "refused") {

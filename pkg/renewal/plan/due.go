@@ -13,7 +13,7 @@ import (
 // orderDue runs the checks that can call for a new version; the first that applies gives the reason.
 func orderDue(in *input) (verdict, bool) {
 	checks := []func(*input) (verdict, bool){
-		neverIssued, damaged, compromised, namesChanged, issuerChanged, keyTypeChanged, profileChanged,
+		neverIssued, damaged, compromised, revoked, namesChanged, issuerChanged, keyTypeChanged, profileChanged,
 		ariReached, lastTenth, renewBeforeReached, requested, forced,
 	}
 	for _, check := range checks {

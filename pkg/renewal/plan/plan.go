@@ -24,13 +24,14 @@ type Plan struct {
 	Install  []string  // IDs of targets to install
 	Verify   []string  // IDs of targets to check on the wire without installing
 	Hook     bool      // run the hook after a new version
+	Revoke   []string  // IDs of versions that the CA has yet to revoke
 	Remind   int       // tell the operator again what waits: days left of the active version, 0 for not now
 	Next     time.Time // when to decide again, if nothing happens before
 }
 
 // Idle reports whether the plan asks for nothing at all.
 func (p *Plan) Idle() bool {
-	return !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0 && !p.Hook && p.Remind == 0
+	return !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0 && !p.Hook && p.Remind == 0 && len(p.Revoke) == 0
 }
 
 // Options changes one decision.
@@ -71,11 +72,15 @@ type verdict struct {
 // acmed's own backoff, never the CA's Retry-After, which the issuer keeps; Retry skips the backoff of targets.
 func Decide(now time.Time, want *certs.Spec, have *store.Lineage, opts Options) Plan {
 	in := &input{now: now, want: want, have: have, opts: opts}
+	return addRevocations(in, decide(in))
+}
+
+func decide(in *input) Plan {
 	if p, ok := stored(in); ok {
 		return p
 	}
 	if v, ok := clockWrong(in); ok {
-		return addTargets(in, Plan{Reason: v.reason, Message: v.message, Next: have.Current.Leaf.NotBefore})
+		return addTargets(in, Plan{Reason: v.reason, Message: v.message, Next: in.have.Current.Leaf.NotBefore})
 	}
 	due, isDue := orderDue(in)
 	if !isDue {
@@ -84,7 +89,7 @@ func Decide(now time.Time, want *certs.Spec, have *store.Lineage, opts Options) 
 	if wait, ok := mustWait(in, due); ok {
 		return addTargets(in, wait)
 	}
-	return Plan{Reason: due.reason, Message: due.message, Obtain: true, Next: now}
+	return Plan{Reason: due.reason, Message: due.message, Obtain: true, Next: in.now}
 }
 
 // mustWait says why something that is due is not done now.
@@ -102,7 +107,7 @@ func mustWait(in *input, due verdict) (Plan, bool) {
 			Next:    st.RetryAt,
 		}, true
 	}
-	if until, limited := limitedUntil(in); limited && due.reason != ReasonCompromised { // which ends with one more, and an operator asked for it
+	if until, limited := limitedUntil(in); limited && due.reason != ReasonCompromised && due.reason != ReasonRevoked { // which ends with one more, and an operator asked for it
 		return Plan{
 			Reason: ReasonIssueLimit, Next: until,
 			Message: fmt.Sprintf("%s, but it was issued %d times within %s; --force overrides", due.message,

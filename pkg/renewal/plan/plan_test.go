@@ -100,6 +100,21 @@ func TestDecide(t *testing.T) {
 			change: func(_ *certs.Spec, l *store.Lineage) {
 				l.State.Issued = []time.Time{now.Add(-time.Hour), now.Add(-2 * time.Hour), now.Add(-3 * day)}
 			}},
+		{name: "revoked, issued twice today", have: aged(90*day, 80*day), reason: ReasonRevoked, obtain: true,
+			change: func(_ *certs.Spec, l *store.Lineage) {
+				l.State.Revoked = map[string]store.Revocation{"v1": {At: now, DoneAt: now}}
+				l.State.Issued = []time.Time{now.Add(-time.Hour), now.Add(-2 * time.Hour)}
+			}},
+		{name: "revoked, and no replacement wanted", have: aged(90*day, 80*day), reason: ReasonNothing,
+			change: func(_ *certs.Spec, l *store.Lineage) {
+				l.State.Revoked = map[string]store.Revocation{"v1": {At: now, DoneAt: now, Keep: true}}
+			}},
+		{name: "the CA has yet to revoke an earlier version", have: aged(90*day, 80*day), reason: ReasonRevoke, says: "version v0",
+			change: func(_ *certs.Spec, l *store.Lineage) { l.State.Revoked = map[string]store.Revocation{"v0": {At: now}} }},
+		{name: "the CA is asked again later", have: aged(90*day, 80*day), reason: ReasonNothing,
+			change: func(_ *certs.Spec, l *store.Lineage) {
+				l.State.Revoked = map[string]store.Revocation{"v0": {At: now, RetryAt: now.Add(time.Hour)}}
+			}},
 		{name: "compromised, issued twice today", have: aged(90*day, 80*day), reason: ReasonCompromised, obtain: true,
 			change: func(_ *certs.Spec, l *store.Lineage) {
 				l.State.Issued = []time.Time{now.Add(-time.Hour), now.Add(-2 * time.Hour)}

@@ -9,6 +9,7 @@ const (
 	ReasonNeverIssued  Reason = "never-issued"       // there is no certificate yet
 	ReasonDamaged      Reason = "damaged"            // the active pair is unreadable or does not match
 	ReasonCompromised  Reason = "key-compromised"    // others may know the private key of the active certificate
+	ReasonRevoked      Reason = "revoked"            // the active certificate was revoked
 	ReasonNames        Reason = "names-changed"      // the wanted identifiers differ from the certificate's
 	ReasonIssuer       Reason = "issuer-changed"     // the active certificate comes from an issuer that is no longer listed
 	ReasonKeyType      Reason = "key-type"           // another key type is wanted
@@ -27,5 +28,6 @@ const (
 	ReasonNotInstalled Reason = "not-installed"      // a target does not have the active version
 	ReasonDrift        Reason = "verify"             // a target's daily check on the wire is due
 	ReasonHook         Reason = "hook"               // the hook after a new version has not succeeded yet
+	ReasonRevoke       Reason = "revocation"         // the CA has yet to revoke a version
 	ReasonNothing      Reason = "nothing-to-do"      // until Next
 )

@@ -57,6 +57,7 @@ type RevokeRequest struct {
 	StoredAs    string `json:"stored_as,omitempty"` // version ID; "" is the active one
 	Reason      string `json:"reason,omitempty"`    // as RFC 5280 spells it; "" is unspecified
 	ByKey       bool   `json:"by_key,omitempty"`    // sign with the certificate's key instead of the account's
+	Keep        bool   `json:"keep,omitempty"`      // do not replace the certificate; ignored after a key compromise
 }
 
 // Revocation says what was revoked, and what became of the certificate's replacement.
@@ -64,7 +65,7 @@ type Revocation struct {
 	Version     int         `json:"version"`
 	StoredAs    string      `json:"stored_as"`
 	Serial      string      `json:"serial"`
-	Error       string      `json:"error,omitempty"` // why it is not revoked; after a key compromise alone, as the rest is done all the same
+	Error       string      `json:"error,omitempty"` // why the CA has not revoked it yet; acmed asks again
 	Code        advice.Code `json:"code,omitempty"`
-	Replacement *Result     `json:"replacement,omitempty"` // ordered with a new key after a key compromise
+	Replacement *Result     `json:"replacement,omitempty"` // nil when the version is not the active one, or none is wanted
 }

@@ -52,6 +52,7 @@ const (
 	VersionHeld    VersionState = "held"
 	VersionNotice  VersionState = "notice" // waits for the end of its notice
 	VersionEnded   VersionState = "ended"  // not valid any more
+	VersionRevoked VersionState = "revoked"
 	VersionWaiting VersionState = "stored" // newer than the active one, live in a moment
 	VersionEarlier VersionState = "earlier"
 )

@@ -73,10 +73,10 @@ func (d *Daemon) issuer(name string) (madeIssuer, error) {
 		"no certificate uses an issuer called %q; used are: %s", name, strings.Join(used, ", "))}
 }
 
-// Revoke asks the CA to revoke a stored certificate. A key compromise is recorded before the CA is asked, and whatever the
-// CA answers, a replacement with a new key is ordered at once when the active certificate has such a key.
+// Revoke revokes a stored certificate. That it is wanted is recorded before the CA is asked, so that the CA is asked again
+// when it does not do so, and whatever it answers the active certificate is replaced, after a key compromise with a new key.
 func (d *Daemon) Revoke(ctx context.Context, r control.RevokeRequest) (control.Revocation, error) {
-	reason, err := issuer.ParseReason(r.Reason)
+	reason, err := issuer.ParseReason(cmp.Or(r.Reason, "unspecified"))
 	if err != nil {
 		return control.Revocation{}, &control.Error{Code: control.CodeUsage, Message: err.Error()}
 	}
@@ -84,19 +84,27 @@ func (d *Daemon) Revoke(ctx context.Context, r control.RevokeRequest) (control.R
 	if err != nil {
 		return control.Revocation{}, err
 	}
-	out := control.Revocation{Version: control.Version, StoredAs: version, Serial: bundle.Serial()}
-	if reason != issuer.KeyCompromise {
-		return out, d.revoke(ctx, bundle, reason, r.ByKey)
+	exposed := reason == issuer.KeyCompromise
+	whole := context.WithoutCancel(ctx) // also for an operator who does not wait
+	err = d.engine.BeginRevocation(whole, r.Certificate, version, cmp.Or(r.Reason, "unspecified"), r.Keep && !exposed)
+	if err == nil && exposed {
+		err = d.engine.MarkCompromised(whole, r.Certificate, bundle)
 	}
-	err = d.engine.MarkCompromised(context.WithoutCancel(ctx), r.Certificate, bundle) // also for an operator who does not wait
-	err = errors.Join(err, d.revoke(ctx, bundle, reason, r.ByKey))
-	if err == nil {
+	if err != nil {
+		return control.Revocation{}, err
+	}
+	out := control.Revocation{Version: control.Version, StoredAs: version, Serial: bundle.Serial()}
+	err = d.revoke(ctx, bundle, reason, r.ByKey)
+	if endErr := d.engine.EndRevocation(whole, r.Certificate, version, err); endErr != nil {
+		err = errors.Join(err, endErr)
+	}
+	if err == nil && exposed {
 		err = d.store.Prune(r.Certificate, math.MaxInt) // only what is compromised
 	}
-	if err != nil { // what is stored stays so that it can be tried again, until the replacement is live
+	if err != nil {
 		out.Error, out.Code = err.Error(), advice.Of(err)
 	}
-	out.Replacement, err = d.replace(ctx, r.Certificate, bundle)
+	out.Replacement, err = d.replace(ctx, r, version, bundle)
 	return out, err
 }
 
@@ -116,16 +124,18 @@ func (d *Daemon) revocable(r control.RevokeRequest) (version string, b *certs.Bu
 	return version, b, nil
 }
 
-// replace orders a new key if the active certificate has one of exposed, or cannot be read to tell.
-func (d *Daemon) replace(ctx context.Context, name string, exposed *certs.Bundle) (*control.Result, error) {
-	have, err := d.store.Load(name)
+// replace orders a new version if the active one was revoked, with a new key if others may know its key.
+func (d *Daemon) replace(ctx context.Context, r control.RevokeRequest, version string, revoked *certs.Bundle) (*control.Result, error) {
+	have, err := d.store.Load(r.Certificate)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(have.State.Compromised, have.Version) && (have.Current == nil || !have.Current.SharesKey(exposed)) {
+	exposed := slices.Contains(have.State.Compromised, have.Version) ||
+		r.Reason == "keyCompromise" && (have.Current == nil || have.Current.SharesKey(revoked))
+	if !exposed && (r.Keep || have.Version != version) {
 		return nil, nil //nolint:nilnil // nothing to replace
 	}
-	result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: true, NewKey: true}, nil))
+	result := resultOf(d.engine.Run(ctx, r.Certificate, renewal.Options{Force: true, NewKey: exposed}, nil))
 	return &result, nil
 }
 
@@ -136,6 +146,25 @@ func (d *Daemon) revoke(ctx context.Context, b *certs.Bundle, reason issuer.Reas
 	if err != nil {
 		return err
 	}
+	return revoke(ctx, i, b, reason, byKey)
+}
+
+// revoker returns what revokes for jobs, with the issuers of one configuration.
+func revoker(issuers map[string]madeIssuer) func(context.Context, *certs.Bundle, string) error {
+	return func(ctx context.Context, b *certs.Bundle, text string) error {
+		reason, err := issuer.ParseReason(text)
+		if err != nil {
+			return err
+		}
+		i, ok := issuers[b.Issuer]
+		if !ok {
+			return fmt.Errorf("issuer %q, which issued it, is not in the configuration", b.Issuer)
+		}
+		return revoke(ctx, i, b, reason, false)
+	}
+}
+
+func revoke(ctx context.Context, i madeIssuer, b *certs.Bundle, reason issuer.Reason, byKey bool) error {
 	var errs []error
 	for _, half := range []*certs.Bundle{b, b.RSA} {
 		if half != nil {

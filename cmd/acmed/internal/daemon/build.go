@@ -125,6 +125,7 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 		}
 	}
 	b.issuers, b.rungs = issuers, solvers
+	set.Revoke = revoker(issuers)
 	set.Forewarn, set.ClockOffset = b.forewarn(solvers, issuers), clockOffset(issuers)
 	for name, made := range issuers {
 		set.Issuers[name] = made

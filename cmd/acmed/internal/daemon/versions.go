@@ -40,7 +40,10 @@ func (d *Daemon) lineage(name string) (*store.Lineage, error) {
 
 func stateOf(have *store.Lineage, v *store.Version, now time.Time) control.VersionState {
 	held := have.State.Held
+	rev, revoked := have.State.Revoked[v.ID]
 	switch {
+	case revoked && !rev.DoneAt.IsZero():
+		return control.VersionRevoked
 	case v.ID == have.Version && v.ID == have.State.Pinned:
 		return control.VersionPinned
 	case v.ID == have.Version:

@@ -106,7 +106,7 @@ func (v *view) attention() int { return len(v.Certificates) - v.counts[renewal.H
 // states lists all states, the worst first.
 func states() []renewal.Health {
 	return []renewal.Health{
-		renewal.HealthExpired, renewal.HealthMissing, renewal.HealthFailing, renewal.HealthHeld,
+		renewal.HealthExpired, renewal.HealthMissing, renewal.HealthRevoked, renewal.HealthFailing, renewal.HealthHeld,
 		renewal.HealthNotInstalled, renewal.HealthHookFailed, renewal.HealthOK,
 	}
 }
