@@ -46,7 +46,7 @@ bench: ## side by side, as ratios
 	go test -run '^$$' -bench . -benchtime 3x -timeout 30m ./bench/
 
 STRIDE ?= 1
-sweep: build ## break the real binary at every state-changing system call of a renewal
+sweep: build ## break the real binary at every state-changing system call of its commands
 	@sh test/needs.sh nginx:nginx-light
 	go run ./test/sweep -stride $(STRIDE) bin/acmed
 

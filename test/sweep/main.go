@@ -1,8 +1,9 @@
 //go:build linux && amd64
 
 // Command sweep breaks the real acmed at every system call that changes a file, of a first issuance, which edits a running
-// nginx, and of a renewal: by killing it before the call, by a full disk and by an I/O error. After each it looks at what a
-// server would read, lets acmed go on, and looks again. It prints how many runs there were and how many left something
+// nginx, of a renewal, of uninstall, rollback and activate, and of enable, disable and import: by killing it before the
+// call, by a full disk and by an I/O error. After each it looks at what a server would read, runs the command again, and
+// looks once more. It prints how many runs there were and how many left something
 // broken behind, and fails unless that is none, or if one of the changes that an unharmed run makes was never harmed.
 //
 //	sweep [-stride N] [-parallel N] ACMED
@@ -111,7 +112,8 @@ func work(workers []*worker, all []task) error {
 
 // tasks are every change of every scenario, each harmed in every way.
 func (t *tally) tasks(stride int) (tasks []task) {
-	for _, s := range scenarios() {
+	for _, sc := range scenarios() {
+		s := sc.name
 		for _, harm := range harms() {
 			for i, point := range slices.Sorted(maps.Keys(t.usual[s])) {
 				if i%stride == 0 {
@@ -126,10 +128,11 @@ func (t *tally) tasks(stride int) (tasks []task) {
 // report prints the figures and says whether they are as they should be.
 func (t *tally) report() error {
 	all := 0
-	for _, s := range scenarios() {
+	for _, sc := range scenarios() {
+		s := sc.name
 		for _, harm := range harms() {
 			n := t.runs[[2]string{s, harm}]
-			fmt.Printf("%-8s %-7s %4d runs; an unharmed run changes files %d times\n", s, harm, n, len(t.usual[s]))
+			fmt.Printf("%-9s %-7s %4d runs; an unharmed run changes files %d times\n", s, harm, n, len(t.usual[s]))
 			all += n
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
@@ -22,12 +23,11 @@ type worker struct {
 	sum              *tally
 	ca               *acmetest.CA
 	plain, tls       int
+	upstream         int
+	original         string // nginx.conf before acmed
 }
 
-// scenarios are what is broken: the first certificate, which edits nginx's configuration; and its renewal.
-func scenarios() []string { return []string{"first", "renewal"} }
-
-// newWorker makes the machine, and in root/first and root/renewal the files from which the runs begin. A worker that is
+// newWorker makes the machine, and below root the files from which the runs of each scenario begin. A worker that is
 // returned with an error has to be closed as well.
 func newWorker(acmed, root string, sum *tally) (*worker, error) {
 	ca, err := acmetest.New()
@@ -35,27 +35,23 @@ func newWorker(acmed, root string, sum *tally) (*worker, error) {
 		return nil, err
 	}
 	w := &worker{acmed: acmed, root: root, dir: filepath.Join(root, "site"), sum: sum, ca: ca}
-	if w.plain, err = freePort(); err != nil {
-		return w, err
+	for _, port := range []*int{&w.plain, &w.tls, &w.upstream} {
+		if *port, err = freePort(); err != nil {
+			return w, err
+		}
 	}
-	if w.tls, err = freePort(); err != nil {
-		return w, err
-	}
-	if err := errors.Join(w.files(), w.nginx(), w.keep("first")); err != nil {
-		return w, err
-	}
-	if out, err := w.command(w.acmed, "renew").CombinedOutput(); err != nil {
-		return w, fmt.Errorf("first certificate: %w\n%s", err, out)
-	}
-	if err := w.intact(); err != nil {
-		return w, fmt.Errorf("first certificate: %w", err)
-	}
-	if err := w.keep("renewal"); err != nil {
+	if err := errors.Join(w.files(), w.nginx(), w.keep("base")); err != nil {
 		return w, err
 	}
 	for _, s := range scenarios() {
-		if err := w.unharmed(s); err != nil {
+		if err := w.restore(s.from); err != nil {
 			return w, err
+		}
+		if err := s.before(w); err != nil {
+			return w, fmt.Errorf("before %s: %w", s.name, err)
+		}
+		if err := errors.Join(w.keep(s.name), w.unharmed(s.name)); err != nil {
+			return w, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	return w, nil
@@ -96,6 +92,7 @@ http {
 	}
 }
 `, w.root, w.plain)
+	w.original = nginx
 	return errors.Join(
 		os.MkdirAll(filepath.Join(w.dir, "state"), 0o750),
 		os.Mkdir(filepath.Join(w.dir, "out"), 0o755),
@@ -118,13 +115,40 @@ func (w *worker) close() error { return errors.Join(w.nginx("-s", "stop"), w.ca.
 
 // keep makes the present files those from which a scenario begins.
 func (w *worker) keep(scenario string) error {
+	if err := os.WriteFile(filepath.Join(w.root, scenario+".nginx"), []byte(w.original), 0o600); err != nil {
+		return err
+	}
 	return exec.Command("cp", "-a", w.dir, filepath.Join(w.root, scenario)).Run()
 }
 
 // restore puts the files of a scenario back.
 func (w *worker) restore(scenario string) error {
-	err := errors.Join(os.RemoveAll(w.dir), exec.Command("cp", "-a", filepath.Join(w.root, scenario), w.dir).Run())
-	return errors.Join(err, w.nginx("-s", "reload"))
+	original, err := os.ReadFile(filepath.Join(w.root, scenario+".nginx"))
+	w.original = string(original)
+	return errors.Join(err, os.RemoveAll(w.dir), exec.Command("cp", "-a", filepath.Join(w.root, scenario), w.dir).Run(), w.reload())
+}
+
+// reload makes nginx read its configuration, and waits until it listens where that says.
+func (w *worker) reload() error {
+	if err := w.nginx("-s", "reload"); err != nil {
+		return err
+	}
+	var err error
+	for range 500 {
+		var conn net.Conn
+		if conn, err = net.DialTimeout("tcp", w.door(), 5*time.Second); err == nil {
+			return conn.Close()
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("nginx: %w", err)
+}
+
+// door is where nginx answers without TLS.
+func (w *worker) door() string {
+	_, after, _ := strings.Cut(w.original, "listen ")
+	address, _, _ := strings.Cut(after, ";")
+	return address
 }
 
 func (w *worker) command(name string, args ...string) *exec.Cmd {
@@ -135,10 +159,7 @@ func (w *worker) command(name string, args ...string) *exec.Cmd {
 
 // traced runs the scenario's command, asking before each change of a file what to do, and returns what the command said.
 func (w *worker) traced(scenario string, before func(point string) injury) ([]byte, error) {
-	cmd := w.command(w.acmed, "renew")
-	if scenario == "renewal" {
-		cmd.Args = append(cmd.Args, "--force", "--yes", "www")
-	}
+	cmd := w.command(w.acmed, find(scenario).command(w)...)
 	file, err := os.Create(filepath.Join(w.root, "output"))
 	if err != nil {
 		return nil, err
@@ -162,7 +183,7 @@ func (w *worker) unharmed(scenario string) error {
 	if err != nil {
 		return err
 	}
-	if err := w.intact(); err != nil {
+	if err := find(scenario).done(w); err != nil {
 		return fmt.Errorf("an unharmed run: %w: %s", err, out)
 	}
 	return nil
@@ -207,41 +228,39 @@ func (w *worker) do(k task) error {
 	return nil
 }
 
-// verdict looks at what a server reads, then lets acmed go on, and looks again.
+// verdict looks at what a server reads, then repeats the command, and looks again. An acmed that runs in between changes
+// nothing for the worse.
 func (w *worker) verdict(scenario string) error {
-	first := scenario == "first"
-	if err := w.sound(first); err != nil {
+	s := find(scenario)
+	if err := errors.Join(w.answers(), s.sound(w)); err != nil {
 		return fmt.Errorf("right after: %w", err)
 	}
-	next := []string{"renew"}
-	if first {
-		next = append(next, "--force", "--yes") // do not wait after the failure
+	if s.name == "import" {
+		if err := w.run("renew"); err != nil {
+			return fmt.Errorf("a run in between: %w", err)
+		}
 	}
-	if out, err := w.command(w.acmed, next...).CombinedOutput(); err != nil {
-		return fmt.Errorf("the next run: %w: %s", err, out)
+	out, err := w.command(w.acmed, s.command(w)...).CombinedOutput()
+	if err != nil && !(s.name == "disable" && strings.Contains(string(out), "no certificate is called")) {
+		return fmt.Errorf("the same command again: %w: %s", err, out)
 	}
-	if out, err := w.command(w.acmed, "renew", "--force", "--yes").CombinedOutput(); err != nil {
-		return fmt.Errorf("the next renewal: %w: %s", err, out)
-	}
-	if out, err := w.command(w.acmed, "status").CombinedOutput(); err != nil {
-		return fmt.Errorf("status: %w: %s", err, out)
-	}
-	return w.intact()
+	return s.done(w)
 }
 
-// sound reports whether all that a server reads is well right after a harm. Before the first certificate there may be none.
-func (w *worker) sound(first bool) error {
+// answers reports whether nginx accepts its configuration, and connections.
+func (w *worker) answers() error {
 	if err := w.nginx("-t"); err != nil {
 		return err
 	}
-	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", w.plain), 5*time.Second)
+	conn, err := net.DialTimeout("tcp", w.door(), 5*time.Second)
 	if err != nil {
 		return fmt.Errorf("nginx: %w", err)
 	}
-	_ = conn.Close()
-	if !first {
-		return w.intact()
-	}
+	return conn.Close()
+}
+
+// partly reports whether all that is there is well: there may be nothing.
+func (w *worker) partly() error {
 	var errs []error
 	if live := filepath.Join(w.dir, "state/certs/www/current"); exists(live) {
 		errs = append(errs, pair(filepath.Join(live, "fullchain.pem"), filepath.Join(live, "privkey.pem")))
