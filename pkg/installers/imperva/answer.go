@@ -147,14 +147,32 @@ func (a *answer) err(hide func(string) string) error {
 // expirySlack allows for an end that the API rounds to a day.
 const expirySlack = 24 * time.Hour
 
-// complaint is what the API finds wrong with a certificate that it accepted.
-func (a *answer) complaint(unit *certs.Bundle, allowUncovered bool) string {
+// opinion is what the API thinks of a certificate that it accepted.
+type opinion struct {
+	complaint string // wrong with it
+	warning   string // to be known; what is served decides
+}
+
+// add joins the opinions of the two halves of a dual unit.
+func (o *opinion) add(other opinion) {
+	o.complaint = joined(o.complaint, other.complaint)
+	o.warning = joined(o.warning, other.warning)
+}
+
+func joined(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "; " + b
+}
+
+func (a *answer) opinion(unit *certs.Bundle, allowUncovered bool) opinion {
 	d, err := a.details()
 	if err != nil {
-		return err.Error()
+		return opinion{complaint: err.Error()}
 	}
 	if d == nil {
-		return ""
+		return opinion{}
 	}
 	var wrong []string
 	for _, w := range []struct {
@@ -164,7 +182,6 @@ func (a *answer) complaint(unit *certs.Bundle, allowUncovered bool) string {
 		{d.Validity, "it is not valid now (validityError)"},
 		{d.Chain, "its chain is not complete (chainError)"},
 		{d.Revocation, "it is revoked, or its revocation cannot be checked (revocationError)"},
-		{d.Coverage && !allowUncovered, "it does not cover all domains of the site (coverageError; allow_uncovered accepts that)"},
 	} {
 		if w.is {
 			wrong = append(wrong, w.text)
@@ -174,5 +191,9 @@ func (a *answer) complaint(unit *certs.Bundle, allowUncovered bool) string {
 		wrong = append(wrong, fmt.Sprintf("it ends on %s instead of %s, so the site keeps another one",
 			ends.Format(time.DateOnly), unit.Leaf.NotAfter.UTC().Format(time.DateOnly)))
 	}
-	return strings.Join(wrong, "; ")
+	o := opinion{complaint: strings.Join(wrong, "; ")}
+	if d.Coverage && !allowUncovered {
+		o.warning = "it does not cover all domains of the site (coverageError; allow_uncovered silences this)"
+	}
+	return o
 }

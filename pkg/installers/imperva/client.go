@@ -10,9 +10,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -130,9 +130,9 @@ func authType(unit *certs.Bundle) string {
 	return "ECC"
 }
 
-// upload sends one certificate with its key and returns what the API finds wrong with it, though it took it. No error
-// contains anything that was sent.
-func (c *client) upload(ctx context.Context, unit *certs.Bundle) (complaint string, err error) {
+// upload sends one certificate with its key and returns what the API thinks of it, though it took it. No error contains
+// anything that was sent.
+func (c *client) upload(ctx context.Context, unit *certs.Bundle) (opinion, error) {
 	encode := base64.StdEncoding.EncodeToString
 	form := url.Values{
 		"api_id":      {c.config.APIID},
@@ -146,47 +146,27 @@ func (c *client) upload(ctx context.Context, unit *certs.Bundle) (complaint stri
 		form.Set("passphrase", string([]byte(c.passphrase)))
 	}
 	what := fmt.Sprintf("the %s certificate of Imperva site %d", authType(unit), c.config.SiteID)
-	hide := c.hide(form)
+	hide := newHider(form, unit.KeyPEM).hide
 	got, err := c.post(ctx, form, hide)
+	if err == nil {
+		err = got.err(hide)
+	}
 	if err != nil {
-		return "", fmt.Errorf("upload %s: %w", what, err)
+		return opinion{}, fmt.Errorf("upload %s: %w", what, err)
 	}
-	if err := got.err(hide); err != nil {
-		return "", fmt.Errorf("upload %s: %w", what, err)
+	o := got.opinion(unit, c.config.AllowUncovered)
+	for _, text := range []*string{&o.complaint, &o.warning} {
+		if *text != "" {
+			*text = fmt.Sprintf("Imperva took %s, and says: %s", what, *text)
+		}
 	}
-	if complaint = got.complaint(unit, c.config.AllowUncovered); complaint != "" {
-		complaint = fmt.Sprintf("Imperva took %s, and says: %s", what, complaint)
-	}
-	return complaint, nil
+	return o, nil
 }
 
-// encoded is how a piece of a key looks. The other side need not repeat the whole.
-var encoded = regexp.MustCompile(`[A-Za-z0-9+/=%]{40,}`)
+// lostError says that a request was sent and its answer lost: the API may have done what was asked.
+type lostError struct{ error }
 
-// shortest is how long a secret must be to be looked for: nothing remains of a text without its ones and twos.
-const shortest = 4
-
-// hide takes every secret that was sent out of a text of the other side.
-func (c *client) hide(form url.Values) func(string) string {
-	var pairs []string
-	for _, field := range []string{"private_key", "passphrase", "api_key", "api_id"} {
-		value := form.Get(field)
-		if len(value) < shortest {
-			continue
-		}
-		quoted := strconv.Quote(value)
-		for _, shape := range []string{value, url.QueryEscape(value), quoted[1 : len(quoted)-1]} {
-			pairs = append(pairs, shape, "<redacted>")
-		}
-	}
-	replacer := strings.NewReplacer(pairs...)
-	return func(text string) string {
-		if strings.Contains(text, "PRIVATE KEY") {
-			return "<redacted>"
-		}
-		return encoded.ReplaceAllString(replacer.Replace(text), "<redacted>")
-	}
-}
+func (e *lostError) Unwrap() error { return e.error }
 
 func (c *client) post(ctx context.Context, form url.Values, hide func(string) string) (*answer, error) {
 	target := strings.TrimSuffix(c.config.BaseURL, "/") + uploadPath
@@ -196,14 +176,22 @@ func (c *client) post(ctx context.Context, form url.Values, hide func(string) st
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
-	response, err := c.http.Do(request)
-	if err != nil {
-		return nil, transportError(ctx, request.URL.Host, err, hide)
+	sent := false
+	trace := &httptrace.ClientTrace{WroteRequest: func(info httptrace.WroteRequestInfo) { sent = info.Err == nil }}
+	response, err := c.http.Do(request.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	var body []byte
+	if err == nil {
+		defer func() { _ = response.Body.Close() }()
+		body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if err != nil {
-		return nil, transportError(ctx, request.URL.Host, err, hide)
+		redirected := (*redirectError)(nil)
+		lost := sent && !errors.As(err, &redirected)
+		err = transportError(ctx, request.URL.Host, err, hide)
+		if later := (*installers.LaterError)(nil); lost && errors.As(err, &later) {
+			return nil, &lostError{fmt.Errorf("the answer is lost: %w", later.Err)}
+		}
+		return nil, err
 	}
 	if len(body) > maxAnswer {
 		return nil, fmt.Errorf("the answer has more than %d bytes", maxAnswer)

@@ -19,7 +19,7 @@ type Config struct {
 	APIKeyFile string `mapstructure:"api_key_file"` // holds the API key; it needs the permission to manage SSL certificates
 
 	PassphraseFile string `mapstructure:"passphrase_file"` // sent along as passphrase, for accounts that ask for one; optional
-	AllowUncovered bool   `mapstructure:"allow_uncovered"` // accept that the certificate does not cover all domains of the site
+	AllowUncovered bool   `mapstructure:"allow_uncovered"` // no warning when the certificate does not cover all domains of the site
 
 	BaseURL string        `mapstructure:"base_url"` // https; default https://my.imperva.com
 	CAFile  string        `mapstructure:"ca_file"`  // roots for the API's own certificate; default: the system's

@@ -31,6 +31,7 @@ type Installer struct {
 	target    installers.Target
 	endpoints []endpoint.Endpoint
 	read      func(path string) (certs.Secret, error)
+	warn      func(text string)
 	now       func() time.Time
 	patience  time.Duration
 	busy      chan struct{} // holds one token while Install works
@@ -38,9 +39,9 @@ type Installer struct {
 
 var _ installers.Installer = (*Installer)(nil)
 
-// New makes the installer of a valid configuration; read reads a secret from its file. It touches neither network nor
-// disk.
-func New(c Config, t installers.Target, read func(path string) (certs.Secret, error)) (*Installer, error) {
+// New makes the installer of a valid configuration; read reads a secret from its file, warn gets what the operator should know
+// about an upload that succeeded. It touches neither network nor disk.
+func New(c Config, t installers.Target, read func(path string) (certs.Secret, error), warn func(text string)) (*Installer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func New(c Config, t installers.Target, read func(path string) (certs.Secret, er
 		return nil, err
 	}
 	return &Installer{
-		config: c, target: t, endpoints: endpoints, read: read, now: time.Now, patience: patience, busy: make(chan struct{}, 1),
+		config: c, target: t, endpoints: endpoints, read: read, warn: warn, now: time.Now, patience: patience, busy: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -77,6 +78,7 @@ type record struct {
 	Fingerprint string    `json:"fingerprint,omitzero"` // of the bundle that was uploaded
 	Uploaded    time.Time `json:"uploaded,omitzero"`
 	Complaint   string    `json:"complaint,omitzero"`  // what the API found wrong with it
+	Warning     string    `json:"warning,omitzero"`    // what the API said about it besides
 	NotBefore   time.Time `json:"not_before,omitzero"` // the API wants no request before
 }
 
@@ -112,61 +114,72 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 
 // upload sends b and notes what became of it.
 func (p *Installer) upload(ctx context.Context, b *certs.Bundle, last record) error {
-	complaint, err := p.send(ctx, b)
+	said, err := p.send(ctx, b)
 	var busy *busyError
+	var lost *lostError
 	if errors.As(err, &busy) {
 		later := &installers.LaterError{After: busy.after, Err: err}
 		last.NotBefore = p.now().Add(busy.after)
 		return errors.Join(later, p.save(last))
 	}
-	if err != nil {
+	if err != nil && !errors.As(err, &lost) {
 		return err
 	}
-	done := record{Fingerprint: b.Fingerprint(), Uploaded: p.now(), Complaint: complaint}
-	if err := p.save(done); err != nil {
+	done := record{Fingerprint: b.Fingerprint(), Uploaded: p.now(), Complaint: said.complaint, Warning: said.warning}
+	if lost != nil { // another upload would be a second one if this was taken, which what is served will show
+		done.Warning = err.Error()
+	}
+	if err := errors.Join(p.save(done), context.Cause(ctx)); err != nil {
 		return err
 	}
-	if complaint != "" {
-		return errors.New(complaint)
+	if said.complaint != "" {
+		return errors.New(said.complaint)
+	}
+	if done.Warning != "" {
+		p.warn(done.Warning)
 	}
 	return p.await(ctx, b, done)
 }
 
-func (p *Installer) send(ctx context.Context, b *certs.Bundle) (complaint string, err error) {
+func (p *Installer) send(ctx context.Context, b *certs.Bundle) (opinion, error) {
+	var all opinion
 	units := []*certs.Bundle{b}
 	if b.RSA != nil {
 		units = append(units, b.RSA)
 	}
 	for _, unit := range units {
 		if len(unit.KeyPEM) == 0 {
-			return "", errors.New("the upload needs the private key, which acmed does not have for a certificate from a CSR")
+			return all, errors.New("the upload needs the private key, which acmed does not have for a certificate from a CSR")
 		}
 	}
 	c, err := newClient(p.config, p.read)
 	if err != nil {
-		return "", err
+		return all, err
 	}
+	var lost error
 	for _, unit := range units {
-		wrong, err := c.upload(ctx, unit)
-		if err != nil {
-			return "", err
+		one, err := c.upload(ctx, unit)
+		if unknown := (*lostError)(nil); errors.As(err, &unknown) {
+			lost = errors.Join(lost, err)
+		} else if err != nil {
+			return all, err
 		}
-		if complaint != "" && wrong != "" {
-			complaint += "; "
-		}
-		complaint += wrong
+		all.add(one)
 	}
-	return complaint, nil
+	return all, lost
 }
 
 // await looks for the uploaded certificate for a moment, and asks for another look while the cloud still has time.
 func (p *Installer) await(ctx context.Context, b *certs.Bundle, last record) error {
 	left := last.Uploaded.Add(p.config.VerifyTimeout).Sub(p.now())
 	err := endpoint.Verify(ctx, p.endpoints, b, max(min(left, p.patience), 0))
-	switch {
-	case err == nil || ctx.Err() != nil:
+	if err == nil || ctx.Err() != nil {
 		return err
-	case left > p.patience:
+	}
+	if last.Warning != "" {
+		err = fmt.Errorf("%w; %s", err, last.Warning)
+	}
+	if left > p.patience {
 		return &installers.LaterError{After: lookAgain, Err: fmt.Errorf("uploaded %s, and on its way through the cloud: %w",
 			last.Uploaded.UTC().Format(time.RFC3339), err)}
 	}
@@ -196,8 +209,15 @@ func (p *Installer) load() (record, error) {
 	if err != nil {
 		return last, err
 	}
-	if json.Unmarshal(text, &last) != nil || last.Uploaded.After(p.now()) {
+	if json.Unmarshal(text, &last) != nil {
 		return record{}, nil
+	}
+	now := p.now()
+	if last.Uploaded.After(now) { // the clock was ahead
+		last.Uploaded = now
+	}
+	if last.NotBefore.Sub(now) > latestRetry {
+		last.NotBefore = time.Time{}
 	}
 	return last, nil
 }

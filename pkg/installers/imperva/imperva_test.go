@@ -269,7 +269,7 @@ func TestStatusCodes(t *testing.T) {
 // TestDetails: what the API finds wrong stays an error until it finds nothing any more.
 func TestDetails(t *testing.T) {
 	for name, want := range map[string]string{
-		"validityError": "not valid now", "chainError": "chain is not complete", "revocationError": "revoked", "coverageError": "allow_uncovered",
+		"validityError": "not valid now", "chainError": "chain is not complete", "revocationError": "revoked",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, p, b := bench(t)
@@ -292,15 +292,114 @@ func TestDetails(t *testing.T) {
 		})
 	}
 	c, p, b := bench(t)
-	c.complain("coverageError")
-	p.config.AllowUncovered = true
-	if err := p.Install(t.Context(), b); err != nil {
-		t.Errorf("with allow_uncovered: %v", err)
-	}
-	c, p, b = bench(t)
 	c.ok = strings.Replace(c.ok, "EXPIRES", "1460100446000", 1)
 	if err := p.Install(t.Context(), b); err == nil || !strings.Contains(err.Error(), "it ends on 2016-04-08 instead of") {
 		t.Errorf("another end: %v", err)
+	}
+}
+
+// TestUncovered: that a site has more domains than the certificate is what the API's own example of a success says. It is a
+// warning, one for each upload, and what is served decides.
+func TestUncovered(t *testing.T) {
+	for _, allow := range []bool{false, true} {
+		c, p, b := bench(t)
+		c.complain("coverageError")
+		p.config.AllowUncovered = allow
+		var warnings []string
+		p.warn = func(text string) { warnings = append(warnings, text) }
+		for range 2 {
+			if err := errors.Join(p.Install(t.Context(), b), p.Verify(t.Context(), b)); err != nil {
+				t.Errorf("allow_uncovered %v: %v", allow, err)
+			}
+		}
+		if allow != (len(warnings) == 0) || !allow && (len(warnings) != 1 || !strings.Contains(warnings[0], "allow_uncovered")) {
+			t.Errorf("allow_uncovered %v: warnings %q", allow, warnings)
+		}
+		if c.count() != 1 {
+			t.Errorf("%d uploads", c.count())
+		}
+	}
+	c, p, b := bench(t)
+	c.complain("coverageError")
+	c.freeze(true)
+	p.warn = func(string) {}
+	var later *installers.LaterError
+	if err := p.Install(t.Context(), b); !errors.As(err, &later) || !strings.Contains(err.Error(), "coverageError") {
+		t.Errorf("not served: %v", err)
+	}
+}
+
+// TestLostAnswer: an upload whose answer did not come may have been taken, so there is no second one while what is served
+// can still show it, through restarts and whatever the clock does.
+func TestLostAnswer(t *testing.T) {
+	for _, dual := range []bool{false, true} {
+		c := newCloud(t)
+		target, _, _ := installertest.Live(t, "www.example.com")
+		b, uploads := installertest.Bundle(t, "www.example.com"), 1
+		if dual {
+			b, uploads = installertest.Dual(t, "www.example.com"), 2
+		}
+		now := time.Now()
+		install := func() error {
+			p := mustNew(t, c.config(), target)
+			p.now, p.warn = func() time.Time { return now }, func(string) {}
+			return p.Install(t.Context(), b)
+		}
+		c.freeze(true)
+		c.fail(func(_ http.ResponseWriter, _ *http.Request, form url.Values) bool {
+			c.answer(form)
+			panic(http.ErrAbortHandler)
+		})
+		var later *installers.LaterError
+		for _, step := range []time.Duration{0, time.Minute, -time.Hour, time.Minute} {
+			now = now.Add(step)
+			err := install()
+			silent(t, b, err)
+			if !errors.As(err, &later) || c.count() != uploads {
+				t.Errorf("dual %v: %v, %d uploads", dual, err, c.count())
+			}
+		}
+		c.freeze(false)
+		if err := install(); err != nil || c.count() != uploads {
+			t.Errorf("dual %v, served: %v, %d uploads", dual, err, c.count())
+		}
+	}
+}
+
+// TestShortPiecesOfAKey: no piece of the key or of another secret is shown that could not be a word just as well.
+func TestShortPiecesOfAKey(t *testing.T) {
+	for range 5 {
+		b := installertest.Bundle(t, "www.example.com")
+		block, _ := pem.Decode(b.KeyPEM)
+		form := url.Values{"private_key": {base64.StdEncoding.EncodeToString(b.KeyPEM)}, "api_key": {testKey}, "passphrase": {testPhrase}}
+		h := newHider(form, b.KeyPEM)
+		plain := regexp.MustCompile(`^[a-z]+$|^[A-Z]+$|^[A-Z][a-z]+$|^[0-9]+$`)
+		for name, secret := range map[string]string{
+			"as sent": form.Get("private_key"), "DER": base64.StdEncoding.EncodeToString(block.Bytes), "hex": fmt.Sprintf("%x", block.Bytes),
+			"URL": base64.RawURLEncoding.EncodeToString(block.Bytes[1:]), "API key": testKey,
+		} {
+			for length := 3; length < 40; length++ {
+				for at := 0; at+length <= len(secret); at += 3 {
+					part := secret[at : at+length]
+					shown := h.hide("bad value " + part + " in the request")
+					if strings.Contains(shown, part) && (length > 4 || !plain.MatchString(part)) && len(strings.Trim(part, "=/+_-")) > 2 &&
+						!regexp.MustCompile(`[+/=_-]`).MatchString(part) {
+						t.Fatalf("%s: %q is shown: %s", name, part, shown)
+					}
+				}
+			}
+		}
+		spaced := strings.Join(strings.Split(form.Get("private_key")[40:80], ""), " ")
+		if shown := h.hide("the key " + spaced); shown != redacted {
+			t.Errorf("in single characters: %s", shown)
+		}
+		for _, text := range []string{
+			"Invalid input", "Unknown/unauthorized site_id", `{"id-info":"13007","Error":"Unexpected error occurred"}`, "my.imperva.com: connection refused",
+		} {
+			if shown := h.hide(text); shown != text {
+				t.Errorf("%q became %q", text, shown)
+			}
+		}
 	}
 }
 
@@ -410,7 +509,7 @@ func TestDefaultEndpoint(t *testing.T) {
 		t.Errorf("endpoints %v", p.endpoints)
 	}
 	target, _, _ = installertest.Live(t, "*.example.com")
-	if _, err := New(conf, target, secrets); err == nil || !strings.HasPrefix(err.Error(), "verify: ") {
+	if _, err := New(conf, target, secrets, nil); err == nil || !strings.HasPrefix(err.Error(), "verify: ") {
 		t.Errorf("only a wildcard: %v", err)
 	}
 }

@@ -182,7 +182,7 @@ func secrets(path string) (certs.Secret, error) {
 
 func mustNew(t *testing.T, c Config, target installers.Target) *Installer {
 	t.Helper()
-	p, err := New(c, target, secrets)
+	p, err := New(c, target, secrets, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}

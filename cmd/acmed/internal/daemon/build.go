@@ -215,7 +215,7 @@ func (b *builder) installer(c *config.Install, t installers.Target) (installers.
 		t.Server = b.server("haproxy "+c.HAProxy.ServerKey(), func() *installers.Server { return haproxy.NewServer(*c.HAProxy) })
 		return haproxy.New(*c.HAProxy, t)
 	case c.Imperva != nil:
-		return imperva.New(*c.Imperva, t, config.ReadSecret)
+		return imperva.New(*c.Imperva, t, config.ReadSecret, func(text string) { b.log.Warn(text, zap.String("certificate", t.Certificate)) })
 	case c.Command != nil:
 		return command.New(*c.Command, t)
 	}
