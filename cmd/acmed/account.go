@@ -33,14 +33,15 @@ func newAccount(a *app) *cobra.Command {
 		{control.AccountUpdate, "ISSUER [MAIL...]", "Change the mail addresses that the CA has",
 			"Change the mail addresses that the CA has for the account; without any, they are removed."},
 		{control.AccountRollover, "ISSUER", "Give the account a new key",
-			"Give the account a new key. The old one is of no use afterwards. Stateless challenge answers and dns-persist records that " +
-				"hold the thumbprint must be changed."},
+			"Give the account a new key. The old one is of no use afterwards. Stateless challenge answers, which hold the thumbprint, " +
+				"must be changed. TXT records of dns-persist-01 stay valid, because they name the account and not its key."},
 		{control.AccountRecover, "ISSUER KEYFILE", "Take over the account of an existing key",
 			"Take over the account that an existing key has at the CA, for example from a backup or from another ACME client. KEYFILE " +
 				"holds the private key in PEM form, belongs to root or to you, and is not readable by others (chmod 600). The key that " +
-				"acmed had before is kept beside the new one."},
+				"acmed had before is kept beside the new one. TXT records of dns-persist-01 that name another account must be changed."},
 		{control.AccountDeactivate, "ISSUER", "Close the account for good",
-			"Close the account at the CA. This cannot be undone; the next order registers a new account."},
+			"Close the account at the CA. This cannot be undone; the next order registers a new account. TXT records of " +
+				"dns-persist-01 name the account: until they name the new one, their names cannot be validated."},
 	} {
 		cmd.AddCommand(newAccountVerb(a, verb.action, verb.args, verb.short, verb.long))
 	}
@@ -140,7 +141,16 @@ func (a *app) accountText(c control.Account) error {
 			a.printf("\nDNS records that restrict issuance for a domain to this account:\n")
 		}
 		a.printf("example.com. IN CAA 0 issue \"%s; accounturi=%s; validationmethods=http-01,tls-alpn-01,dns-01\"\n", ca, c.URI)
-		a.printf("_validation-persist.example.com. IN TXT \"%s; accounturi=%s\"\n", ca, c.URI)
+	}
+	if len(c.CAAIdentities) == 0 || c.URI == "" {
+		return nil
+	}
+	a.printf("\nTXT records for dns-persist-01 (add policy=wildcard for wildcards, persistUntil=SECONDS to limit them):\n")
+	if len(c.PersistRecords) == 0 {
+		a.printf("_validation-persist.example.com. IN TXT \"%s; accounturi=%s\"\n", c.CAAIdentities[0], c.URI)
+	}
+	for _, line := range c.PersistRecords {
+		a.printf("%s\n", text.Printable(line))
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 	"github.com/acmed/acmed/cmd/acmed/internal/setup"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/config"
 )
@@ -29,6 +30,7 @@ type enableRequest struct {
 	pairs   []string
 	dns     string
 	manual  bool
+	persist bool
 	yes     bool
 
 	settings map[string]any
@@ -65,6 +67,7 @@ under install.`,
   acmed enable -d example.com --webroot /var/www/html for a web server that acmed does not know
   acmed enable -d example.com --standalone            for a machine without a web server
   acmed enable -d '*.example.com' -d example.com --server none --dns cloudflare
+  acmed enable -d example.com --dns-persist           print a TXT record that stays, for a CA that offers dns-persist-01
   acmed enable -d example.com --server nginx --set config=/opt/nginx/nginx.conf --set pid_file=/run/nginx.pid`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.enable(cmd.Context(), &f) },
@@ -84,6 +87,7 @@ under install.`,
 	flags.StringVar(&f.Listen, "listen", "", "`address` to listen on to validate names, to which a proxy forwards challenges")
 	flags.StringSliceVar(&f.Solvers, "solver", nil, "configured solver to validate names with; may be given several times")
 	flags.StringVar(&f.dns, "dns", "", "DNS `provider` to validate names with; acmed asks for the credentials")
+	flags.BoolVar(&f.persist, "dns-persist", false, "print TXT records that stay, and wait until you have published them")
 	flags.BoolVar(&f.manual, "manual", false, "print the DNS record for each name, and wait until somebody created it")
 	flags.BoolVar(&f.Staging, "staging", false, "use Let's Encrypt's staging CA")
 	flags.StringVar(&f.Directory, "directory", "", "`URL` of the ACME directory of another CA")
@@ -105,6 +109,9 @@ func (f *enableRequest) check() error {
 	}
 	if err := f.contradiction(); err != nil {
 		return usageError(err)
+	}
+	if f.persist {
+		f.Solvers = []string{"dns-persist-01"}
 	}
 	for i, name := range f.domains {
 		id, _, err := certs.ParseIdentifier(name)
@@ -132,12 +139,12 @@ func (f *enableRequest) check() error {
 }
 
 func (f *enableRequest) contradiction() error {
-	ways := slices.DeleteFunc([]bool{f.Webroot != "", f.Alone, f.Listen != "", len(f.Solvers) > 0, f.dns != "", f.manual}, func(given bool) bool { return !given })
+	ways := slices.DeleteFunc([]bool{f.Webroot != "", f.Alone, f.Listen != "", len(f.Solvers) > 0, f.dns != "", f.manual, f.persist}, func(given bool) bool { return !given })
 	for _, bad := range []struct {
 		is   bool
 		text string
 	}{
-		{len(ways) > 1, "give only one of --webroot, --standalone, --listen, --solver, --dns and --manual"},
+		{len(ways) > 1, "give only one of --webroot, --standalone, --listen, --solver, --dns, --dns-persist and --manual"},
 		{!slices.Contains([]string{"", setup.Nginx, setup.Apache, "none"}, f.server), "--server: unknown server " + strconv.Quote(f.server) + ", use nginx, apache or none"},
 		{f.KeyType != "" && !slices.Contains(keyTypes(), f.KeyType), "--key-type: unknown type " + strconv.Quote(f.KeyType) + ", use " + strings.Join(keyTypes(), ", ")},
 		{len(f.pairs) > 0 && f.server != setup.Nginx && f.server != setup.Apache, "--set needs --server nginx or --server apache"},
@@ -146,7 +153,7 @@ func (f *enableRequest) contradiction() error {
 		{f.CAFile != "" && f.Directory == "", "--ca-file needs --directory"},
 		{f.Expand && len(f.domains) == 0, "--expand needs the names to add: -d example.com"},
 		{f.server == "none" && len(f.domains) == 0, "name the certificate's domains: -d example.com"},
-		{f.server == "none" && len(ways) == 0 && !f.Expand, "choose how to validate the names: --standalone, --webroot, --listen, --solver, --dns or --manual"},
+		{f.server == "none" && len(ways) == 0 && !f.Expand, "choose how to validate the names: --standalone, --webroot, --listen, --solver, --dns, --dns-persist or --manual"},
 	} {
 		if bad.is {
 			return errors.New(bad.text)
@@ -189,7 +196,26 @@ func (a *app) enable(ctx context.Context, f *enableRequest) error {
 	if err := a.apply(ctx, q, e); err != nil {
 		return err
 	}
+	if f.persist {
+		e.Publish = func(ctx context.Context, records []string) error { return a.publish(ctx, q, records) }
+	}
 	return a.obtain(ctx, e)
+}
+
+// publish prints TXT records and waits until the operator has published them. When nobody can be asked, the order is tried.
+func (a *app) publish(ctx context.Context, q *asker, records []string) error {
+	a.printf("publish these records, and keep them:\n")
+	for _, line := range records {
+		a.printf("  %s\n", text.Printable(line))
+	}
+	if !q.can() {
+		return nil
+	}
+	ok, err := q.confirm(ctx, "are they published?", true)
+	if err == nil && !ok {
+		err = errors.New("nothing was obtained; publish the records and run this again")
+	}
+	return err
 }
 
 // showPlan prints what will happen.

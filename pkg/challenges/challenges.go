@@ -23,15 +23,23 @@ const (
 	HTTP01    Type = "http-01"     // RFC 8555 section 8.3
 	DNS01     Type = "dns-01"      // RFC 8555 section 8.4
 	TLSALPN01 Type = "tls-alpn-01" // RFC 8737
+
+	DNSAccount01 Type = "dns-account-01" // draft-ietf-acme-dns-account-label: dns-01 at a name of the account's own
+	DNSPersist01 Type = "dns-persist-01" // draft-ietf-acme-dns-persist: a TXT record that stays
 )
+
+// DNS reports whether a challenge of the type is answered in the DNS.
+func (t Type) DNS() bool { return t == DNS01 || t == DNSAccount01 || t == DNSPersist01 }
 
 // Challenge is one challenge of one authorization, with everything a solver needs to answer it.
 type Challenge struct {
 	Identifier certs.Identifier
 	Type       Type
-	Token      string // as the CA sent it; see CheckToken
-	KeyAuth    string // token.thumbprint (RFC 8555 section 8.1)
-	Thumbprint string // of the account key, base64url (RFC 7638)
+	Token      string   // as the CA sent it; see CheckToken. dns-persist-01 has none
+	KeyAuth    string   // token.thumbprint (RFC 8555 section 8.1)
+	Thumbprint string   // of the account key, base64url (RFC 7638)
+	AccountURI string   // RFC 8555 section 7.3
+	Issuers    []string // dns-persist-01: the names by which the CA calls itself in the record
 }
 
 // KeyAuthorization joins a token and the account key's thumbprint (RFC 8555 section 8.1).

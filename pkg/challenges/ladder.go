@@ -49,21 +49,24 @@ func (l Ladder) Demote(names map[string]bool) Ladder {
 
 // For keeps the rungs that are fit for an identifier, whatever the CA offers.
 func (l Ladder) For(id certs.Identifier) Ladder {
-	return slices.DeleteFunc(slices.Clone(l), func(r Rung) bool { return !Can(r.Solver.Type(), id) || !r.covers(id) })
+	return slices.DeleteFunc(slices.Clone(l), func(r Rung) bool { return !r.Fits(id) })
 }
 
-// Can reports whether an identifier may be validated by a challenge type at all: wildcards by dns-01 only (RFC 8555
-// section 7.1.3 leaves it to the CA, the Baseline Requirements do not), IP addresses by anything but dns-01 (RFC 8738
+// Can reports whether an identifier may be validated by a challenge type at all: wildcards in the DNS only (RFC 8555
+// section 7.1.3 leaves it to the CA, the Baseline Requirements do not), IP addresses by anything else (RFC 8738
 // section 7).
 func Can(t Type, id certs.Identifier) bool {
 	switch {
 	case id.Type == certs.IP:
-		return t != DNS01
+		return !t.DNS()
 	case id.IsWildcard():
-		return t == DNS01
+		return t.DNS()
 	}
 	return true
 }
+
+// Fits reports whether a rung is for an identifier, whatever the CA offers.
+func (r Rung) Fits(id certs.Identifier) bool { return Can(r.Solver.Type(), id) && r.covers(id) }
 
 func (r Rung) covers(id certs.Identifier) bool {
 	if len(r.Zones) == 0 {

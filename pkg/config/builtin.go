@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges/dnspersist01"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
@@ -61,6 +62,7 @@ func builtinSolvers() []Solver {
 	return []Solver{
 		{Name: "http-01", HTTP01: &HTTP01{}},
 		{Name: "tls-alpn-01", TLSALPN01: &TLSALPN01{}},
+		{Name: "dns-persist-01", DNSPersist01: &dnspersist01.Config{}},
 	}
 }
 

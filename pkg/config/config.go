@@ -8,6 +8,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
+	"github.com/acmed/acmed/pkg/challenges/dnspersist01"
 	"github.com/acmed/acmed/pkg/installers/apache"
 	"github.com/acmed/acmed/pkg/installers/command"
 	"github.com/acmed/acmed/pkg/installers/file"
@@ -180,6 +181,12 @@ type Solver struct {
 	// acmed-dns, with the file of that account's variables, or has one of the sections rfc2136, acme-dns, httpreq and exec.
 	// Optional.
 	DNS01 *dns01.Config `mapstructure:"dns-01"`
+	// DNSAccount01 is dns-01 with a record at a name of the account's own, so that several accounts do not get in each
+	// other's way. It has the settings of dns-01, and few CAs offer it. Optional.
+	DNSAccount01 *dns01.Config `mapstructure:"dns-account-01"`
+	// DNSPersist01 relies on a TXT record that you publish once and that stays; acmed needs no credentials. "acmed account
+	// show" prints it. Few CAs offer it. Optional.
+	DNSPersist01 *dnspersist01.Config `mapstructure:"dns-persist-01"`
 }
 
 // HTTP01 configures an http-01 solver: acmed listens itself, or writes files that a web server serves, or leaves the

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 )
 
 // minHMAC is the least key that HS256 allows, in bytes (RFC 7518 section 3.2).
@@ -63,8 +64,10 @@ func (v *validator) files() {
 		}
 	}
 	for i := range v.c.Solvers {
-		if d := v.c.Solvers[i].DNS01; d != nil && d.Validate() == nil {
-			v.also(entryPath("solvers", v.c.Solvers[i].Name)+".dns-01", d.Check())
+		for key, d := range map[string]*dns01.Config{".dns-01": v.c.Solvers[i].DNS01, ".dns-account-01": v.c.Solvers[i].DNSAccount01} {
+			if d != nil && d.Validate() == nil {
+				v.also(entryPath("solvers", v.c.Solvers[i].Name)+key, d.Check())
+			}
 		}
 	}
 	v.trustFiles()

@@ -87,6 +87,9 @@ func TestReference(t *testing.T) {
 	written(&root, "", all, explained)
 	keys(reflect.TypeFor[config.Config](), "", func(path string, _ reflect.Type) {
 		plain := strings.TrimSuffix(path, "[]")
+		if strings.HasPrefix(plain, ".solvers[].dns-account-01.") {
+			return // the section has the keys of dns-01
+		}
 		if !all[path] && !all[plain] {
 			t.Errorf("%s is missing", path)
 		}

@@ -220,6 +220,12 @@ func (s *Solver) types() []challenges.Type {
 	if s.DNS01 != nil {
 		types = append(types, challenges.DNS01)
 	}
+	if s.DNSAccount01 != nil {
+		types = append(types, challenges.DNSAccount01)
+	}
+	if s.DNSPersist01 != nil {
+		types = append(types, challenges.DNSPersist01)
+	}
 	return types
 }
 

@@ -270,7 +270,7 @@ func checkDirectory(text string) error {
 func (v *validator) solver(path string, s *Solver) {
 	v.name(path, s.Name)
 	if n := len(s.types()); n != 1 {
-		v.report(path, "a solver has exactly one of the sections http-01, tls-alpn-01 and dns-01, this one has %s", count(n))
+		v.report(path, "a solver has exactly one of the sections http-01, tls-alpn-01, dns-01, dns-account-01 and dns-persist-01, this one has %s", count(n))
 	}
 	for i, zone := range s.Zones {
 		at := fmt.Sprintf("%s.zones[%d]", path, i)
@@ -288,6 +288,12 @@ func (v *validator) solver(path string, s *Solver) {
 	}
 	if d := s.DNS01; d != nil {
 		v.section(path+".dns-01", d, d.Validate())
+	}
+	if d := s.DNSAccount01; d != nil {
+		v.section(path+".dns-account-01", d, d.Validate())
+	}
+	if d := s.DNSPersist01; d != nil {
+		v.section(path+".dns-persist-01", d, d.Validate())
 	}
 }
 

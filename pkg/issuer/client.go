@@ -1,9 +1,11 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -35,11 +37,12 @@ type client struct {
 	mu       sync.Mutex
 	headers  map[string]http.Header // Retry-After and Link of the last answer from a URL
 	reserved []string               // nonces for the requests about to be signed
+	issuers  map[string][]string    // of dns-persist-01, by the URL of the challenge
 }
 
 // newClient makes a client for the account kid; "" makes it send the public key instead (RFC 8555 section 6.2).
 func (i *Issuer) newClient(ctx context.Context, kid string, key crypto.Signer) (*client, error) {
-	c := &client{ctx: ctx, i: i, kid: kid, key: key, headers: map[string]http.Header{}}
+	c := &client{ctx: ctx, i: i, kid: kid, key: key, headers: map[string]http.Header{}, issuers: map[string][]string{}}
 	err := c.retry(func() (err error) {
 		c.dir, err = i.transport.directory(ctx)
 		return err
@@ -78,7 +81,43 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	c.keepIssuers(a.body)
 	return a.response(req), nil
+}
+
+// keepIssuers remembers what lego does not decode: the CA's names in the challenges of dns-persist-01.
+func (c *client) keepIssuers(body []byte) {
+	if !bytes.Contains(body, []byte(`"issuer-domain-names"`)) {
+		return
+	}
+	var got struct {
+		Challenges []struct {
+			URL     string   `json:"url"`
+			Issuers []string `json:"issuer-domain-names"`
+		} `json:"challenges"`
+	}
+	if err := json.Unmarshal(body, &got); err != nil {
+		return // lego says so
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range got.Challenges {
+		var list []string
+		for _, name := range ch.Issuers[:min(len(ch.Issuers), maxIdentities)] {
+			list = append(list, text.Short(name, 260))
+		}
+		c.issuers[ch.URL] = list
+	}
+}
+
+// persistIssuers are the CA's names in a challenge of dns-persist-01; a CA that lists none there goes by its CAA names.
+func (c *client) persistIssuers(challenge string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if list := c.issuers[challenge]; len(list) > 0 {
+		return list
+	}
+	return c.dir.caaIdentities()
 }
 
 // maxLinks bounds what is kept of the Link headers of one answer; ten alternate chains need 2 kB.

@@ -67,6 +67,24 @@ func (i *Issuer) Account(ctx context.Context) (Account, error) {
 	return info, nil
 }
 
+// AccountURI is the URI of the stored account, "" while there is none. It asks nobody.
+func (i *Issuer) AccountURI(ctx context.Context) string {
+	select {
+	case i.account.lock <- struct{}{}:
+		defer func() { <-i.account.lock }()
+	case <-ctx.Done():
+		return ""
+	}
+	a := i.account.stored
+	if a == nil {
+		a, _ = i.config.Store.Account(i.config.Directory, i.config.Contact) // what cannot be read is said by who needs it
+	}
+	if a == nil {
+		return ""
+	}
+	return a.URI
+}
+
 // CAAIdentities asks for the names under which CAA records allow this CA (RFC 8659). It needs no account. A CA that tells
 // none gives an empty list.
 func (i *Issuer) CAAIdentities(ctx context.Context) ([]string, error) {

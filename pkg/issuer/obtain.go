@@ -156,7 +156,7 @@ func (i *Issuer) checkNames(spec *certs.Spec, ladder challenges.Ladder) error {
 		if !i.config.Private {
 			errs = append(errs, certs.CheckPublic(id))
 		}
-		if _, ok := ladder.Pick(id, []challenges.Type{challenges.HTTP01, challenges.DNS01, challenges.TLSALPN01}, nil, ""); !ok {
+		if _, ok := ladder.Pick(id, []challenges.Type{challenges.HTTP01, challenges.DNS01, challenges.TLSALPN01, challenges.DNSAccount01, challenges.DNSPersist01}, nil, ""); !ok {
 			errs = append(errs, fmt.Errorf("none of the solvers %q can prove %s", spec.Solvers, id))
 		}
 	}

@@ -99,7 +99,7 @@ func (j *job) tryForesee(ctx context.Context, id certs.Identifier) (f foreseen) 
 
 func (j *job) foresee(ctx context.Context, id certs.Identifier) foreseen {
 	probe := j.i.config.Preflight.Probe
-	probe.Thumbprint, probe.CAAIdentities = j.thumb, j.dir.caaIdentities()
+	probe.Thumbprint, probe.CAAIdentities, probe.AccountURI = j.thumb, j.dir.caaIdentities(), j.account.URI
 	probe.Timeout = orDefault(probe.Timeout, preflightProbe)
 	o := preflight.Look(ctx, probe, id, upToDNS(j.ladder.For(id)))
 	f := foreseen{ladder: j.ladder.Demote(o.Fails), code: o.Report.Advice()}
@@ -123,7 +123,7 @@ func (j *job) foresee(ctx context.Context, id certs.Identifier) foreseen {
 // so they need not be probed for what comes after it.
 func upToDNS(ladder challenges.Ladder) challenges.Ladder {
 	for n, r := range ladder {
-		if r.Solver.Type() == challenges.DNS01 {
+		if r.Solver.Type().DNS() && r.Solver.Type() != challenges.DNSPersist01 {
 			return ladder[:n+1]
 		}
 	}

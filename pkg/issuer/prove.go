@@ -100,7 +100,7 @@ func (j *job) authorize(ctx context.Context, o *order, url string, answers *pres
 	if a == nil || err != nil {
 		return err
 	}
-	if a.typ == challenges.DNS01 {
+	if a.typ.DNS() {
 		presenting.Wait()
 	}
 	return j.handOver(ctx, o, a, challenge)
@@ -168,12 +168,12 @@ func (j *job) present(ctx context.Context, id certs.Identifier, got *acme.Author
 		}
 		n := slices.IndexFunc(got.Challenges, func(c acme.Challenge) bool { return challenges.Type(c.Type) == rung.Solver.Type() })
 		challenge := &got.Challenges[n]
-		if err := challenges.CheckToken(challenge.Token); err != nil {
+		if err := challenges.CheckToken(challenge.Token); err != nil && rung.Solver.Type() != challenges.DNSPersist01 {
 			return rung, nil, j.i.unavailable(&refusal{text: err.Error()})
 		}
 		j.req.Tell(certs.Step{Phase: certs.PhaseValidate, Detail: id.Value + " via " + rung.Name})
 		err := answers.present(ctx, rung, challenges.Challenge{Identifier: id, Type: rung.Solver.Type(), Token: challenge.Token,
-			KeyAuth: challenges.KeyAuthorization(challenge.Token, j.thumb), Thumbprint: j.thumb})
+			KeyAuth: challenges.KeyAuthorization(challenge.Token, j.thumb), Thumbprint: j.thumb, AccountURI: j.account.URI, Issuers: j.persistIssuers(challenge.URL)})
 		switch {
 		case err == nil:
 			return rung, challenge, nil

@@ -3,7 +3,6 @@ package dns01
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/dns01/catalog"
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
 // Config is the dns-01 section of a solver. Exactly one provider must be given: Provider with EnvFile for those of
@@ -56,7 +57,7 @@ const (
 func (c *Config) Validate() error {
 	errs := []error{c.validateProvider()}
 	for _, r := range c.Resolvers {
-		_, err := hostPort(r, "53")
+		_, err := dnsquery.HostPort(r, "53")
 		errs = append(errs, prefix("resolvers", err))
 	}
 	if !slices.Contains([]Propagation{"", Authoritative, Resolvers, NoPropagation}, c.Propagation) {
@@ -173,6 +174,7 @@ type Options struct {
 	Locks   *Locks           // one for all solvers of the process
 	Worker  string           // absolute path of acmed-dns
 	Now     func() time.Time // the clock
+	Account bool             // answer dns-account-01 in place of dns-01
 }
 
 // New returns the solver of a valid section. It touches neither disk nor network.
@@ -180,14 +182,20 @@ func New(c Config, o Options) (*Solver, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("solver %s: %w", o.Name, err)
 	}
+	if o.Account && c.HTTPReq != nil && c.HTTPReq.Raw {
+		return nil, fmt.Errorf("solver %s: httpreq with raw: true does not pass the name on that dns-account-01 needs", o.Name)
+	}
 	provider, credential := c.provider(o)
 	s := &Solver{
-		name: o.Name, credential: credential, provider: provider, journal: o.Journal, locks: o.Locks, now: o.Now,
+		name: o.Name, kind: challenges.DNS01, credential: credential, provider: provider, journal: o.Journal, locks: o.Locks, now: o.Now,
 		retries: defaultRetries(), resolvers: systemResolvers, pending: map[string]Record{}, follow: c.FollowCNAME,
 		wait: propagation{
 			kind: c.Propagation, port: strconv.Itoa(int(c.AuthoritativePort)), timeout: c.PropagationTimeout, interval: c.PollInterval, grace: defaultGrace,
 			resolver: resolver{servers: c.resolvers()},
 		},
+	}
+	if o.Account {
+		s.kind = challenges.DNSAccount01
 	}
 	if s.wait.kind == "" {
 		s.wait.kind = Authoritative
@@ -226,28 +234,10 @@ func (c *Config) provider(o Options) (p Provider, credential string) {
 func (c *Config) resolvers() []string {
 	var list []string
 	for _, r := range c.Resolvers {
-		addr, _ := hostPort(r, "53") // validated
+		addr, _ := dnsquery.HostPort(r, "53") // validated
 		list = append(list, addr)
 	}
 	return list
-}
-
-// hostPort completes a host, host:port, IPv6 address or [IPv6 address]:port with the default port.
-func hostPort(text, port string) (string, error) {
-	if ip := net.ParseIP(strings.Trim(text, "[]")); ip != nil {
-		return net.JoinHostPort(ip.String(), port), nil
-	}
-	host, p, err := net.SplitHostPort(text)
-	if err != nil {
-		host, p = text, port
-	}
-	if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-		return "", fmt.Errorf("%q has no valid port", text)
-	}
-	if net.ParseIP(host) == nil && !plainName(strings.ToLower(strings.TrimSuffix(host, "."))+".") {
-		return "", fmt.Errorf("%q is neither an address nor a host name, with or without a port", text)
-	}
-	return net.JoinHostPort(host, p), nil
 }
 
 func prefix(key string, err error) error {

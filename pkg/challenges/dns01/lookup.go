@@ -87,7 +87,7 @@ func (r resolver) delegated(ctx context.Context, name string, always bool) (stri
 func (r resolver) fromWildcard(ctx context.Context, name, target string) (bool, error) {
 	_, parent, _ := strings.Cut(name, ".")
 	sibling := "_" + strings.ToLower(rand.Text()) + "." + parent
-	if len(sibling) > maxName {
+	if len(sibling) > dnsquery.MaxName {
 		return false, nil
 	}
 	also, err := r.cname(ctx, sibling)
@@ -110,26 +110,12 @@ func aliasIn(m *dns.Msg, name string) (string, error) {
 			continue
 		}
 		target := strings.ToLower(alias.Target)
-		if !plainName(target) {
+		if !dnsquery.PlainName(target) {
 			return "", fmt.Errorf("%s is an alias of %.300q, which is no host name", name, target)
 		}
 		return target, nil
 	}
 	return "", nil
-}
-
-// maxName is the longest name in text form, with the final dot.
-const maxName = 254
-
-// plainName accepts letters, digits, hyphens and underscores in labels, with a final dot. Names reach the arguments of
-// programs and the bodies of requests, so nothing else may pass.
-func plainName(name string) bool {
-	if len(name) < 2 || len(name) > maxName || !strings.HasSuffix(name, ".") || strings.Contains(name, "..") || name[0] == '.' {
-		return false
-	}
-	return strings.IndexFunc(name, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
-	}) < 0
 }
 
 // The bounds on the servers of one zone. The root has 13 names with two addresses each, and few zones have more.

@@ -34,6 +34,11 @@ func TestOrder(t *testing.T) {
 	}
 	s := solverFor(t, n.config(t), Options{})
 	order(t, ca, s, "*.example.com", "example.com", "www.example.com")
+	account := solverFor(t, n.config(t), Options{Account: true})
+	order(t, ca, account, "*.acct.example.com", "acct.example.com")
+	if left := entries(t, account.journal); len(left) != 0 {
+		t.Errorf("journal of dns-account-01: %v", left)
+	}
 	for _, name := range []string{"_acme-challenge.example.com", "www.challenges.example.net"} {
 		if left := n.txt(name); len(left) != 0 {
 			t.Errorf("records %q are left at %s", left, name)

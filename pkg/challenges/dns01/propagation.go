@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -211,27 +210,24 @@ type sighting struct {
 }
 
 func (s server) sees(ctx context.Context, r Record) sighting {
-	m, err := dnsquery.Ask(ctx, s.addr, dnsquery.Question(r.FQDN, dns.TypeTXT, s.recurse), 0)
+	m, seen := s.txt(ctx, r.FQDN)
+	if seen.err == nil {
+		seen.has = slices.Contains(texts(m, r.FQDN), r.Value)
+	}
+	return seen
+}
+
+// answer tells an answer about the zone from one that says nothing about it.
+func (s server) answer(m *dns.Msg, err error) (*dns.Msg, sighting) {
 	switch {
 	case err != nil:
-		return sighting{err: fmt.Errorf("%s: %w", s, err)}
+		return nil, sighting{err: fmt.Errorf("%s: %w", s, err)}
 	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
-		return sighting{err: fmt.Errorf("%s answers %s", s, dnsquery.Code(m.Rcode))}
+		return nil, sighting{err: fmt.Errorf("%s answers %s", s, dnsquery.Code(m.Rcode))}
 	case !s.recurse && !m.Authoritative && len(m.Answer) == 0 && slices.ContainsFunc(m.Ns, isNS):
-		return sighting{err: fmt.Errorf("%s does not have the zone", s)}
+		return nil, sighting{err: fmt.Errorf("%s does not have the zone", s)}
 	}
-	return sighting{has: holds(m, r)}
+	return m, sighting{}
 }
 
 func isNS(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNS }
-
-// holds looks for the record among whatever else the answer has.
-func holds(m *dns.Msg, r Record) bool {
-	for _, rr := range m.Answer {
-		txt, ok := rr.(*dns.TXT)
-		if ok && strings.EqualFold(txt.Hdr.Name, r.FQDN) && strings.Join(txt.Txt, "") == r.Value {
-			return true
-		}
-	}
-	return false
-}

@@ -3,6 +3,7 @@ package dns01
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/base64"
 	"errors"
 	"regexp"
@@ -32,11 +33,21 @@ type Provider interface {
 // challengeName is where a CA looks for the answer, before CNAMEs are followed.
 func challengeName(domain string) string { return "_acme-challenge." + domain + "." }
 
+// accountChallengeName is where a CA looks for the answer to dns-account-01 (draft-ietf-acme-dns-account-label section 3.2).
+func accountChallengeName(uri, domain string) string {
+	sum := sha256.Sum256([]byte(uri))
+	return "_" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10])) + "." + challengeName(domain)
+}
+
 func recordOf(c challenges.Challenge) Record {
 	sum := sha256.Sum256([]byte(c.KeyAuth))
 	domain := c.Identifier.Base()
+	fqdn := challengeName(domain)
+	if c.Type == challenges.DNSAccount01 {
+		fqdn = accountChallengeName(c.AccountURI, domain)
+	}
 	return Record{
-		Domain: domain, FQDN: challengeName(domain), Value: base64.RawURLEncoding.EncodeToString(sum[:]),
+		Domain: domain, FQDN: fqdn, Value: base64.RawURLEncoding.EncodeToString(sum[:]),
 		Token: c.Token, KeyAuth: c.KeyAuth,
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
 func identify(t testing.TB, name string) certs.Identifier {
@@ -397,7 +399,7 @@ func FuzzTSIGKey(f *testing.F) {
 	f.Add(testKey)
 	f.Add("hmac-sha256:k:c3VwZXI=")
 	f.Fuzz(func(t *testing.T, text string) {
-		if k, err := parseTSIGKey(text); err == nil && (!plainName(k.name) || len(k.secret) == 0) {
+		if k, err := parseTSIGKey(text); err == nil && (!dnsquery.PlainName(k.name) || len(k.secret) == 0) {
 			t.Errorf("accepted %q as %v", text, k)
 		}
 	})

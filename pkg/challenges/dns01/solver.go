@@ -11,9 +11,10 @@ import (
 	"github.com/acmed/acmed/pkg/challenges"
 )
 
-// Solver answers dns-01 challenges through one provider. [New] makes one. It is safe for concurrent use.
+// Solver answers dns-01 or dns-account-01 challenges through one provider. [New] makes one. It is safe for concurrent use.
 type Solver struct {
 	name       string
+	kind       challenges.Type
 	credential string // what the lock of a name is for
 	provider   Provider
 	journal    *Journal
@@ -39,8 +40,8 @@ const undoTimeout = 2 * time.Minute
 // undoAtCancel bounds it when the caller does not wait any longer; [Solver.CleanUp] or [Solver.Recover] does the rest.
 const undoAtCancel = time.Second
 
-// Type returns dns-01.
-func (s *Solver) Type() challenges.Type { return challenges.DNS01 }
+// Type returns dns-01, or dns-account-01 with [Options.Account].
+func (s *Solver) Type() challenges.Type { return s.kind }
 
 // Present sets the TXT record and returns when every server that [Config.Propagation] asks has it. After an error the
 // record has been removed again, or the error says that it could not be.
@@ -52,13 +53,13 @@ func (s *Solver) Present(ctx context.Context, c challenges.Challenge) error {
 	}
 	if s.follow == nil || *s.follow {
 		if r.FQDN, err = net.resolver.delegated(ctx, r.FQDN, s.follow != nil); err != nil {
-			return fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
+			return fmt.Errorf("%s for %s: %w", s.kind, r.Domain, err)
 		}
 	}
 	s.remember(r)
 	if err := s.journal.add(Entry{Solver: s.name, Created: s.now(), Record: r}); err != nil {
 		s.forget(r)
-		return fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
+		return fmt.Errorf("%s for %s: %w", s.kind, r.Domain, err)
 	}
 	if err = s.set(ctx, r); err == nil {
 		err = s.explain(ctx, r, net.wait(ctx, r))
@@ -66,7 +67,7 @@ func (s *Solver) Present(ctx context.Context, c challenges.Challenge) error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("dns-01 for %s: %w", r.Domain, err)
+	err = fmt.Errorf("%s for %s: %w", s.kind, r.Domain, err)
 	if _, nothing := permanence(err); nothing {
 		s.forget(r)
 		return errors.Join(err, s.journal.remove(s.name, r))

@@ -8,6 +8,8 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/miekg/dns"
+
+	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
 // tsigKey is the shared secret of RFC 8945.
@@ -109,7 +111,7 @@ func newTSIGKey(algorithm, name, secret string) (*tsigKey, error) {
 	default:
 		return nil, errors.New("the algorithm is not one of hmac-sha1, hmac-sha224, hmac-sha256, hmac-sha384, hmac-sha512")
 	}
-	if !plainName(k.name) {
+	if !dnsquery.PlainName(k.name) {
 		return nil, errors.New("the name of the key is not a domain name")
 	}
 	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(secret, "="))

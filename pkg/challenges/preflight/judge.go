@@ -186,7 +186,7 @@ func (v *Verdict) applyCAA(f *Findings, identities []string, id certs.Identifier
 		v.say("the CAA records of %s do not allow this CA (%s)", f.DNS.Zone, strings.Join(identities, ", "))
 		return
 	}
-	if policy.methods == nil {
+	if v.Methods = policy.methods; v.Methods == nil {
 		return
 	}
 	for _, t := range []challenges.Type{challenges.TLSALPN01, challenges.HTTP01, challenges.DNS01} {

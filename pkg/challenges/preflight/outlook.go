@@ -8,6 +8,7 @@ import (
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/dnspersist01"
 )
 
 // Outlook says what to expect of each rung of a ladder for one identifier.
@@ -33,6 +34,8 @@ func Look(ctx context.Context, c Config, id certs.Identifier, ladder challenges.
 		if o.Report == nil {
 			o.Report = r
 			o.expect(ladder, challenges.DNS01, &r.Verdict)
+			o.expect(ladder, challenges.DNSAccount01, &r.Verdict)
+			o.readPersist(ctx, c, id, ladder)
 		}
 		if ctx.Err() != nil || len(r.Addresses) == 0 {
 			return o
@@ -66,13 +69,41 @@ func solverOf(r *challenges.Rung) challenges.Solver {
 	return r.Solver
 }
 
+// readPersist looks for the record of dns-persist-01 where a rung needs it.
+func (o *Outlook) readPersist(ctx context.Context, c Config, id certs.Identifier, ladder challenges.Ladder) {
+	v := &o.Report.Verdict
+	for _, r := range ladder {
+		s, ok := r.Solver.(*dnspersist01.Solver)
+		if !ok {
+			continue
+		}
+		o.Works[r.Name] = v.allows(challenges.DNSPersist01)
+		if issuers := slices.Concat(c.PersistIssuers, c.CAAIdentities); c.AccountURI != "" && len(issuers) > 0 {
+			found := s.Find(ctx, dnspersist01.Want{Identifier: id, Issuers: issuers, AccountURI: c.AccountURI})
+			o.Report.Persist = &found
+			o.Works[r.Name] = o.Works[r.Name] && len(found.Problems) == 0
+			for _, p := range found.Problems {
+				v.say("dns-persist-01: %s", p)
+			}
+		}
+		o.Fails[r.Name] = !o.Works[r.Name]
+	}
+}
+
 func (o *Outlook) expect(ladder challenges.Ladder, t challenges.Type, v *Verdict) {
 	works := !v.Blocked && slices.Contains(v.Prefer, t)
+	if t == challenges.DNSAccount01 { // which the CA asks for as for dns-01
+		works = v.allows(t)
+	}
 	for _, r := range ladder {
 		if r.Solver.Type() == t {
 			o.Works[r.Name], o.Fails[r.Name] = works, !works
 		}
 	}
+}
+
+func (v *Verdict) allows(t challenges.Type) bool {
+	return !v.Blocked && (v.Methods == nil || slices.Contains(v.Methods, t))
 }
 
 // Hopeless reports whether no rung is expected to prove the identifier.

@@ -24,6 +24,8 @@ type Config struct {
 	TLSALPN           challenges.Solver // presents the tls-alpn-01 probe; nil: TLS is not probed
 	Thumbprint        string            // of the account, for a proxy that answers by itself; "": a random one
 	CAAIdentities     []string          // of the CA's directory; empty: CAA is shown and not judged
+	AccountURI        string            // for dns-persist-01; "": its record is not judged
+	PersistIssuers    []string          // the CA's names in records of dns-persist-01; empty: CAAIdentities
 	Timeout           time.Duration     // of one probe; 0: 10 seconds, as CAs do
 }
 

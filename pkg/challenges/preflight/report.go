@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/dnspersist01"
 )
 
 // Report is what was found about one identifier and what follows from it. The JSON form is stable.
@@ -18,6 +19,8 @@ type Findings struct {
 	DNS        DNS       `json:"dns"`
 	Addresses  []Address `json:"addresses"`       // at most 16
 	Local      []Local   `json:"local,omitempty"` // solvers of this machine that could not present the probe
+
+	Persist *dnspersist01.Finding `json:"dns_persist,omitempty"` // the record of dns-persist-01; nil: not looked for
 }
 
 // DNS is what the resolver says about a name. For an IP identifier it is empty.
@@ -94,6 +97,8 @@ type Verdict struct {
 	Avoid    []challenges.Type `json:"avoid,omitempty"`    // types that should fail; see challenges.Ladder.Demote
 	Blocked  bool              `json:"blocked,omitempty"`  // no type can work: CAA or DNS forbid it
 	Problems []string          `json:"problems,omitempty"` // for people, the most important first
+
+	Methods []challenges.Type `json:"-"` // the only types that CAA allows; nil: any
 }
 
 // Class says how a name reaches us, as the worst of its addresses does.

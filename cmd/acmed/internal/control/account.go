@@ -38,17 +38,19 @@ type AccountRequest struct {
 
 // Account describes an account at a CA.
 type Account struct {
-	Version       int       `json:"version"`
-	Issuer        string    `json:"issuer"`
-	Directory     string    `json:"directory"`
-	URI           string    `json:"uri,omitempty"`
-	Status        string    `json:"status"`
-	Contacts      []string  `json:"contacts,omitempty"`
-	Thumbprint    string    `json:"thumbprint,omitempty"`
-	CAAIdentities []string  `json:"caa_identities,omitempty"`
-	Orders        int       `json:"orders"` // new orders in the last 3 hours
-	RetryAt       time.Time `json:"retry_at,omitzero"`
-	Created       time.Time `json:"created,omitzero"`
+	Version       int      `json:"version"`
+	Issuer        string   `json:"issuer"`
+	Directory     string   `json:"directory"`
+	URI           string   `json:"uri,omitempty"`
+	Status        string   `json:"status"`
+	Contacts      []string `json:"contacts,omitempty"`
+	Thumbprint    string   `json:"thumbprint,omitempty"`
+	CAAIdentities []string `json:"caa_identities,omitempty"`
+	// PersistRecords are the lines of zone files for the configured names that are validated by dns-persist-01.
+	PersistRecords []string  `json:"persist_records,omitempty"`
+	Orders         int       `json:"orders"` // new orders in the last 3 hours
+	RetryAt        time.Time `json:"retry_at,omitzero"`
+	Created        time.Time `json:"created,omitzero"`
 }
 
 // RevokeRequest names a stored certificate and why it is revoked.

@@ -29,6 +29,7 @@ type Diagnosis struct {
 type IssuerDiagnosis struct {
 	Name          string   `json:"name"`
 	Directory     string   `json:"directory"`
+	Account       string   `json:"account,omitempty"` // its URI; empty while none is registered
 	CAAIdentities []string `json:"caa_identities,omitempty"`
 	ClockOffset   int      `json:"clock_offset_seconds"` // how far this machine's clock is ahead of the CA's
 	Error         string   `json:"error,omitempty"`

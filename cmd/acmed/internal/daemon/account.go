@@ -47,9 +47,13 @@ func (d *Daemon) Account(ctx context.Context, r control.AccountRequest) (control
 	if err != nil {
 		return control.Account{}, err
 	}
+	d.mu.Lock()
+	c := d.config
+	d.mu.Unlock()
 	return control.Account{
 		Version: control.Version, Issuer: r.Issuer, Directory: a.Directory, URI: a.URI, Status: a.Status, Contacts: a.Contacts,
-		Thumbprint: a.Thumbprint, CAAIdentities: a.CAAIdentities, Orders: a.Orders, RetryAt: a.RetryAt, Created: a.Created,
+		PersistRecords: persistRecords(c, r.Issuer, a.CAAIdentities, a.URI),
+		Thumbprint:     a.Thumbprint, CAAIdentities: a.CAAIdentities, Orders: a.Orders, RetryAt: a.RetryAt, Created: a.Created,
 	}, nil
 }
 

@@ -45,6 +45,9 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 	for _, l := range r.Local {
 		say(lost, fmt.Sprintf("%s is not available on this machine", l.Type), l.Error, localAdvice(&l))
 	}
+	if p := r.Persist; p != nil && len(p.Problems) > 0 {
+		say(lost, "dns-persist-01 cannot validate the name", strings.Join(p.Problems, "; "), "publish: "+p.Publish)
+	}
 	if len(n.Fails) == 0 {
 		return list
 	}

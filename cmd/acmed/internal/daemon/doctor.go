@@ -75,7 +75,7 @@ func diagnose(ctx context.Context, c *config.Config, patients []patient, issuers
 	group.SetLimit(doctorNames)
 	for i, p := range patients {
 		group.Go(func() error {
-			out.Names[i] = examine(ctx, probe, p)
+			out.Names[i] = examine(ctx, withAccount(probe, p, issuers), p)
 			return nil
 		})
 	}
@@ -85,6 +85,16 @@ func diagnose(ctx context.Context, c *config.Config, patients []patient, issuers
 	}
 	out.Findings = findings(&out, patients)
 	return out, nil
+}
+
+// withAccount adds to a probe what dns-persist-01 records must name: the first CA and the account there.
+func withAccount(probe preflight.Config, p patient, issuers []control.IssuerDiagnosis) preflight.Config {
+	for _, is := range issuers {
+		if is.Name == p.issuers[0] {
+			probe.AccountURI, probe.PersistIssuers = is.Account, is.CAAIdentities
+		}
+	}
+	return probe
 }
 
 // patientsIn lists what was asked for: certificates by name, and single names of certificates.
@@ -131,7 +141,7 @@ func examineIssuers(ctx context.Context, used map[string]madeIssuer) []control.I
 }
 
 func examineIssuer(ctx context.Context, name string, made madeIssuer) control.IssuerDiagnosis {
-	out := control.IssuerDiagnosis{Name: name, Directory: made.conf.Directory}
+	out := control.IssuerDiagnosis{Name: name, Directory: made.conf.Directory, Account: made.AccountURI(ctx)}
 	offset, err := made.ClockOffset(ctx)
 	if err == nil {
 		out.ClockOffset = int(offset / time.Second)

@@ -23,7 +23,7 @@ const caaTimeout = 5 * time.Second
 // and CAA records that forbid an issuer of the certificate.
 func (b *builder) forewarn(rungs map[string]challenges.Rung, issuers map[string]madeIssuer) func(context.Context, *certs.Spec) []string {
 	return func(ctx context.Context, want *certs.Spec) []string {
-		return append(notReady(rungs, want), b.forbidden(ctx, issuers, want)...)
+		return slices.Concat(notReady(rungs, want), b.persistWarnings(ctx, rungs, issuers, want), b.forbidden(ctx, issuers, want))
 	}
 }
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
+	"github.com/acmed/acmed/pkg/challenges/dnspersist01"
 	"github.com/acmed/acmed/pkg/challenges/http01"
 	"github.com/acmed/acmed/pkg/challenges/tlsalpn01"
 	"github.com/acmed/acmed/pkg/config"
@@ -53,12 +55,14 @@ func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solve
 		return b.plainResponder(conf.Name, conf.HTTP01), nil
 	case conf.TLSALPN01 != nil:
 		return b.secureResponder(conf.Name, conf.TLSALPN01.Listen), nil
-	case conf.DNS01 != nil:
+	case conf.DNSPersist01 != nil:
+		return dnspersist01.New(*conf.DNSPersist01, dns01.Values, time.Now), nil
+	case conf.DNS01 != nil || conf.DNSAccount01 != nil:
 		if b.journal == nil {
 			b.journal = dns01.NewJournal(filepath.Join(c.StateDir, "dns"))
 		}
-		solver, err := dns01.New(*conf.DNS01, dns01.Options{
-			Name: conf.Name, Journal: b.journal, Locks: b.records, Worker: worker(), Now: time.Now,
+		solver, err := dns01.New(*cmp.Or(conf.DNS01, conf.DNSAccount01), dns01.Options{
+			Name: conf.Name, Journal: b.journal, Locks: b.records, Worker: worker(), Now: time.Now, Account: conf.DNS01 == nil,
 		})
 		if err == nil {
 			b.dns[conf.Name] = solver

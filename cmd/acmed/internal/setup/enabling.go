@@ -83,6 +83,8 @@ type Enabling struct {
 	Wishes  []*Wish
 	Change  *Change
 	Config  *config.Config // with the change; nil before Check
+	// Publish gets the TXT records of dns-persist-01 before anything is ordered, and returns when they are published. Optional.
+	Publish func(ctx context.Context, records []string) error
 
 	helper *Helper // changes the web server, because the daemon may not; nil: the daemon or this process does
 }

@@ -90,6 +90,9 @@ func (e *Enabling) work(ctx context.Context, b control.Backend, out *Outcome, pr
 	for _, w := range e.Wishes {
 		names = append(names, w.Name)
 	}
+	if err := e.publish(ctx, b); err != nil {
+		return err
+	}
 	failed, err := e.order(ctx, b, names, progress)
 	if err != nil {
 		return err
@@ -119,6 +122,32 @@ func (e *Enabling) work(ctx context.Context, b control.Backend, out *Outcome, pr
 		out.Enabled = append(out.Enabled, Enabled{e.Wishes[i], c})
 	}
 	return nil
+}
+
+// publish hands the records of dns-persist-01 to who asked for them. They name the account, which is registered if need be.
+func (e *Enabling) publish(ctx context.Context, b control.Backend) error {
+	if e.Publish == nil {
+		return nil
+	}
+	var records []string
+	seen := map[string]bool{}
+	for _, w := range e.Wishes {
+		i := slices.IndexFunc(e.Config.Certificates, func(c config.Certificate) bool { return c.Name == w.Name })
+		if i < 0 {
+			continue
+		}
+		issuer := e.Config.Spec(&e.Config.Certificates[i]).Issuers[0]
+		if seen[issuer] {
+			continue
+		}
+		seen[issuer] = true
+		account, err := b.Account(ctx, control.AccountRequest{Issuer: issuer, Action: control.AccountShow})
+		if err != nil {
+			return err
+		}
+		records = append(records, account.PersistRecords...)
+	}
+	return e.Publish(ctx, records)
 }
 
 // order obtains what is missing. A certificate whose settings changed is ordered at once: an order is the proof that they
