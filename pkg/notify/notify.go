@@ -25,6 +25,7 @@ const (
 	ChainChanged  Kind = "chain_changed"  // a new version comes from another intermediate or root, see Chain; live at ActiveAt
 	Activated     Kind = "activated"      // a version that waited is live
 	Expiring      Kind = "expiring"       // 14, 7, 3 or 1 days are left, or none
+	ClockDoubted  Kind = "clock_doubted"  // CAs or a jump contradict the clock of this machine, so ordinary renewals wait; names no certificate
 	Recovered     Kind = "recovered"      // what was failing works again; Recovers says what that was
 	Digest        Kind = "digest"         // the state of every certificate, see Summary; daily or weekly
 	Test          Kind = "test"           // an operator asked whether events arrive
@@ -33,18 +34,18 @@ const (
 // Kinds lists the kinds that a notifier can be told of, in the order of the documentation. Digests and tests go to those
 // who asked for them.
 func Kinds() []Kind {
-	return []Kind{Obtained, Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, Recovered}
+	return []Kind{Obtained, Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, ClockDoubted, Recovered}
 }
 
 // DefaultKinds lists what a notifier is told of that does not say: everything but good news that nobody waits for.
 func DefaultKinds() []Kind {
-	return []Kind{Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, Recovered}
+	return []Kind{Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, ClockDoubted, Recovered}
 }
 
 // Bad reports whether somebody should look.
 func (k Kind) Bad() bool {
 	switch k {
-	case Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, Expiring:
+	case Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, Expiring, ClockDoubted:
 		return true
 	}
 	return false

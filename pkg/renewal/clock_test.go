@@ -33,9 +33,12 @@ func TestClockJump(t *testing.T) {
 				clock := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				b := newBenchAt(t, 90*day, clock)
 				set := b.set()
-				set.ClockOffset = func(context.Context) (time.Duration, error) {
+				set.ClockOffsets = func(context.Context) map[string]time.Duration {
 					ca, err := c.ca(time.Now())
-					return clock().Sub(ca), err
+					if err != nil {
+						return nil
+					}
+					return map[string]time.Duration{"ca": clock().Sub(ca)}
 				}
 				b.engine.Swap(set)
 				_, stop := runScheduler(t, SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Clock: clock})
@@ -91,19 +94,19 @@ func TestClockAtStart(t *testing.T) {
 				}
 				offset.Store(int64(c.off))
 				set := b.set()
-				set.ClockOffset = func(context.Context) (time.Duration, error) {
+				set.ClockOffsets = func(context.Context) map[string]time.Duration {
 					asked.Add(1)
 					if c.silent {
-						return 0, errors.New("down")
+						return nil
 					}
-					return time.Duration(offset.Load()), nil
+					return map[string]time.Duration{"ca": time.Duration(offset.Load())}
 				}
 				b.engine.Swap(set)
 				_, stop := runScheduler(t, SchedulerConfig{Engine: b.engine, Schedule: "@hourly", Clock: clock})
 				defer stop()
 				time.Sleep(3 * time.Hour)
 				synctest.Wait()
-				if got := b.engine.suspects().Reason != ""; got != c.doubted || (asked.Load() > 0) != c.asked {
+				if got := b.engine.ClockProblem() != ""; got != c.doubted || (asked.Load() > 0) != c.asked {
 					t.Errorf("doubted %v, want %v; asked %d times", got, c.doubted, asked.Load())
 				}
 				if b.ca.count() != c.orders {
@@ -112,7 +115,7 @@ func TestClockAtStart(t *testing.T) {
 				offset.Store(0)
 				time.Sleep(3 * time.Hour)
 				synctest.Wait()
-				if b.engine.suspects().Reason != "" {
+				if b.engine.ClockProblem() != "" {
 					t.Error("a clock that is right is not believed")
 				}
 				if due := c.age > 60*day; due && b.ca.count() != 2 {
@@ -129,15 +132,15 @@ func TestClockAskedOnce(t *testing.T) {
 		b := newBench(t, 90*day)
 		var asked atomic.Int64
 		set := b.set()
-		set.ClockOffset = func(context.Context) (time.Duration, error) {
+		set.ClockOffsets = func(context.Context) map[string]time.Duration {
 			asked.Add(1)
 			time.Sleep(time.Second)
-			return 0, nil
+			return map[string]time.Duration{"ca": 0}
 		}
 		b.engine.Swap(set)
 		var wg sync.WaitGroup
 		for range 100 {
-			wg.Go(func() { b.engine.confirmClock(t.Context()) })
+			wg.Go(func() { b.engine.confirmClock(t.Context(), []string{"ca"}) })
 		}
 		wg.Wait()
 		if asked.Load() != 1 {
@@ -208,5 +211,52 @@ func TestWindow(t *testing.T) {
 	}
 	if err := plan.CheckWindow(certs.Maintenance{Schedule: "0 2 * * *", Length: time.Minute}); err == nil {
 		t.Error("a window of a minute is accepted")
+	}
+}
+
+// TestOneWrongCA: a CA whose own clock is wrong is doubted for its own certificates alone, and not in their last tenth.
+func TestOneWrongCA(t *testing.T) {
+	hours := func(h int) time.Duration { return time.Duration(h) * time.Hour }
+	for _, c := range []struct {
+		name    string
+		issuers []string
+		offsets map[string]time.Duration
+		doubted bool
+	}{
+		{"an unrelated lab CA", []string{"le"}, map[string]time.Duration{"a-lab": hours(2), "le": 0}, false},
+		{"its own CA", []string{"a-lab"}, map[string]time.Duration{"a-lab": hours(2), "le": 0}, true},
+		{"its own CA, behind", []string{"a-lab"}, map[string]time.Duration{"a-lab": hours(-2), "le": 0, "zero": 0}, true},
+		{"its own agrees, all others do not", []string{"le"}, map[string]time.Duration{"x": hours(2), "y": hours(2), "le": 0}, false},
+		{"its own is silent, one of two disagrees", []string{"le"}, map[string]time.Duration{"a-lab": hours(2), "zero": 0}, false},
+		{"its own is silent, most disagree", []string{"le"}, map[string]time.Duration{"a-lab": hours(2), "x": hours(3), "zero": 0}, true},
+		{"one of its two", []string{"a-lab", "le"}, map[string]time.Duration{"a-lab": hours(2), "le": 0}, false},
+		{"nobody answers", []string{"le"}, nil, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for left, late := range map[time.Duration]bool{20 * day: false, 5 * day: true} {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t, 90*day)
+					set := b.set()
+					cert := set.Certificates["www"]
+					cert.Spec.Issuers = c.issuers
+					set.Certificates["www"] = cert
+					set.Issuers = map[string]Issuer{}
+					for _, name := range c.issuers {
+						set.Issuers[name] = &namedCA{b.ca, name}
+					}
+					set.ClockOffsets = func(context.Context) map[string]time.Duration { return c.offsets }
+					b.engine.Swap(set)
+					b.run(t, Options{})
+					time.Sleep(90*day - left)
+					b.run(t, Options{})
+					if renewed := b.ca.count() == 2; renewed != (!c.doubted || late) {
+						t.Errorf("%s left: renewed %v", left, renewed)
+					}
+					if s := b.status(t); c.doubted && !late && (s.Reason != plan.ReasonClock || b.count(notify.ClockDoubted) != 1 || b.engine.ClockProblem() == "") {
+						t.Errorf("%s left: %s, told %d times, %q", left, s.Reason, b.count(notify.ClockDoubted), b.engine.ClockProblem())
+					}
+				})
+			}
+		})
 	}
 }

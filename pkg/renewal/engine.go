@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/pkg/certs"
-	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -31,7 +30,7 @@ type Engine struct {
 	slots         chan struct{}
 	jobs          map[string]*job
 	closed        bool
-	suspicion     plan.Suspicion          // why the clock is not believed
+	clocks        clocks
 	localFailures map[string]localFailure // by certificate
 
 	confirming chan struct{} // has a place for the one who asks a CA for the time after the start
@@ -132,7 +131,7 @@ func (e *Engine) join(name string, opts Options) (j *job, mine bool, err error) 
 		return nil, false, fmt.Errorf("certificate %q is not in the configuration", name)
 	}
 	j = newJob(e, e.set, c, opts)
-	j.clock = e.suspicion
+	j.clock = e.clocks.suspicion(c.Spec.Issuers)
 	e.jobs[name] = j
 	e.wg.Go(func() { e.work(j, e.slots) })
 	return j, true, nil

@@ -27,7 +27,11 @@ func (j *job) fallBack(ctx context.Context, outcomes map[string]error) (bool, er
 			continue
 		}
 		bundle, err := j.engine.store.Bundle(j.Spec.Name, old)
-		if err != nil || !outOfOrder(j.verify(ctx, target, bundle)) || !outOfOrder(j.verify(ctx, target, j.record.Current)) {
+		if err != nil || !outOfOrder(j.verify(ctx, target, bundle)) {
+			continue
+		}
+		if outcome := j.steadily(ctx, target); !outOfOrder(outcome) {
+			outcomes[target] = outcome
 			continue
 		}
 		helped, err := j.tryEarlier(ctx, target, old, bundle)
@@ -39,6 +43,30 @@ func (j *job) fallBack(ctx context.Context, outcomes map[string]error) (bool, er
 	return false, nil
 }
 
+// The looks before a fall-back: an endpoint must fail in all of them. Old and new workers may answer in turn for a while,
+// and not every installer waits for that itself.
+const (
+	steadyLooks = 3
+	steadyPause = 2 * time.Second
+)
+
+// steadily is the outcome of several looks at a target, the last failure only if all failed.
+func (j *job) steadily(ctx context.Context, target string) (outcome error) {
+	for i := range steadyLooks {
+		if i > 0 {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(steadyPause):
+			}
+		}
+		if outcome = j.verify(ctx, target, j.record.Current); !outOfOrder(outcome) {
+			return outcome
+		}
+	}
+	return outcome
+}
+
 // outOfOrder reports whether an outcome of a target means that its endpoint does not work. A stopped server, or one that
 // asked for time, is not out of order; and a file that could not be read here says nothing about the endpoint.
 func outOfOrder(outcome error) bool {
@@ -48,7 +76,8 @@ func outOfOrder(outcome error) bool {
 	return outcome != nil && !errors.As(outcome, &stopped) && !errors.As(outcome, &later) && !errors.As(outcome, &file)
 }
 
-// worked returns the version that a target was last seen serving, if that was another one and is still valid.
+// worked returns the version that a target was last seen serving, if that was another one and lasts for longer than the
+// margin in which nothing is held any more.
 func (j *job) worked(target string, outcome error) string {
 	t := j.record.State.Installed[target]
 	if !outOfOrder(outcome) || t.VerifiedAt.IsZero() {
@@ -56,7 +85,7 @@ func (j *job) worked(target string, outcome error) string {
 	}
 	for i := range j.record.Versions {
 		v := &j.record.Versions[i]
-		if v.Fingerprint == t.Fingerprint && v.ID != j.record.Version && !plan.Ended(v, j.engine.clock()) &&
+		if v.Fingerprint == t.Fingerprint && v.ID != j.record.Version && j.engine.clock().Before(plan.ReleaseBy(v.NotBefore, v.NotAfter)) &&
 			!slices.Contains(j.record.State.Compromised, v.ID) {
 			return v.ID
 		}

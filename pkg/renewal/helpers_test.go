@@ -119,6 +119,20 @@ func (ca *fakeCA) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle,
 	return bundleOf(ca.t, now, ca.life, req.Spec.Names()...), nil
 }
 
+// namedCA is a fake CA whose certificates say that they come from another issuer than "ca".
+type namedCA struct {
+	*fakeCA
+	name string
+}
+
+func (ca *namedCA) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, error) {
+	b, err := ca.fakeCA.Obtain(ctx, req)
+	if err == nil {
+		b.Issuer = ca.name
+	}
+	return b, err
+}
+
 func (ca *fakeCA) RenewalInfo(context.Context, *x509.Certificate) (certs.Window, error) {
 	ca.mu.Lock()
 	defer ca.mu.Unlock()

@@ -132,7 +132,7 @@ func (j *job) holdRefused(id string, o offer) *store.Held {
 	if j.Clients.ActivateBefore > 0 {
 		h.Until = end.Add(-j.Clients.ActivateBefore)
 	}
-	if before := j.record.State.Held; before != nil && before.Version == id && len(before.Clients) > 0 {
+	if before := j.record.State.Held; before != nil && slices.Equal(before.Clients, h.Clients) { // also of another version
 		h.Since = before.Since
 		return h
 	}

@@ -42,7 +42,11 @@ func (j *job) runPost(ctx context.Context) error {
 	}
 	h.Failures = min(h.Failures+1, maxFailures)
 	h.LastError, h.LastCode, h.RetryAt = shorten(err), advice.Of(err), r.backoff(h.Failures)
-	r.edit().Hook = &h
+	if j.clock.Reason != "" {
+		j.unrecorded = true
+	} else {
+		r.edit().Hook = &h
+	}
 	j.result.Err = errors.Join(j.result.Err, fmt.Errorf("post hook: %w", err))
 	e.Kind, e.Message = notify.HookFailed, "the certificate is in use, the hook after it failed"
 	e.RetryAt, e.Error, e.Code = h.RetryAt, h.LastError, h.LastCode

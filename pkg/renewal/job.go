@@ -26,8 +26,9 @@ type job struct {
 	clock       plan.Suspicion // why the clock was not believed when the job began
 
 	record       *record // nil until it was read
-	orderFailed  bool
-	result       Result // written by the job alone, read after done is closed
+	ordered      bool    // a job places one order, whatever the state says afterwards
+	unrecorded   bool    // something failed whose next try is not stored, because the clock is doubted
+	result       Result  // written by the job alone, read after done is closed
 	localFailure *localFailure
 	progress     progress
 	done         chan struct{}
@@ -78,8 +79,7 @@ func (j *job) open() (err error) {
 	return err
 }
 
-// steps decides and applies until a plan is idle. An order that failed is not followed by another one, whatever the state
-// says about the next try.
+// steps decides and applies until a plan is idle.
 func (j *job) steps(ctx context.Context) error {
 	opts := plan.Options{Force: j.opts.Force, Retry: j.opts.Retry}
 	for range maxRounds {
@@ -91,11 +91,15 @@ func (j *job) steps(ctx context.Context) error {
 			j.result.Reason, j.result.Message = p.Reason, p.Message
 		}
 		j.result.Next = p.Next
-		if p.Idle() || p.Obtain && j.orderFailed {
+		if p.Idle() || p.Obtain && j.ordered {
 			return nil
 		}
 		if err := j.apply(ctx, p); err != nil {
 			return err
+		}
+		if j.unrecorded {
+			j.result.Next = j.engine.clock().Add(plan.ClockCheck)
+			return nil
 		}
 		opts = plan.Options{Retry: opts.Retry && len(p.Install)+len(p.Verify) == 0} // until the targets had their try
 	}
@@ -106,7 +110,7 @@ func (j *job) decide(ctx context.Context, opts plan.Options) plan.Plan {
 	opts.Clock = j.clock
 	p := plan.Decide(j.engine.clock(), &j.Spec, j.record.Lineage, opts)
 	if j.record.needsClock(p) {
-		if j.clock = j.engine.confirmClock(ctx); j.clock.Reason != "" {
+		if j.clock = j.engine.confirmClock(ctx, j.Spec.Issuers); j.clock.Reason != "" {
 			opts.Clock = j.clock
 			p = plan.Decide(j.engine.clock(), &j.Spec, j.record.Lineage, opts)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal/plan"
+	"github.com/acmed/acmed/pkg/store"
 )
 
 // obtain orders a new version and stores it.
@@ -21,12 +22,16 @@ func (j *job) obtain(ctx context.Context) error {
 		st := r.edit()
 		st.Held, st.Pinned = nil, ""
 	}
+	j.ordered = true
 	if err := r.beginOrder(); err != nil {
 		return err
 	}
-	bundle, err := j.order(ctx)
+	bundle, accepted, err := j.order(ctx)
 	if err != nil {
 		return j.failOrder(err)
+	}
+	if h := r.State.Held; !accepted && h != nil && plan.Announced(h) {
+		return j.discard(h)
 	}
 	j.step(certs.PhaseStore, "")
 	version, err := j.engine.store.AddVersion(j.Spec.Name, bundle, j.engine.clock())
@@ -47,10 +52,17 @@ func (j *job) obtain(ctx context.Context) error {
 	return r.reread()
 }
 
+// discard drops a new certificate that clients would refuse, because one that they accept waits for the end of its notice.
+func (j *job) discard(h *store.Held) error {
+	j.result.Err = errors.Join(j.result.Err, fmt.Errorf("clients would refuse the new certificate, so version %s, whose notice runs, is kept instead", h.Version))
+	j.record.cancelOrder()
+	j.record.countIssued()
+	return j.record.save()
+}
+
 // failOrder records an order that failed. Its error becomes part of the result; only that it could not be stored is
 // returned.
 func (j *job) failOrder(err error) error {
-	j.orderFailed = true
 	j.result.Err = errors.Join(j.result.Err, err)
 	r := j.record
 	switch {
@@ -64,10 +76,11 @@ func (j *job) failOrder(err error) error {
 }
 
 // order asks the issuers in turn. The next one is asked when the CA itself is the problem, see failover, or when none of
-// its chains verifies for all clients. If that is so for all CAs, the first one's certificate is the answer: it will wait.
-func (j *job) order(ctx context.Context) (*certs.Bundle, error) {
+// its chains verifies for all clients. If that is so for all CAs, the first one's certificate is the answer, not accepted:
+// it will wait.
+func (j *job) order(ctx context.Context) (b *certs.Bundle, accepted bool, err error) {
 	if err := j.runPre(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var errs []error
 	var refused *certs.Bundle
@@ -76,7 +89,7 @@ func (j *job) order(ctx context.Context) (*certs.Bundle, error) {
 		if err == nil {
 			o := j.judge(bundle)
 			if len(o.failing) == 0 {
-				return o.bundle, nil
+				return o.bundle, true, nil
 			}
 			if refused == nil {
 				refused = o.bundle
@@ -90,9 +103,9 @@ func (j *job) order(ctx context.Context) (*certs.Bundle, error) {
 	}
 	if refused != nil {
 		j.engine.log.Warn("no chain of any issuer verifies for all clients", zap.String("certificate", j.Spec.Name))
-		return refused, nil
+		return refused, false, nil
 	}
-	return nil, errors.Join(errs...)
+	return nil, false, errors.Join(errs...)
 }
 
 func (j *job) orderFrom(ctx context.Context, name string) (*certs.Bundle, error) {
@@ -114,10 +127,6 @@ func (j *job) orderFrom(ctx context.Context, name string) (*certs.Bundle, error)
 	}
 	return bundle, err
 }
-
-// failoverAfter is how long a CA may stay away before the next one in line is asked. A day covers every outage that
-// public CAs have had; a switch changes the chain, which some clients notice, so it is not done lightly.
-const failoverAfter = 24 * time.Hour
 
 // failover reports whether the next issuer shall be asked after err. It remembers in the state since when the issuer is
 // away. Only a CA that is unavailable is left; a name's own failure would fail everywhere. With the last third of the
@@ -144,7 +153,7 @@ func (r *record) failover(want *certs.Spec, issuer string, err error) bool {
 		}
 		st.Down[issuer] = now
 	}
-	return r.Current == nil || near || now.Sub(st.Down[issuer]) >= failoverAfter
+	return r.Current == nil || near || now.Sub(st.Down[issuer]) >= plan.FailoverAfter(r.Lineage)
 }
 
 // ariPatience is how long a CA may take to answer for its renewal window, which is only ever a hint.

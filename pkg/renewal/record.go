@@ -1,6 +1,7 @@
 package renewal
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -85,7 +86,7 @@ func (r *record) backoff(failures int) time.Time {
 	left, life := time.Duration(0), time.Duration(0)
 	if r.Current != nil {
 		leaf := r.Current.Leaf
-		left, life = leaf.NotAfter.Sub(r.now()), plan.Lifetime(leaf.NotBefore, leaf.NotAfter)
+		left, life = cmp.Or(leaf.NotAfter.Sub(r.now()), 1), plan.Lifetime(leaf.NotBefore, leaf.NotAfter)
 	}
 	return r.now().Add(plan.Backoff(failures, left, life, spread()))
 }
@@ -118,15 +119,20 @@ func (r *record) failOrder(err error) (news bool) {
 	}
 	r.forgetInvalid()
 	if budget := OverBudget(err); budget != nil && st.LastError != "" {
-		st.RetryAt = clock.Later(st.RetryAt, budget.At)
+		st.RetryAt = r.believable(clock.Later(st.RetryAt, budget.At))
 		return false
 	}
 	st.LastError, st.LastCode, st.LastErrorAt = shorten(err), advice.Of(err), now
 	if st.FailingSince.IsZero() {
 		st.FailingSince = now
 	}
-	st.RetryAt = r.retryAt(err)
+	st.RetryAt = r.believable(r.retryAt(err))
 	return true
+}
+
+// believable cuts a time to what [store.State.Believe] lets stand: a CA that asks for more is asked again after two days.
+func (r *record) believable(t time.Time) time.Time {
+	return clock.Earlier(t, r.now().Add(clock.LongestPause))
 }
 
 func (r *record) retryAt(err error) time.Time {
@@ -188,7 +194,7 @@ func (r *record) window(w certs.Window, err error) {
 		again = every
 	}
 	moved := !w.Start.Equal(st.ARI.Start) || !w.End.Equal(st.ARI.End)
-	st.ARI = store.ARI{CheckAt: now.Add(again), For: fingerprint, Start: w.Start, End: w.End, URL: w.ExplanationURL}
+	st.ARI = store.ARI{CheckAt: r.believable(now.Add(again)), For: fingerprint, Start: w.Start, End: w.End, URL: w.ExplanationURL}
 	switch {
 	case w.IsZero():
 		st.RenewAt, st.RenewFor = time.Time{}, ""

@@ -37,21 +37,21 @@ type Scheduler struct {
 	share float64 // of the splay by which this machine comes later
 	poked chan struct{}
 	wg    sync.WaitGroup
-	watch clockWatch    // of Run alone
-	slots chan struct{} // of Run alone
+	watch clockWatch // of Run alone
 
 	mu       sync.Mutex
 	schedule cron.Schedule
 	offset   time.Duration
 
 	sweep     time.Time            // next sweep over everything
-	next      map[string]time.Time // next run of each certificate that is not running
-	works     int                  // jobs that the scheduler began and that run
+	next      map[string]time.Time // next run of each certificate that is neither queued nor running
+	queue     []string             // due, and waiting for a job to end; the most urgent first
+	running   map[string]bool      // jobs that the scheduler began; true: to be run again afterwards
 	attention map[string]bool      // certificates that need somebody's attention, as their last run saw it
 	ends      map[string]time.Time // expiry of each certificate, as its last run saw it
 	timer     time.Time            // what Run waits for
-	moved     time.Time            // when Run went round, or a job began or ended
-	busy      bool                 // Run begins jobs, as fast as others end
+	round     time.Time            // when Run went round
+	moved     time.Time            // when a job began or ended
 }
 
 // NewScheduler checks the schedule.
@@ -67,7 +67,7 @@ func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
 	}
 	s := &Scheduler{
 		SchedulerConfig: c, next: map[string]time.Time{}, ends: map[string]time.Time{}, poked: make(chan struct{}, 1),
-		attention: map[string]bool{}, share: spread(),
+		running: map[string]bool{}, attention: map[string]bool{}, share: spread(),
 	}
 	if err := s.Reschedule(c.Schedule, c.Splay); err != nil {
 		return nil, err
@@ -92,11 +92,17 @@ func (s *Scheduler) Reschedule(expr string, splay time.Duration) error {
 func (s *Scheduler) Run(ctx context.Context) {
 	defer s.wg.Wait()
 	for ctx.Err() == nil {
-		s.Beat()
-		s.move(true)
+		now := s.Clock()
+		s.mu.Lock()
+		stuck := s.stuck(now)
+		s.round = now
+		s.mu.Unlock()
+		if !stuck {
+			s.Beat()
+		}
 		s.watchClock(ctx)
-		s.start(ctx, s.due(s.Clock()))
-		s.move(false)
+		s.enqueue(s.Clock())
+		s.start(ctx)
 		s.sleep(ctx, s.wake().Sub(s.Clock()))
 	}
 }
@@ -116,87 +122,67 @@ func (s *Scheduler) poke() {
 	}
 }
 
-// due lists the certificates to run now.
-func (s *Scheduler) due(now time.Time) []string {
+// enqueue adds what is due to the queue, sorted so that what is missing comes first, and then what expires first: when
+// many are due at once, the ones that would hurt do not wait. What is due while it runs comes again afterwards.
+func (s *Scheduler) enqueue(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := len(s.queue)
 	if !now.Before(s.sweep) {
 		s.sweep = s.schedule.Next(now.Add(-s.offset)).Add(s.offset)
-		s.next = map[string]time.Time{} // certificates that left the configuration drop out here
-		return s.byRisk(s.Engine.Names())
-	}
-	var names []string
-	for name, at := range s.next {
-		if !now.Before(at) {
-			names = append(names, name)
+		s.next, s.queue, before = map[string]time.Time{}, s.Engine.Names(), 0 // certificates that left the configuration drop out here
+	} else {
+		for name, at := range s.next {
+			if !now.Before(at) {
+				s.queue = append(s.queue, name)
+				delete(s.next, name)
+			}
 		}
 	}
-	return s.byRisk(names)
+	if len(s.queue) == before {
+		return
+	}
+	s.queue = slices.DeleteFunc(s.queue, func(name string) bool {
+		_, running := s.running[name]
+		if running {
+			s.running[name] = true
+		}
+		return running
+	})
+	slices.SortFunc(s.queue, func(a, b string) int { return cmp.Or(s.ends[a].Compare(s.ends[b]), strings.Compare(a, b)) })
 }
 
-// byRisk sorts names so that what is missing comes first, and then what expires first: when many are due at once, the
-// ones that would hurt do not wait.
-func (s *Scheduler) byRisk(names []string) []string {
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(s.ends[a].Compare(s.ends[b]), strings.Compare(a, b)) })
-	return names
-}
-
-// start begins a job for each name, at most as many at a time as the engine's set says when the job begins.
-func (s *Scheduler) start(ctx context.Context, names []string) {
-	ticker := time.NewTicker(cmp.Or(s.BeatEvery, stuckAfter))
-	defer ticker.Stop()
-	for _, name := range names {
-		if n := max(s.Engine.current().Concurrency, 1); n != cap(s.slots) {
-			s.slots = make(chan struct{}, n)
-		}
-		slots := s.slots
-		if !s.slot(ctx, slots, ticker.C) {
-			return
-		}
-		s.mu.Lock()
-		s.moved = s.Clock()
-		delete(s.next, name)
-		s.works++
-		s.mu.Unlock()
+// start begins jobs for the first in the queue, at most as many at a time as the engine's set says.
+func (s *Scheduler) start(ctx context.Context) {
+	most := max(s.Engine.current().Concurrency, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) > 0 && len(s.running) < most && ctx.Err() == nil {
+		name := s.queue[0]
+		s.queue = s.queue[1:]
+		s.running[name], s.moved = false, s.Clock()
 		s.wg.Go(func() {
-			defer func() { <-slots }()
 			s.done(name, s.Engine.Run(context.WithoutCancel(ctx), name, Options{}, nil))
+			s.start(ctx)
 		})
 	}
 }
 
-// stuckAfter is how long all slots may be taken without one job ending. Orders have deadlines far below it, so then the
-// jobs hang, and whoever listens to the beat should know.
-const stuckAfter = time.Hour
-
-// slot waits for a free slot. A long queue is progress and keeps the beat; false means that ctx has ended.
-func (s *Scheduler) slot(ctx context.Context, slots chan<- struct{}, beats <-chan time.Time) bool {
-	stuck := time.NewTimer(stuckAfter)
-	defer stuck.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case slots <- struct{}{}:
-			return true
-		case <-beats:
-			s.Beat()
-		case <-stuck.C:
-			beats = nil
-		}
-	}
-}
-
 func (s *Scheduler) done(name string, r Result) {
-	at := clock.Later(r.Next, s.Clock().Add(soonest))
+	now := s.Clock()
+	at := clock.Later(r.Next, now.Add(soonest))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next[name], s.ends[name], s.moved = at, r.NotAfter, s.Clock()
+	if s.running[name] { // with what may be an earlier configuration
+		at = now.Add(soonest)
+	}
+	s.next[name], s.ends[name], s.moved = at, r.NotAfter, now
+	delete(s.running, name)
 	delete(s.attention, name)
 	if r.needsAttention() {
 		s.attention[name] = true
 	}
-	if s.works--; s.works == 0 || at.Before(s.timer) {
+	if len(s.queue) == 0 && len(s.running) == 0 || at.Before(s.timer) {
 		s.poke()
 	}
 }
@@ -243,7 +229,7 @@ func (s *Scheduler) wake() time.Time {
 	if s.BeatEvery > 0 {
 		at = clock.Earlier(at, s.Clock().Add(s.BeatEvery))
 	}
-	if !s.watch.doubtSince.IsZero() {
+	if !s.watch.askAt.IsZero() {
 		at = clock.Earlier(at, s.Clock().Add(plan.ClockCheck))
 	}
 	s.timer = at

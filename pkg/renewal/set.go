@@ -54,10 +54,11 @@ type Set struct {
 	// Forewarn looks for what will stand in the way of the next renewal, such as CAA records; nil: nothing does. It is
 	// asked whenever a renewal window is, about twice a day.
 	Forewarn func(ctx context.Context, want *certs.Spec) []string
-	// ClockOffset asks a CA how far this machine's clock is ahead of its own, to settle doubts; nil: there is none to ask.
-	ClockOffset func(ctx context.Context) (time.Duration, error)
-	Concurrency int // jobs at a time; at least 1
-	Keep        int // versions kept of each certificate besides the active one
+	// ClockOffsets asks all CAs how far this machine's clock is ahead of theirs, to settle doubts. Those that do not answer
+	// are left out. nil: there is none to ask.
+	ClockOffsets func(ctx context.Context) map[string]time.Duration
+	Concurrency  int // jobs at a time; at least 1
+	Keep         int // versions kept of each certificate besides the active one
 }
 
 // Options changes one job.

@@ -8,14 +8,17 @@ import (
 	"github.com/acmed/acmed/internal/clock"
 )
 
-// lateAfter is how late the scheduler may wake up. A loaded machine delays it by seconds.
-const lateAfter = 5 * time.Minute
+const (
+	// lateAfter is how late the scheduler may wake up. A loaded machine delays it by seconds.
+	lateAfter = 5 * time.Minute
+	// stuckAfter is how long certificates may wait for a job to end. Orders have deadlines far below it, so then the jobs
+	// hang, and whoever listens to the beat should know.
+	stuckAfter = time.Hour
+)
 
-// move notes that Run goes on.
-func (s *Scheduler) move(busy bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.moved, s.busy = s.Clock(), busy
+// stuck reports whether certificates wait and no job ends. The caller holds mu.
+func (s *Scheduler) stuck(now time.Time) bool {
+	return len(s.queue) > 0 && now.Sub(s.moved) > stuckAfter
 }
 
 // ErrStarting says that the scheduler has not begun its first round.
@@ -28,11 +31,11 @@ func (s *Scheduler) Progress() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.moved.IsZero():
+	case s.round.IsZero():
 		return ErrStarting
-	case s.busy && now.Sub(s.moved) > stuckAfter:
+	case s.stuck(now):
 		return fmt.Errorf("no job has ended since %s", s.moved.UTC().Format(time.RFC3339))
-	case !s.busy && now.Sub(clock.Later(s.timer, s.moved)) > lateAfter:
+	case now.Sub(clock.Later(s.timer, s.round)) > lateAfter:
 		return fmt.Errorf("certificates should have been looked at on %s", s.timer.UTC().Format(time.RFC3339))
 	}
 	return nil

@@ -12,20 +12,20 @@ func TestProgress(t *testing.T) {
 		t.Error("a scheduler that never ran is fine")
 	}
 	begun := now
-	s.move(true)
+	s.round, s.moved = begun, begun
 	for _, tt := range []struct {
-		busy  bool
-		timer time.Duration // after the last move
+		queue []string
+		timer time.Duration // after the last round
 		now   time.Duration
 		fine  bool
 	}{
-		{true, -time.Hour, stuckAfter, true}, // a long queue
-		{true, -time.Hour, stuckAfter + 1, false},
-		{false, time.Hour, time.Hour + lateAfter, true}, // asleep until the timer
-		{false, time.Hour, time.Hour + lateAfter + 1, false},
-		{false, -time.Hour, lateAfter, true}, // something due in the past was just done
+		{[]string{"www"}, stuckAfter, stuckAfter, true}, // a long queue
+		{[]string{"www"}, stuckAfter, stuckAfter + 1, false},
+		{nil, time.Hour, time.Hour + lateAfter, true}, // asleep until the timer
+		{nil, time.Hour, time.Hour + lateAfter + 1, false},
+		{nil, -time.Hour, lateAfter, true}, // something due in the past was just done
 	} {
-		s.busy, s.timer, now = tt.busy, begun.Add(tt.timer), begun.Add(tt.now)
+		s.queue, s.timer, now = tt.queue, begun.Add(tt.timer), begun.Add(tt.now)
 		if err := s.Progress(); (err == nil) != tt.fine {
 			t.Errorf("%+v: %v", tt, err)
 		}

@@ -127,7 +127,7 @@ func (e *Engine) Status(name string) (Status, error) {
 		return Status{}, err
 	}
 	now := e.clock()
-	p := plan.Decide(now, &c.Spec, have, plan.Options{Clock: e.suspects()})
+	p := plan.Decide(now, &c.Spec, have, plan.Options{Clock: e.suspicion(c.Spec.Issuers)})
 	s := Status{
 		Name: name, Names: c.Spec.Names(), Reason: p.Reason, Message: p.Message, Order: p.Obtain, Next: p.Next,
 		Failures: have.State.Failures, Error: have.State.LastError, Code: have.State.LastCode, RetryAt: have.State.RetryAt,

@@ -42,8 +42,8 @@ func (j *job) serve(ctx context.Context, p plan.Plan) error {
 	if back, err := j.fallBack(ctx, installed); back || err != nil {
 		return err
 	}
-	for i, target := range p.Install {
-		j.recordInstall(target, outcomes[i])
+	for _, target := range p.Install {
+		j.recordInstall(target, installed[target])
 	}
 	for i, target := range p.Verify {
 		j.recordLook(target, outcomes[len(p.Install)+i])
@@ -106,19 +106,28 @@ func (j *job) caught(who string, err *error) {
 }
 
 // recordInstall notes the outcome of an installation. The fingerprint is only recorded when the target was seen to serve
-// the certificate.
+// the certificate. While the clock is doubted no time is recorded, and a target that failed is tried again with the next
+// look at the clock.
 func (j *job) recordInstall(target string, err error) {
 	r, now := j.record, j.engine.clock()
 	t := r.State.Installed[target]
 	if err == nil {
 		j.targetRecovered(target, t)
-		r.setTarget(target, store.Installed{Fingerprint: r.Current.Fingerprint(), At: now, VerifiedAt: now})
+		t = store.Installed{Fingerprint: r.Current.Fingerprint(), At: now, VerifiedAt: now}
+		if j.clock.Reason != "" {
+			t.At, t.VerifiedAt = time.Time{}, time.Time{}
+		}
+		r.setTarget(target, t)
 		j.result.Changed = true
 		return
 	}
 	deferred := j.postpone(&t, err)
 	t.LastError, t.LastCode = shorten(err), advice.Of(err)
-	r.setTarget(target, t)
+	if j.clock.Reason != "" {
+		j.unrecorded = true
+	} else {
+		r.setTarget(target, t)
+	}
 	err = fmt.Errorf("target %s: %w", target, err)
 	if deferred {
 		j.result.Waiting = errors.Join(j.result.Waiting, err)

@@ -2,7 +2,6 @@ package renewal
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -99,11 +98,11 @@ func (h *history) truth() time.Time { return time.Now().Add(time.Duration(h.asle
 func (h *history) clock() time.Time { return h.truth().Add(time.Duration(h.wrong.Load())) }
 
 // offset is what the CA says of the machine's clock.
-func (h *history) offset(context.Context) (time.Duration, error) {
+func (h *history) offset(context.Context) map[string]time.Duration {
 	if h.away.down(h.truth()) {
-		return 0, errors.New("connection refused")
+		return nil
 	}
-	return time.Duration(h.wrong.Load()), nil
+	return map[string]time.Duration{"ca": time.Duration(h.wrong.Load())}
 }
 
 // boot starts acmed with what is on disk.
@@ -111,7 +110,7 @@ func (h *history) boot(t *testing.T) {
 	h.engine.Close(t.Context())
 	h.engine = NewEngine(Config{Store: h.store, Log: zap.NewNop(), Clock: h.clock})
 	set := h.set()
-	set.ClockOffset = h.offset
+	set.ClockOffsets = h.offset
 	h.engine.Swap(set)
 	_, h.stop = runScheduler(t, SchedulerConfig{Engine: h.engine, Schedule: h.schedule, Splay: 30 * time.Minute, Clock: h.clock})
 }

@@ -59,8 +59,12 @@ func NearExpiry(now time.Time, want *certs.Spec, leaf *x509.Certificate) bool {
 	return leaf.NotAfter.Sub(now) <= Before(want, leaf)/3
 }
 
+// FailoverAfter is how long a CA may stay away before the next one in line is asked. A day covers every outage that
+// public CAs have had; a switch changes the chain, which some clients notice, so it is not done lightly.
+func FailoverAfter(have *store.Lineage) time.Duration { return share(day, lifetimeOf(have), 8) }
+
 // ARIEvery is how often a CA is asked for the renewal window of a certificate when it does not say itself (RFC 9773
-// section 4.3); ariAgain is when to ask after an answer that could not be used (section 4.3.3).
+// section 4.3).
 func ARIEvery(lifetime time.Duration) time.Duration {
 	return max(share(12*time.Hour, lifetime, 8), time.Minute)
 }

@@ -29,7 +29,9 @@ func stored(in *input) (Plan, bool) {
 }
 
 // waiting leaves a version where it is until its time has come. Force orders another one, which may be better, and so does
-// a configuration that asks for something else, or an active version whose key others may know.
+// a configuration that asks for something else, or an active version whose key others may know. While clients refuse the
+// version that waits, the CA is asked again on a schedule: one that issues from several intermediates in turn may have
+// another.
 func waiting(in *input, h *store.Held) (Plan, bool) {
 	at, end := ReleaseTime(in.have, h), in.have.Current.Leaf.NotAfter
 	switch {
@@ -40,7 +42,30 @@ func waiting(in *input, h *store.Held) (Plan, bool) {
 	case Announced(h):
 		return addTargets(in, Plan{Reason: ReasonNotice, Message: h.Reason + ", goes live on " + at.UTC().Format(time.RFC3339), Next: at}), true
 	}
-	return keep(in, ReasonHeld, fmt.Sprintf("%s; the active version ends on %s", h.Reason, end.UTC().Format(time.DateOnly)), at), true
+	p := keep(in, ReasonHeld, fmt.Sprintf("%s; the active version ends on %s", h.Reason, end.UTC().Format(time.DateOnly)), at)
+	if TakenBack(h) {
+		return p, true
+	}
+	again := in.askAgain(h)
+	if due, isDue := orderDue(in); isDue && !in.now.Before(again) {
+		wait, must := mustWait(in, due)
+		if !must {
+			return Plan{Reason: due.reason, Message: due.message + ", and clients would refuse version " + h.Version, Obtain: true, Next: in.now}, true
+		}
+		again = wait.Next
+	}
+	p.Next = clock.Earlier(p.Next, clock.Later(again, RuleTime(in.want, in.have)))
+	return p, true
+}
+
+// askAgain is when another version than the one that clients refuse is ordered: ten times in the renewal time, and never
+// so often that the limit on issuances would keep an urgent one back.
+func (in *input) askAgain(h *store.Held) time.Time {
+	leaf, last := in.have.Current.Leaf, h.Since
+	if v := Find(in.have, h.Version); !v.Created.IsZero() && clock.Believable(in.now, v.Created, 0) {
+		last = v.Created
+	}
+	return last.Add(max(Before(in.want, leaf)/10, issueWindow(in.have)/issueLimit))
 }
 
 // pinned keeps the version of a rollback live. Towards its end a successor is ordered, which takes over when it is over.
@@ -85,14 +110,21 @@ func Announced(h *store.Held) bool { return len(h.Clients) == 0 && !h.Until.IsZe
 // TakenBack tells a version that an endpoint did not work with: only an operator, or the end of the active one, makes it live.
 func TakenBack(h *store.Held) bool { return len(h.Clients) == 0 && h.Until.IsZero() }
 
-// ReleaseTime is when a held version goes live by itself: at the time that is stored with it, and in any case when the
-// active version ends. A notice ends before the last tenth of its lifetime, in which nothing may delay any more.
+// ReleaseTime is when a held version goes live by itself: at the time that is stored with it, and in any case a margin
+// before the active version ends. A notice ends before the last tenth of its lifetime, in which nothing may delay any more.
 func ReleaseTime(have *store.Lineage, h *store.Held) time.Time {
-	end, life := have.Current.Leaf.NotAfter, lifetimeOf(have)
+	leaf := have.Current.Leaf
+	end := ReleaseBy(leaf.NotBefore, leaf.NotAfter)
 	if Announced(h) {
-		end = end.Add(-life / 10)
+		end = leaf.NotAfter.Add(-lifetimeOf(have) / 10)
 	}
 	return clock.Earlier(end, h.Until)
+}
+
+// ReleaseBy is when nothing is held any more for the sake of a certificate: a day before it ends, or a tenth of a shorter
+// life, so that another order can still be placed if the version that goes live then turns out not to work.
+func ReleaseBy(notBefore, notAfter time.Time) time.Time {
+	return notAfter.Add(-share(day, Lifetime(notBefore, notAfter), 10))
 }
 
 // Ended reports whether a version is not valid any more.

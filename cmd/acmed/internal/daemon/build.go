@@ -126,7 +126,7 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 	}
 	b.issuers, b.rungs = issuers, solvers
 	set.Revoke = revoker(issuers)
-	set.Forewarn, set.ClockOffset = b.forewarn(solvers, issuers), clockOffset(issuers)
+	set.Forewarn, set.ClockOffsets = b.forewarn(solvers, issuers), clockOffsets(issuers)
 	for name, made := range issuers {
 		set.Issuers[name] = made
 	}

@@ -58,6 +58,9 @@ func (d *Daemon) conditions(list []renewal.Status) []control.Condition {
 	if since, err := d.writable.check(d.store.CheckWritable); err != nil {
 		found = append(found, control.Condition{Code: cmp.Or(advice.Of(err), advice.NoPermission), Detail: err.Error(), Since: since})
 	}
+	if problem := d.engine.ClockProblem(); problem != "" {
+		found = append(found, control.Condition{Code: advice.ClockWrong, Detail: problem})
+	}
 	found = append(found, brokenFiles(problems, refused)...)
 	found = append(found, repairs(list)...)
 	slices.SortStableFunc(found, func(a, b control.Condition) int { return cmp.Compare(advice.Rank(a.Code), advice.Rank(b.Code)) })

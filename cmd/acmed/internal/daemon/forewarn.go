@@ -2,10 +2,8 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -68,18 +66,23 @@ func (b *builder) forbidden(ctx context.Context, issuers map[string]madeIssuer, 
 	return preflight.CheckCAA(ctx, resolver, caaTimeout, want.Identifiers, cas)
 }
 
-// clockOffset asks the first CA that answers how far this machine's clock is ahead.
-func clockOffset(issuers map[string]madeIssuer) func(context.Context) (time.Duration, error) {
-	return func(ctx context.Context) (time.Duration, error) {
-		var errs []error
-		for _, name := range slices.Sorted(maps.Keys(issuers)) {
-			ahead, err := issuers[name].ClockOffset(ctx)
-			if err == nil {
-				return ahead, nil
-			}
-			errs = append(errs, err)
+// clockOffsets asks all CAs at once how far this machine's clock is ahead of theirs.
+func clockOffsets(issuers map[string]madeIssuer) func(context.Context) map[string]time.Duration {
+	return func(ctx context.Context) map[string]time.Duration {
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		offsets := map[string]time.Duration{}
+		for name, made := range issuers {
+			wg.Go(func() {
+				if ahead, err := made.ClockOffset(ctx); err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					offsets[name] = ahead
+				}
+			})
 		}
-		return 0, errors.Join(append(errs, errors.New("no CA tells the time"))...)
+		wg.Wait()
+		return offsets
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/renewal/plan"
@@ -41,6 +42,8 @@ func (e *exposition) daemon(v *view, progress error) {
 	e.sample(seconds(v.Reloaded))
 	e.family("acmed_scheduler_healthy", "gauge", "Whether certificates are being looked after.")
 	e.sample(yes(progress == nil))
+	e.family("acmed_clock_doubted", "gauge", "Whether the clock of a CA, or a jump, contradicts the clock of this machine.")
+	e.sample(yes(slices.ContainsFunc(v.Conditions, func(c control.Condition) bool { return c.Code == advice.ClockWrong })))
 	e.family("acmed_snapshot_duration_seconds", "gauge", "How long it took to look at all certificates for these metrics.")
 	e.sample(v.took.Seconds())
 	e.family("process_start_time_seconds", "gauge", "When the daemon began, in Unix time.")
