@@ -212,6 +212,7 @@ LoadModule dir_module modules/mod_dir.so
 LoadModule proxy_module modules/mod_proxy.so
 LoadModule proxy_http_module modules/mod_proxy_http.so
 LoadModule rewrite_module modules/mod_rewrite.so
+LoadModule alias_module modules/mod_alias.so
 Listen 127.0.0.1:%[2]d
 <VirtualHost *:%[2]d>
 DocumentRoot %[1]s
@@ -342,6 +343,90 @@ func TestProxiesAnswerStateless(t *testing.T) {
 			}
 		})
 	}
+}
+
+// redirects are what sites that redirect everything to HTTPS have after the snippet. Where a comment of a snippet asks for a
+// word in the operator's own line, it is there.
+func redirects() map[snippet.Server]map[string]string {
+	return map[snippet.Server]map[string]string{
+		snippet.Nginx: {
+			"return": "return 301 https://$host$request_uri;", "rewrite": "rewrite ^ https://$host$request_uri permanent;",
+			"if": "if ($host) { return 301 https://$host$request_uri; }",
+		},
+		snippet.Apache: {
+			"Redirect":      `Redirect permanent "/" "https://example.com/"`,
+			"RewriteRule":   "RewriteEngine on\nRewriteRule ^ https://%{SERVER_NAME}%{REQUEST_URI} [END,NE,R=permanent]",
+			"RedirectMatch": `RedirectMatch 301 "^(.*)$" "https://example.com$1"`,
+		},
+		snippet.HAProxy: {
+			"http-request redirect": "    http-request redirect scheme https code 301 unless { ssl_fc }\n",
+			"redirect":              "    redirect scheme https code 301 if !{ ssl_fc } !acmed_challenge\n",
+		},
+		snippet.Caddy:   {"redir": "redir @not_acmed https://{host}{uri} 301"},
+		snippet.Varnish: {"synth": `sub vcl_recv { return (synth(301, "Moved")); } sub vcl_synth { if (resp.status == 301) { set resp.http.Location = "https://example.com/"; } }`},
+	}
+}
+
+// TestChallengesBeforeRedirects: every snippet answers challenges on a site that redirects everything else to HTTPS, in each
+// of the ways in which its server can.
+func TestChallengesBeforeRedirects(t *testing.T) {
+	for s, ways := range redirects() {
+		for name, way := range ways {
+			for _, mode := range []snippet.Mode{snippet.Proxy, snippet.Stateless} {
+				t.Run(fmt.Sprintf("%s/%s/%s", s, name, mode), func(t *testing.T) {
+					f := newFront(t)
+					account, err := f.issuer.Account(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					text := f.snippet(s, mode, snippet.Options{Upstream: f.innerHTTP, Thumbprint: account.Thumbprint})
+					if s == snippet.HAProxy {
+						f.haproxyRedirecting(text, way)
+					} else {
+						f.serve(s, text+"\n"+way)
+					}
+					solver := map[snippet.Mode]string{snippet.Proxy: "http-01", snippet.Stateless: "stateless"}[mode]
+					if got := f.obtain(solver); got != solver {
+						t.Errorf("validated through %s", got)
+					}
+					if status := f.redirected("/page"); status != http.StatusMovedPermanently {
+						t.Errorf("the site itself answers with %d", status)
+					}
+				})
+			}
+		}
+	}
+}
+
+// haproxyRedirecting puts a redirect after the lines of a snippet that belong into the frontend.
+func (f *front) haproxyRedirecting(text, redirect string) {
+	f.Helper()
+	f.need("haproxy:haproxy")
+	frontend, backend, _ := strings.Cut(text, "\nbackend ")
+	if backend != "" {
+		backend = "\nbackend " + backend
+	}
+	if !strings.Contains(frontend, "acl acmed_challenge") {
+		redirect = strings.Replace(redirect, " !acmed_challenge", "", 1)
+	}
+	port := f.ca.HTTPPort
+	conf := f.file("haproxy.cfg", fmt.Sprintf("frontend public\n    bind 127.0.0.1:%d\n    mode http\n    timeout client 5s\n%s\n%s%s", port, frontend, redirect, backend))
+	f.start(port, "/usr/sbin/haproxy", "-db", "-f", conf)
+}
+
+// redirected is the status of a path, whose redirect is not followed.
+func (f *front) redirected(path string) int {
+	f.Helper()
+	client := &http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", f.ca.HTTPPort, path))
+	if err != nil {
+		f.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }
 
 // TestALPNBesideAWebServer: nginx and HAProxy route acme-tls/1 to the responder and browsers to their own TLS site, which
