@@ -15,13 +15,17 @@ type RateLimitError struct {
 	At  time.Time // earliest next request; already clamped to something sane by the issuer
 	Err error
 
-	// Unavailable says that the CA serves nobody (HTTP status 503), so that it counts towards failover. Otherwise this
-	// account asked too often, by the CA's count or by its own budget.
+	// Unavailable says that the CA as a whole fails: it said so (HTTP status 503), or its failures for other certificates
+	// are remembered and this one waits for the next probe. It counts towards failover. Otherwise this account asked too
+	// often, by the CA's count or by its own budget.
 	Unavailable bool
 }
 
 // Error names the time in UTC.
 func (e *RateLimitError) Error() string {
+	if e.Unavailable {
+		return fmt.Sprintf("the CA is unavailable, next request at %s: %v", e.At.UTC().Format(time.RFC3339), e.Err)
+	}
 	return fmt.Sprintf("rate limited until %s: %v", e.At.UTC().Format(time.RFC3339), e.Err)
 }
 
@@ -29,7 +33,12 @@ func (e *RateLimitError) Error() string {
 func (e *RateLimitError) Unwrap() error { return e.Err }
 
 // Advice is the code of the failure.
-func (e *RateLimitError) Advice() advice.Code { return advice.RateLimited }
+func (e *RateLimitError) Advice() advice.Code {
+	if e.Unavailable {
+		return advice.CAUnreachable
+	}
+	return advice.RateLimited
+}
 
 // UnavailableError says that the CA could not be asked or gave no usable answer: network, TLS, HTTP 5xx, a deadline.
 // It is never the fault of a name, so it counts towards failover and not towards a name's failure budget.

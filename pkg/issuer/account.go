@@ -3,10 +3,8 @@ package issuer
 import (
 	"context"
 	"crypto"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +13,7 @@ import (
 
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
-	"github.com/go-jose/go-jose/v4"
+	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
@@ -23,45 +21,165 @@ import (
 	"github.com/acmed/acmed/pkg/store"
 )
 
-// account is the issuer's account in memory. The lock is held while it is read, registered or changed, so that two first
-// orders do not register twice.
+// account is one account at one CA: the only owner of its key, its order budget and its pause, whoever uses it. What is
+// stored is read from the disk each time, so there is no copy that could grow old.
 type account struct {
-	lock   chan struct{}
-	stored *store.Account // nil until it was read
-	dirty  bool           // has orders that are not stored yet
+	store              *store.Store
+	directory, contact string
 
-	saving   sync.Mutex    // held while it is written; whoever takes it holds lock, so that no older state comes last
-	flushing chan struct{} // holds an element while flushAccount is at work
+	lock  chan struct{} // held while it is read, registered or changed, so that two first orders do not register twice
+	usage usage
+
+	mu    sync.Mutex // guards the fields below
+	links []*link
+	noted map[string]bool // notes that were logged
 }
 
-func newAccount() account {
-	return account{lock: make(chan struct{}, 1), flushing: make(chan struct{}, 1)}
+// accounts are all accounts of one state directory. Issuers with one directory and contact share one, before and after a
+// reload.
+type accounts struct {
+	mu   sync.Mutex
+	list map[accountID]*account
+	keep map[string][]string // by directory: the contacts of all issuers that are configured there now
 }
+
+type accountID struct{ directory, contact string }
+
+func accountsOf(s *store.Store) *accounts {
+	return store.Shared(s, "accounts", func() *accounts { return &accounts{list: map[accountID]*account{}, keep: map[string][]string{}} })
+}
+
+// of returns the account that an issuer uses.
+func (l *accounts) of(c *Config) *account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := accountID{c.Directory, c.Contact}
+	if c.Contacts != nil {
+		l.keep[c.Directory] = append(slices.Clone(c.Contacts), c.Contact)
+	}
+	a := l.list[id]
+	if a == nil || a.contact != c.Contact && !slices.Contains(l.keep[c.Directory], a.contact) { // the contact of before is back
+		a = &account{store: c.Store, directory: c.Directory, contact: c.Contact, lock: make(chan struct{}, 1), noted: map[string]bool{}}
+		l.list[id] = a
+	}
+	return a
+}
+
+// current is the issuer's account, which is another one once it was adopted under a new contact.
+func (i *Issuer) current() *account {
+	l := accountsOf(i.config.Store)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.list[accountID{i.config.Directory, i.config.Contact}]
+}
+
+func (a *account) take(ctx context.Context) error {
+	select {
+	case a.lock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (a *account) release() { <-a.lock }
 
 // withAccount runs fn with the account, reading or creating it first. A new account has a key, stored, and no URI.
 func (i *Issuer) withAccount(ctx context.Context, fn func(a *store.Account) error) error {
-	select {
-	case i.account.lock <- struct{}{}:
-		defer func() { <-i.account.lock }()
-	case <-ctx.Done():
-		return i.ended(ctx)
+	acct := i.current()
+	for {
+		if acct.take(ctx) != nil {
+			return i.ended(ctx)
+		}
+		now := i.current()
+		if now == acct {
+			break
+		}
+		acct.release()
+		acct = now
 	}
-	if i.account.stored == nil {
-		a, err := i.config.Store.Account(i.config.Directory, i.config.Contact)
-		if err != nil {
-			return fmt.Errorf("read the account at %s: %w", i.config.Directory, err)
-		}
-		if a == nil {
-			if a, err = i.createAccount(); err != nil {
-				return err
-			}
-		}
-		if a.Contacts == nil {
-			a.Contacts = contacts(i.config.Contact)
-		}
-		i.account.stored = a
+	defer acct.release()
+	a, err := i.load()
+	if err == nil && a == nil {
+		a, err = i.adopt(ctx, acct)
 	}
-	return fn(i.account.stored)
+	if err == nil && a == nil {
+		a, err = i.createAccount()
+	}
+	if err != nil {
+		return err
+	}
+	if a.Contacts == nil {
+		a.Contacts = contacts(i.config.Contact)
+	}
+	return fn(a)
+}
+
+func (i *Issuer) load() (*store.Account, error) {
+	acct := i.current()
+	a, err := acct.store.Account(acct.directory, acct.contact)
+	if err != nil || a == nil {
+		return nil, err
+	}
+	acct.mu.Lock()
+	defer acct.mu.Unlock()
+	for _, note := range a.Notes {
+		if !acct.noted[note] {
+			acct.noted[note] = true
+			i.config.Log.Warn("account files", zapIssuer(i), zap.String("note", note))
+		}
+	}
+	return a, nil
+}
+
+// earlier lists the accounts that no configured issuer uses any more, and the contacts of those that are in use.
+func (l *accounts) earlier(acct *account) (keep []string, list []*account) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keep = l.keep[acct.directory]
+	for id, other := range l.list {
+		if id.directory == acct.directory && other != acct && !slices.Contains(keep, other.contact) && !slices.Contains(list, other) {
+			list = append(list, other)
+		}
+	}
+	return keep, list
+}
+
+// replace lets issuers of the configuration before use acct.
+func (l *accounts) replace(earlier []*account, acct *account) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, other := range l.list {
+		if slices.Contains(earlier, other) {
+			l.list[id] = acct
+		}
+	}
+}
+
+// adopt takes over an account at this directory that no configured issuer uses any more: the contact in the configuration
+// changed, and the account at the CA is still good, while another one may need a key for external account binding that is
+// used up. Nil means that there is none.
+func (i *Issuer) adopt(ctx context.Context, acct *account) (*store.Account, error) {
+	l := accountsOf(i.config.Store)
+	keep, earlier := l.earlier(acct)
+	if !slices.Contains(keep, acct.contact) {
+		return nil, nil //nolint:nilnil // documented
+	}
+	for _, other := range earlier { // never the other way round: an account in keep is not adopted
+		if other.take(ctx) != nil {
+			return nil, i.ended(ctx)
+		}
+		defer other.release()
+		i.flushNow(other)
+	}
+	found, err := acct.store.AdoptAccount(acct.directory, acct.contact, keep)
+	if err != nil || !found {
+		return nil, err
+	}
+	l.replace(earlier, acct)
+	acct.usage.forget()
+	i.config.Log.Info("the account at the CA gets the configured contact", zapIssuer(i), zap.String("contact", i.config.Contact))
+	return i.load()
 }
 
 // createAccount stores a key before the CA hears of it: should the answer to the registration be lost, registering again
@@ -75,30 +193,23 @@ func (i *Issuer) createAccount() (*store.Account, error) {
 	return a, i.saveAccount(a)
 }
 
-// retireKey keeps the key that is about to be replaced by that of another account.
-func (i *Issuer) retireKey() error {
-	return i.config.Store.RetireKey(i.config.Directory, i.config.Contact)
+// retireKey keeps a key that is about to be replaced.
+func (i *Issuer) retireKey(key crypto.Signer) error {
+	acct := i.current()
+	return acct.store.RetireKey(acct.directory, acct.contact, key)
 }
 
 func (i *Issuer) saveAccount(a *store.Account) error {
-	i.account.saving.Lock()
-	defer i.account.saving.Unlock()
-	return i.writeAccount(a)
-}
-
-func (i *Issuer) writeAccount(a *store.Account) error {
-	if err := i.config.Store.SaveAccount(i.config.Directory, i.config.Contact, a); err != nil {
-		return fmt.Errorf("store the account at %s: %w", i.config.Directory, err)
-	}
-	return nil
+	acct := i.current()
+	return acct.store.SaveAccount(acct.directory, acct.contact, a)
 }
 
 // registered returns the account, registering it when the CA does not know it yet. It refuses to work while the CA asked
 // the account to pause.
 func (i *Issuer) registered(ctx context.Context) (account store.Account, err error) {
 	err = i.withAccount(ctx, func(a *store.Account) error {
-		if i.now().Before(a.RetryAt) {
-			return &certs.RateLimitError{At: a.RetryAt, Err: errors.New("the CA asked this account to pause"), Unavailable: a.Down}
+		if err := i.paused(); err != nil {
+			return err
 		}
 		if err := i.settle(ctx, a); err != nil {
 			return err
@@ -108,10 +219,31 @@ func (i *Issuer) registered(ctx context.Context) (account store.Account, err err
 				return err
 			}
 		}
+		if a.Adopted {
+			if err := i.setContacts(ctx, a, contacts(i.config.Contact)); err != nil && !blamesAccount(err) {
+				return err
+			}
+		}
 		account = *a
 		return nil
 	})
 	return account, err
+}
+
+// setContacts tells the CA whom to write to (RFC 8555 section 7.3.2).
+func (i *Issuer) setContacts(ctx context.Context, a *store.Account, list []string) error {
+	c, err := i.accountClient(ctx, a)
+	if err != nil {
+		return err
+	}
+	if list == nil {
+		list = []string{} // the CA must see an empty list
+	}
+	if err := c.post("update the account", a.URI, map[string]any{"contact": list}); err != nil {
+		return err
+	}
+	a.Contacts, a.Adopted = list, false
+	return i.saveAccount(a)
 }
 
 // register creates the account at the CA, or finds the one that the key already has (RFC 8555 section 7.3).
@@ -120,7 +252,14 @@ func (i *Issuer) register(ctx context.Context, a *store.Account) error {
 	if err != nil {
 		return err
 	}
-	request, err := i.newAccountRequest(c, a)
+	if a.Adopted {
+		a.Contacts, a.Adopted = contacts(i.config.Contact), false
+	}
+	var request acme.Account
+	err = c.checkDirectory(func() (err error) {
+		request, err = i.newAccountRequest(c, a)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -175,23 +314,27 @@ func (i *Issuer) newAccountRequest(c *client, a *store.Account) (acme.Account, e
 }
 
 // reregister makes a new account after the CA forgot or closed the one at uri. It reports whether there is one now; an
-// account that is well keeps its key and URI.
+// account that is well keeps its key and URI, and so does one whose key changed a moment ago, because parts of a CA may not
+// know the new key yet.
 func (i *Issuer) reregister(ctx context.Context, uri string) (renewed bool, err error) {
 	err = i.withAccount(ctx, func(a *store.Account) error {
 		if a.URI != uri {
-			renewed = true // by somebody else, meanwhile
+			renewed = true // by another order, meanwhile
 			return nil
 		}
-		closed, err := i.closed(ctx, a)
-		if err != nil {
+		if i.now().Sub(a.KeyChanged).Abs() < keySettled {
+			return nil
+		}
+		state, err := i.stateOf(ctx, a)
+		if err != nil || state == accountOpen {
 			return err
 		}
-		if closed == accountOpen {
-			return nil
+		if renewed, err = i.earlierKey(ctx, a); renewed || err != nil {
+			return err
 		}
 		fresh := *a
-		if closed == accountClosed {
-			if err := i.retireKey(); err != nil {
+		if state == accountClosed {
+			if err := i.retireKey(a.Key); err != nil {
 				return err
 			}
 			if fresh.Key, err = certs.NewKey(certs.EC256); err != nil {
@@ -200,31 +343,59 @@ func (i *Issuer) reregister(ctx context.Context, uri string) (renewed bool, err 
 		}
 		i.config.Log.Warn("the CA does not know this account any more, registering anew",
 			zapIssuer(i), zapAccount(a.URI))
-		fresh.URI, fresh.Orders = "", nil
+		fresh.URI, fresh.KeyChanged = "", time.Time{}
 		*a = fresh
 		if err := i.saveAccount(a); err != nil {
 			return err
 		}
+		i.current().usage.forgetOrders()
 		renewed = true
 		return i.register(ctx, a)
 	})
 	return renewed, err
 }
 
-type standing int
+// earlierKey finds out whether the CA knows the account by a key that it had before: a rollover was given up too soon, or
+// undone here by a restored backup.
+func (i *Issuer) earlierKey(ctx context.Context, a *store.Account) (found bool, err error) {
+	const most = 3
+	acct := i.current()
+	keys, err := acct.store.RetiredKeys(acct.directory, acct.contact)
+	if err != nil {
+		return false, err
+	}
+	for _, key := range keys[:min(len(keys), most)] {
+		got, err := i.lookUp(ctx, key)
+		if err == nil && got.Location == a.URI && got.Status == acme.StatusValid {
+			if err := i.retireKey(a.Key); err != nil {
+				return false, err
+			}
+			a.Key, a.KeyChanged = key, i.now()
+			return true, i.saveAccount(a)
+		}
+	}
+	return false, nil
+}
+
+// lookUp asks the CA for the account of a key, and for none to be made (RFC 8555 section 7.3.1).
+func (i *Issuer) lookUp(ctx context.Context, key crypto.Signer) (acme.ExtendedAccount, error) {
+	c, err := i.newClient(ctx, "", key)
+	if err != nil {
+		return acme.ExtendedAccount{}, err
+	}
+	return c.newAccount("look the account up", acme.Account{OnlyReturnExisting: true})
+}
+
+type accountState int
 
 const (
-	accountOpen    standing = iota
-	accountUnknown          // the CA has never heard of the key
-	accountClosed           // deactivated or revoked: its key cannot be used again
+	accountOpen    accountState = iota
+	accountUnknown              // the CA has never heard of the key
+	accountClosed               // deactivated or revoked: its key cannot be used again
 )
 
-func (i *Issuer) closed(ctx context.Context, a *store.Account) (standing, error) {
-	c, err := i.newClient(ctx, "", a.Key)
-	if err != nil {
-		return accountOpen, err
-	}
-	got, err := c.newAccount("look the account up", acme.Account{OnlyReturnExisting: true})
+func (i *Issuer) stateOf(ctx context.Context, a *store.Account) (accountState, error) {
+	got, err := i.lookUp(ctx, a.Key)
 	switch {
 	case isKind(err, typeAccountDoesNotExist):
 		return accountUnknown, nil
@@ -238,165 +409,6 @@ func (i *Issuer) closed(ctx context.Context, a *store.Account) (standing, error)
 		return accountUnknown, nil
 	}
 	return accountOpen, nil
-}
-
-// budgetWindow is the window over which CAs count new orders of an account.
-const budgetWindow = 3 * time.Hour
-
-// takeOrder counts a new order against the account's budget, so that a mass renewal spreads by itself instead of running
-// into the CA's limit. The count is stored by [Issuer.flushAccount], off the way of the order.
-func (i *Issuer) takeOrder(ctx context.Context) error {
-	return i.withAccount(ctx, func(a *store.Account) error {
-		recent := i.recentOrders(a)
-		if budget := i.config.OrderBudget; budget > 0 && len(recent) >= budget {
-			at := recent[len(recent)-budget].Add(budgetWindow)
-			return &certs.RateLimitError{At: at, Err: fmt.Errorf("%d new orders in 3 hours are this account's own budget (orders_per_3h)", budget)}
-		}
-		a.Orders = append(recent, i.now())
-		i.account.dirty = true
-		return nil
-	})
-}
-
-// recentOrders are the orders that still count.
-func (i *Issuer) recentOrders(a *store.Account) []time.Time {
-	now := i.now()
-	return slices.DeleteFunc(slices.Clone(a.Orders), func(at time.Time) bool { return now.Sub(at) >= budgetWindow })
-}
-
-// flushPause is how long orders are gathered before their count is stored. A crash within it loses only that: a second's
-// worth of the account's own budget, which is no limit of the CA.
-const flushPause = time.Second
-
-// flushAccount stores the orders counted so far, soon and in the background because no order depends on it. One write
-// serves all that were counted meanwhile, and none of them waits for it.
-func (i *Issuer) flushAccount(ctx context.Context) {
-	select {
-	case i.account.flushing <- struct{}{}:
-	default:
-		return // whoever is at work looks once more before it ends
-	}
-	i.background.Go(func() {
-		for again := true; again; {
-			select {
-			case <-i.closing:
-			case <-time.After(flushPause):
-			}
-			var err error
-			if again, err = i.flushOnce(context.WithoutCancel(ctx)); err != nil {
-				i.config.Log.Warn("the count of new orders could not be stored", zapIssuer(i), zapError(err))
-			}
-		}
-	})
-}
-
-// flushOnce writes a copy of the account without keeping anybody from the account itself. It reports whether there was
-// something to write; if not, the flush is over.
-func (i *Issuer) flushOnce(ctx context.Context) (written bool, err error) {
-	var a store.Account
-	err = i.withAccount(ctx, func(stored *store.Account) error {
-		if !i.account.dirty {
-			<-i.account.flushing
-			return nil
-		}
-		i.account.dirty, a, written = false, *stored, true
-		i.account.saving.Lock()
-		return nil
-	})
-	if err != nil {
-		<-i.account.flushing
-	}
-	if err != nil || !written {
-		return false, err
-	}
-	defer i.account.saving.Unlock()
-	return true, i.writeAccount(&a)
-}
-
-// The pause of a whole account. A limit on new orders of an account refills one order in under a minute (Let's Encrypt:
-// 36 s), while a limit on one set of names lasts hours and must not stop all other certificates; a 429 does not say which
-// it is, so it stops the account for a minute and the certificate for as long as the CA said.
-const newOrderPause = time.Minute
-
-// pauseAccount remembers across restarts that the CA wants no more requests from this account.
-func (i *Issuer) pauseAccount(ctx context.Context, err error) {
-	var limit *certs.RateLimitError
-	p := problemOf(err)
-	if !errors.As(err, &limit) || p == nil {
-		return // not limited, or by ourselves
-	}
-	until := limit.At
-	if soon := i.now().Add(newOrderPause); p.newOrder && p.status == http.StatusTooManyRequests && until.After(soon) {
-		until = soon
-	}
-	err = i.withAccount(context.WithoutCancel(ctx), func(a *store.Account) error {
-		if !until.After(a.RetryAt) {
-			return nil
-		}
-		a.RetryAt, a.Down = until, limit.Unavailable
-		return i.saveAccount(a)
-	})
-	if err != nil {
-		i.config.Log.Warn("the CA's rate limit could not be stored", zapIssuer(i), zapError(err))
-	}
-}
-
-// EAB binds a new account to an existing one at the CA (RFC 8555 section 7.3.4).
-type EAB struct {
-	KeyID     string       // as the CA gave it
-	HMAC      certs.Secret // base64url, with or without padding, as the CA gave it
-	Algorithm string       // HS256, HS384 or HS512; "" is HS256
-}
-
-// minHMAC is the shortest HMAC key in bytes that is not obviously cut off.
-const minHMAC = 16
-
-func (e *EAB) check() error {
-	if e.KeyID == "" {
-		return errors.New("external account binding: the key ID is empty")
-	}
-	if !slices.Contains([]string{"", "HS256", "HS384", "HS512"}, e.Algorithm) {
-		return fmt.Errorf("external account binding: algorithm %q is none of HS256, HS384, HS512", e.Algorithm)
-	}
-	if key, err := e.key(); err != nil || len(key) < minHMAC {
-		return fmt.Errorf("external account binding: the HMAC key is not base64url text of at least %d bytes", minHMAC)
-	}
-	return nil
-}
-
-func (e *EAB) key() ([]byte, error) {
-	return base64.RawURLEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(string([]byte(e.HMAC))), "="))
-}
-
-func (e *EAB) sign(newAccount string, public crypto.PublicKey) ([]byte, error) {
-	key, err := e.key()
-	if err != nil {
-		return nil, e.check()
-	}
-	payload, err := (&jose.JSONWebKey{Key: public}).MarshalJSON()
-	if err != nil {
-		return nil, fmt.Errorf("external account binding: %w", err)
-	}
-	signer, err := jose.NewSigner(
-		jose.SigningKey{Algorithm: jose.SignatureAlgorithm(orDefault(e.Algorithm, "HS256")), Key: key},
-		&jose.SignerOptions{ExtraHeaders: map[jose.HeaderKey]any{"kid": e.KeyID, "url": newAccount}})
-	if err != nil {
-		return nil, fmt.Errorf("external account binding: %w", err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		return nil, fmt.Errorf("external account binding: %w", err)
-	}
-	return []byte(signed.FullSerialize()), nil
-}
-
-// Thumbprint is the RFC 7638 thumbprint of an account key in base64url: the second half of every key authorization.
-func Thumbprint(public crypto.PublicKey) (string, error) {
-	sum, err := (&jose.JSONWebKey{Key: public}).Thumbprint(crypto.SHA256)
-	if err != nil {
-		return "", fmt.Errorf("thumbprint of the account key: %w", err)
-	}
-	return base64.RawURLEncoding.EncodeToString(sum), nil
 }
 
 func contacts(mail string) []string {

@@ -32,17 +32,32 @@ const maxWindow = 366 * 24 * time.Hour
 // say. A window that is inverted, absurdly long or after the certificate's end is an error, as is every answer other than
 // HTTP status 200: none of them may be read as "renew now".
 func (i *Issuer) RenewalInfo(ctx context.Context, leaf *x509.Certificate) (certs.Window, error) {
+	id := ariID(leaf)
+	op := &operation{subject: id, expires: leaf.NotAfter}
+	for _, b := range []*breaker{i.link.orders, i.link.info} {
+		inner, end, err := i.begin(ctx, b, op)
+		if err != nil {
+			return certs.Window{}, err
+		}
+		defer end()
+		ctx = inner
+	}
 	c, err := i.newClient(ctx, "", nil)
 	if err != nil {
 		return certs.Window{}, err
 	}
-	id := ariID(leaf)
 	if c.dir.RenewalInfo == "" || id == "" {
 		return certs.Window{}, nil
 	}
 	var a *answer
 	err = c.retry(func() (err error) {
+		if err = i.link.info.allow(op); err != nil {
+			return err
+		}
 		a, err = i.transport.get(ctx, http.MethodGet, c.dir.RenewalInfo+"/"+id, 0)
+		if ctx.Err() == nil {
+			i.link.info.report(op, "ask for renewal information", failureOf(err))
+		}
 		return err
 	})
 	if err != nil {

@@ -103,7 +103,7 @@ func (p *presented) wait() {
 func (j *job) deactivate(ctx context.Context, list []*authorization) {
 	var err error
 	defer j.caught("giving authorizations back", &err)
-	c, err := j.i.newClient(ctx, j.account.URI, j.account.Key)
+	c, err := j.i.accountClient(ctx, j.account)
 	if err != nil {
 		return
 	}

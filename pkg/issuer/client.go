@@ -18,6 +18,7 @@ import (
 
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/store"
 )
 
 // client signs requests with one key for as long as one context lives. It is the HTTP transport beneath lego's api.Core,
@@ -34,6 +35,8 @@ type client struct {
 	key  crypto.Signer
 	core *api.Core
 
+	keyChanged time.Time // when the CA got the key in the place of another one
+
 	mu       sync.Mutex
 	headers  map[string]http.Header // Retry-After and Link of the last answer from a URL
 	reserved []string               // nonces for the requests about to be signed
@@ -44,17 +47,31 @@ type client struct {
 func (i *Issuer) newClient(ctx context.Context, kid string, key crypto.Signer) (*client, error) {
 	c := &client{ctx: ctx, i: i, kid: kid, key: key, headers: map[string]http.Header{}, issuers: map[string][]string{}}
 	err := c.retry(func() (err error) {
-		c.dir, err = i.transport.directory(ctx)
+		c.dir, err = i.directory(ctx, 0)
 		return err
 	})
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	c.core, err = api.New(&http.Client{Transport: c}, i.config.UserAgent, i.config.Directory, kid, key)
+	return c, c.open()
+}
+
+// open makes the core for the directory at hand.
+func (c *client) open() (err error) {
+	c.core, err = api.New(&http.Client{Transport: c}, c.i.config.UserAgent, c.i.config.Directory, c.kid, c.key)
 	if err != nil {
-		return nil, c.explain(fmt.Errorf("read the directory: %w", err))
+		return c.explain(fmt.Errorf("read the directory: %w", err))
 	}
-	return c, nil
+	return nil
+}
+
+// accountClient makes a client for an account.
+func (i *Issuer) accountClient(ctx context.Context, a *store.Account) (*client, error) {
+	c, err := i.newClient(ctx, a.URI, a.Key)
+	if err == nil {
+		c.keyChanged = a.KeyChanged
+	}
+	return c, err
 }
 
 // RoundTrip is for lego's api.Core only.
@@ -154,7 +171,7 @@ const (
 // call runs one signed request and repeats it within bounds: at once when the CA wants another nonce, after a short pause
 // when the CA was not reachable. Only requests that may be sent twice belong here. Its error is typed.
 func (c *client) call(what string, send func(*api.Core) error) error {
-	if err := c.retry(func() error { return c.signed(func() error { return send(c.core) }) }); err != nil {
+	if err := c.retry(func() error { return c.signed(what, func() error { return send(c.core) }) }); err != nil {
 		return c.explain(fmt.Errorf("%s: %w", what, err))
 	}
 	return nil
@@ -162,7 +179,7 @@ func (c *client) call(what string, send func(*api.Core) error) error {
 
 // once is call for a request that must not be repeated when its answer is lost.
 func (c *client) once(what string, send func(*api.Core) error) error {
-	if err := c.signed(func() error { return send(c.core) }); err != nil {
+	if err := c.signed(what, func() error { return send(c.core) }); err != nil {
 		return c.explain(fmt.Errorf("%s: %w", what, err))
 	}
 	return nil
@@ -171,7 +188,7 @@ func (c *client) once(what string, send func(*api.Core) error) error {
 func (c *client) retry(send func() error) error {
 	for n := 1; ; n++ {
 		err := send()
-		if err == nil || n == maxTries || !temporary(err) || c.ctx.Err() != nil {
+		if err == nil || n == maxTries || !temporary(err) || c.ctx.Err() != nil || c.i.link.probes(operationOf(c.ctx)) {
 			return err
 		}
 		if waitErr := c.backOff(n); waitErr != nil {
@@ -186,40 +203,78 @@ func (c *client) backOff(n int) error {
 	return sleep(c.ctx, pause/2+rand.N(pause))
 }
 
-// signed runs a request that needs a nonce, and runs it again when the CA refuses the nonce. The nonce is fetched first:
-// an error to fetch it would lose its type on the way through the signer.
-func (c *client) signed(send func() error) error {
+// signed runs a request that needs a nonce, and runs it again when the CA refuses the nonce, or does not know a key yet that
+// it took a moment ago.
+func (c *client) signed(what string, send func() error) error {
 	for n := 1; ; n++ {
-		value, err := c.i.transport.nonce(c.ctx, c.dir.NewNonceURL)
-		if err != nil {
+		err := c.sendOne(stageOf(what), send)
+		pause := time.Duration(0)
+		switch {
+		case c.unsettled(err, keySpread):
+			pause = min(c.i.retryPause<<min(n, 5), maxKeyPause)
+		case !isKind(err, typeBadNonce) || n == maxBadNonces:
 			return err
+		case n > freeBadNonces:
+			pause = min(200*time.Millisecond, 20*time.Millisecond<<(n-freeBadNonces))
 		}
-		err = c.sendOne(value, send)
-		if !isKind(err, typeBadNonce) || n == maxBadNonces {
-			return err
-		}
-		if n <= freeBadNonces {
-			continue
-		}
-		if waitErr := sleep(c.ctx, min(200*time.Millisecond, 20*time.Millisecond<<(n-freeBadNonces))); waitErr != nil {
+		if waitErr := sleep(c.ctx, pause); waitErr != nil {
 			return waitErr
 		}
 	}
 }
 
-// sendOne runs one request with this nonce. As many as there are connections run at a time, their answers' decoding
-// included, which bounds what all of them together hold in memory.
-func (c *client) sendOne(nonce string, send func() error) error {
+// How long a new account key may be unknown to parts of a CA. Boulder caches accounts for 5 s; what is slower is not waited
+// for, but asked again by the ordinary schedule.
+const (
+	keySpread   = 30 * time.Second
+	keySettled  = time.Hour
+	maxKeyPause = 2 * time.Second
+)
+
+// unsettled reports whether the CA may have refused a request because a part of it does not know the account's key yet.
+func (c *client) unsettled(err error, within time.Duration) bool {
+	p := problemOf(err)
+	if p == nil || c.kid == "" || c.keyChanged.IsZero() || c.i.now().Sub(c.keyChanged).Abs() >= within {
+		return false
+	}
+	return p.kind == typeMalformed || p.kind == typeUnauthorized || p.kind == typeAccountDoesNotExist
+}
+
+// sendOne runs one request with its nonce. As many as there are connections run at a time, their answers' decoding included,
+// which bounds what all of them together hold in memory, and how many find out side by side that the CA is down. The nonce
+// is fetched first: an error to fetch it would lose its type on the way through the signer.
+func (c *client) sendOne(at stage, send func() error) error {
 	select {
 	case c.i.transport.inFlight <- struct{}{}:
 		defer func() { <-c.i.transport.inFlight }()
 	case <-c.ctx.Done():
 		return context.Cause(c.ctx)
 	}
+	value := ""
+	err := c.i.ask(c.ctx, stageNonce, func() (err error) {
+		value, err = c.i.transport.nonce(c.ctx, c.dir.NewNonceURL)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
-	c.reserved = append(c.reserved, nonce)
+	c.reserved = append(c.reserved, value)
 	c.mu.Unlock()
-	return send()
+	return c.i.ask(c.ctx, at, send)
+}
+
+// ask makes one request unless the CA is known to fail, and remembers what became of it.
+func (i *Issuer) ask(ctx context.Context, at stage, send func() error) error {
+	op, b := operationOf(ctx), i.link.orders
+	if err := b.allow(op); err != nil {
+		return err
+	}
+	err := send()
+	if ctx.Err() == nil {
+		b.report(op, at, failureOf(err))
+	}
+	return err
 }
 
 // Nonce hands a reserved nonce to the signer.
@@ -237,6 +292,10 @@ func (c *client) Nonce() (string, error) {
 
 // temporary reports whether the same request may well succeed in a moment.
 func temporary(err error) bool {
+	var limit *certs.RateLimitError
+	if errors.As(err, &limit) {
+		return false
+	}
 	if p := problemOf(err); p != nil {
 		return p.status >= http.StatusInternalServerError && !p.limited()
 	}
@@ -250,6 +309,10 @@ func (c *client) explain(err error) error {
 	if ctxErr := c.i.ended(c.ctx); ctxErr != nil {
 		return ctxErr
 	}
+	var limit *certs.RateLimitError
+	if errors.As(err, &limit) {
+		return err
+	}
 	p := problemOf(err)
 	switch {
 	case p == nil:
@@ -258,7 +321,7 @@ func (c *client) explain(err error) error {
 		return &certs.RateLimitError{At: c.i.retryAt(p.retryAfter), Err: err, Unavailable: p.status == http.StatusServiceUnavailable}
 	case p.status >= http.StatusInternalServerError, p.kind == typeBadNonce:
 		return c.i.unavailable(err)
-	case p.permanent():
+	case p.permanent() && !c.unsettled(err, keySettled):
 		return &certs.PermanentError{Err: err}
 	}
 	return err

@@ -12,8 +12,17 @@ import (
 // ClockOffset tells how far this machine's clock is ahead of the CA's, by the Date header of its directory (RFC 9110
 // section 6.6.1). It is good to a second or two. It needs no account.
 func (i *Issuer) ClockOffset(ctx context.Context) (time.Duration, error) {
+	ctx, end, err := i.begin(ctx, i.link.orders, &operation{subject: "clock"})
+	if err != nil {
+		return 0, err
+	}
+	defer end()
 	sent := i.now()
-	a, err := i.transport.get(ctx, http.MethodGet, i.transport.home.String(), maxRedirects)
+	var a *answer
+	err = i.ask(ctx, stageDirectory, func() (err error) {
+		a, err = i.transport.get(ctx, http.MethodGet, i.transport.home.String(), maxRedirects)
+		return err
+	})
 	if err != nil {
 		return 0, i.unavailable(err)
 	}

@@ -29,25 +29,34 @@ type directory struct {
 	raw []byte // as received
 }
 
-// directory returns the cached directory or fetches it. Concurrent callers share one request.
-func (t *transport) directory(ctx context.Context) (*directory, error) {
+// directory returns the CA's directory, one that is cached unless it is older than maxAge; 0 is the usual age.
+func (i *Issuer) directory(ctx context.Context, maxAge time.Duration) (*directory, error) {
+	t := i.transport
 	select {
-	case t.fetching <- struct{}{}:
+	case t.fetching <- struct{}{}: // concurrent callers share one request
 		defer func() { <-t.fetching }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 	t.mu.Lock()
-	dir, fresh := t.dir, t.now().Before(t.dirTill)
+	dir, age := t.dir, t.now().Sub(t.dirAt)
 	t.mu.Unlock()
-	if fresh {
+	if dir != nil && age >= 0 && age < orDefault(maxAge, directoryLife) {
 		return dir, nil
 	}
+	err := i.ask(ctx, stageDirectory, func() (err error) {
+		dir, err = t.fetchDirectory(ctx)
+		return err
+	})
+	return dir, err
+}
+
+func (t *transport) fetchDirectory(ctx context.Context) (*directory, error) {
 	a, err := t.get(ctx, http.MethodGet, t.home.String(), maxRedirects)
 	if err != nil {
 		return nil, fmt.Errorf("fetch the directory: %w", err)
 	}
-	dir = &directory{raw: a.body}
+	dir := &directory{raw: a.body}
 	if err := json.Unmarshal(a.body, &dir.Directory); err != nil {
 		return nil, fmt.Errorf("the directory is not readable: %w", err)
 	}
@@ -56,7 +65,7 @@ func (t *transport) directory(ctx context.Context) (*directory, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.dir, t.dirTill = dir, t.now().Add(directoryLife)
+	t.dir, t.dirAt = dir, t.now()
 	return dir, nil
 }
 
@@ -105,6 +114,27 @@ func (t *transport) endpoint(u *url.URL) string {
 		return "renewal-info"
 	}
 	return "resource"
+}
+
+// directoryDoubt is the age from which a directory is fetched again before something is refused because of it: the CA may
+// offer it by now.
+const directoryDoubt = time.Minute
+
+// checkDirectory runs a check of what the directory says, and runs it again on a fresh one before it refuses.
+func (c *client) checkDirectory(check func() error) error {
+	err := check()
+	if err == nil {
+		return nil
+	}
+	dir, fetchErr := c.i.directory(c.ctx, directoryDoubt)
+	if fetchErr != nil || dir == c.dir {
+		return err
+	}
+	c.dir = dir
+	if err := c.open(); err != nil {
+		return err
+	}
+	return check()
 }
 
 // checkProfile refuses a profile that the CA does not offer, with the ones that it does.

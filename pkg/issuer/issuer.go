@@ -20,6 +20,7 @@ type Config struct {
 	Name      string         // configured name, for people
 	Directory string         // URL of the ACME directory, https
 	Contact   string         // mail address of the account; "" registers without one
+	Contacts  []string       // of all issuers configured at this directory: an account with another contact is taken over; nil: none is
 	AgreeTOS  bool           // the operator agrees to the CA's terms of service
 	Private   bool           // the operator's own CA: private addresses and names are fine, and it is asked more often
 	Roots     *x509.CertPool // verify the CA's TLS certificate; nil: the system's
@@ -57,7 +58,7 @@ const (
 type Issuer struct {
 	config     Config
 	transport  *transport
-	account    account
+	link       *link
 	polling    polling
 	retryPause time.Duration  // doubles with each repetition
 	background sync.WaitGroup // what outlives a call, with deadlines of its own
@@ -87,7 +88,7 @@ func New(c Config) (*Issuer, error) {
 	}
 	c.setDefaults()
 	i := &Issuer{
-		config: c, transport: newTransport(&c, home), account: newAccount(), polling: newPolling(c.Private),
+		config: c, transport: newTransport(&c, home), link: accountsOf(c.Store).of(&c).linkOf(&c), polling: newPolling(c.Private),
 		retryPause: 250 * time.Millisecond, closing: make(chan struct{}),
 	}
 	if c.Private {
@@ -128,6 +129,7 @@ func orDefault[T comparable](v, otherwise T) T {
 func (i *Issuer) Close() error {
 	i.closeOnce.Do(func() { close(i.closing) })
 	i.background.Wait()
+	i.flushNow(i.current())
 	i.transport.rt.CloseIdleConnections()
 	return nil
 }

@@ -29,6 +29,7 @@ type Account struct {
 	Orders        int       `json:"orders"`         // new orders in the last 3 hours
 	RetryAt       time.Time `json:"retry_at,omitzero"`
 	Created       time.Time `json:"created"`
+	Notes         []string  `json:"notes,omitempty"` // what is odd about its files
 }
 
 // maxIdentities bounds what is shown of the CA's names.
@@ -40,7 +41,7 @@ func (i *Issuer) Account(ctx context.Context) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	c, err := i.newClient(ctx, a.URI, a.Key)
+	c, err := i.accountClient(ctx, &a)
 	if err != nil {
 		return Account{}, err
 	}
@@ -56,9 +57,13 @@ func (i *Issuer) Account(ctx context.Context) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	info := Account{
-		URI: a.URI, Status: text.Short(got.Status, 40), Directory: i.config.Directory, Thumbprint: thumb,
-		RetryAt: a.RetryAt, Created: a.Created, Orders: len(i.recentOrders(&a)),
+	info := Account{URI: a.URI, Status: text.Short(got.Status, 40), Directory: i.config.Directory, Thumbprint: thumb, Created: a.Created, Notes: a.Notes}
+	err = i.current().use(func(u *store.Usage) bool {
+		info.RetryAt, info.Orders = u.RetryAt, len(recentOrders(u, i.now()))
+		return false
+	})
+	if err != nil {
+		return Account{}, err
 	}
 	for _, contact := range got.Contact[:min(len(got.Contact), maxIdentities)] {
 		info.Contacts = append(info.Contacts, text.Short(contact, 320))
@@ -67,28 +72,33 @@ func (i *Issuer) Account(ctx context.Context) (Account, error) {
 	return info, nil
 }
 
-// AccountURI is the URI of the stored account, "" while there is none. It asks nobody.
-func (i *Issuer) AccountURI(ctx context.Context) string {
-	select {
-	case i.account.lock <- struct{}{}:
-		defer func() { <-i.account.lock }()
-	case <-ctx.Done():
-		return ""
-	}
-	a := i.account.stored
-	if a == nil {
-		a, _ = i.config.Store.Account(i.config.Directory, i.config.Contact) // what cannot be read is said by who needs it
-	}
-	if a == nil {
+// AccountURI is the URI of the stored account, "" while there is none. It asks no CA.
+func (i *Issuer) AccountURI(context.Context) string {
+	a, err := i.load()
+	if err != nil || a == nil { // what cannot be read is said by who needs it
 		return ""
 	}
 	return a.URI
 }
 
+// Notes says what is odd about the files of the account, such as a key that others can read. It asks no CA.
+func (i *Issuer) Notes() []string {
+	a, err := i.load()
+	if err != nil || a == nil {
+		return nil
+	}
+	return a.Notes
+}
+
 // CAAIdentities asks for the names under which CAA records allow this CA (RFC 8659). It needs no account. A CA that tells
 // none gives an empty list.
 func (i *Issuer) CAAIdentities(ctx context.Context) ([]string, error) {
-	d, err := i.transport.directory(ctx)
+	ctx, end, err := i.begin(ctx, i.link.orders, &operation{subject: "CAA identities"})
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	d, err := i.directory(ctx, 0)
 	if err != nil {
 		return nil, i.unavailable(err)
 	}
@@ -109,11 +119,7 @@ func (i *Issuer) Recover(ctx context.Context, key crypto.Signer) error {
 	if certs.KeyTypeOf(key.Public()) == "" {
 		return &certs.PermanentError{Err: errors.New("the account key must be ECDSA P-256, P-384 or RSA of 2048 to 4096 bits")}
 	}
-	c, err := i.newClient(ctx, "", key)
-	if err != nil {
-		return err
-	}
-	got, err := c.newAccount("look the account up", acme.Account{OnlyReturnExisting: true})
+	got, err := i.lookUp(ctx, key)
 	switch {
 	case isKind(err, typeAccountDoesNotExist), isKind(err, typeUnauthorized):
 		return &certs.PermanentError{Err: err}
@@ -124,7 +130,7 @@ func (i *Issuer) Recover(ctx context.Context, key crypto.Signer) error {
 	}
 	return i.withAccount(ctx, func(a *store.Account) error {
 		if a.URI != "" && !certs.SameKey(a.Key.Public(), key.Public()) {
-			if err := i.retireKey(); err != nil {
+			if err := i.retireKey(a.Key); err != nil {
 				return err
 			}
 		}
@@ -135,7 +141,7 @@ func (i *Issuer) Recover(ctx context.Context, key crypto.Signer) error {
 
 // UpdateContacts changes the mail addresses that the CA has; none removes them all (RFC 8555 section 7.3.2).
 func (i *Issuer) UpdateContacts(ctx context.Context, mails ...string) error {
-	list := []string{} // not nil: the CA must see an empty list
+	var list []string
 	for _, mail := range mails {
 		if err := checkContact(mail); err != nil {
 			return &certs.PermanentError{Err: err}
@@ -145,17 +151,7 @@ func (i *Issuer) UpdateContacts(ctx context.Context, mails ...string) error {
 	if _, err := i.registered(ctx); err != nil {
 		return err
 	}
-	return i.withAccount(ctx, func(a *store.Account) error {
-		c, err := i.newClient(ctx, a.URI, a.Key)
-		if err != nil {
-			return err
-		}
-		if err := c.post("update the account", a.URI, map[string]any{"contact": list}); err != nil {
-			return err
-		}
-		a.Contacts = list
-		return i.saveAccount(a)
-	})
+	return i.withAccount(ctx, func(a *store.Account) error { return i.setContacts(ctx, a, list) })
 }
 
 // Deactivate closes the account at the CA for good (RFC 8555 section 7.3.6). Its key can never be used there again: the
@@ -165,16 +161,17 @@ func (i *Issuer) Deactivate(ctx context.Context) error {
 		return err
 	}
 	return i.withAccount(ctx, func(a *store.Account) error {
-		c, err := i.newClient(ctx, a.URI, a.Key)
+		c, err := i.accountClient(ctx, a)
 		if err != nil {
 			return err
 		}
 		if err := c.call("deactivate the account", func(core *api.Core) error { return core.Accounts.Deactivate(a.URI) }); err != nil {
 			return err
 		}
-		if err := i.retireKey(); err != nil {
+		if err := i.retireKey(a.Key); err != nil {
 			return err
 		}
+		i.current().usage.forgetOrders()
 		fresh, err := i.createAccount()
 		if err == nil {
 			*a = *fresh
@@ -208,18 +205,16 @@ func ParseReason(text string) (Reason, error) {
 // which must have ordered the certificate; otherwise by the certificate's own private key, which needs no account. A
 // certificate that is revoked already is no error.
 func (i *Issuer) Revoke(ctx context.Context, leaf *x509.Certificate, reason Reason, key crypto.Signer) error {
-	var uri string
-	signer := key
-	if signer == nil {
-		a, err := i.registered(ctx)
-		if err != nil {
+	a := store.Account{Key: key}
+	if key == nil {
+		var err error
+		if a, err = i.registered(ctx); err != nil {
 			return err
 		}
-		uri, signer = a.URI, a.Key
 	} else if !certs.SameKey(key.Public(), leaf.PublicKey) {
 		return &certs.PermanentError{Err: errors.New("the private key does not belong to the certificate")}
 	}
-	c, err := i.newClient(ctx, uri, signer)
+	c, err := i.accountClient(ctx, &a)
 	if err != nil {
 		return err
 	}

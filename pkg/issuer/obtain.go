@@ -32,32 +32,61 @@ func (i *Issuer) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, 
 	ctx, cancel := context.WithTimeoutCause(ctx, i.config.OrderTimeout, timeout)
 	defer cancel()
 	req.Progress = inTurn(req.Progress)
-	shared := newAttempt(&req, ladder)
-	for again := false; ; again = true {
+	op := &operation{subject: req.Spec.Name}
+	if req.Replaces != nil {
+		op.expires = req.Replaces.Leaf.NotAfter
+	}
+	ctx, end, err := i.begin(ctx, i.link.orders, op)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	for n := 1; ; n++ {
 		account, err := i.registered(ctx)
 		if err != nil {
-			i.pauseAccount(ctx, err)
+			i.pauseAccount(err)
 			return nil, err
 		}
-		bundle, err := i.obtainUnit(ctx, shared, &account)
-		i.pauseAccount(ctx, err)
-		if err == nil || again || !blamesAccount(err) {
+		bundle, err := i.obtainUnit(ctx, newAttempt(&req, ladder), &account)
+		i.pauseAccount(err)
+		if err == nil || n == maxAccounts || ctx.Err() != nil {
 			return bundle, err
 		}
-		renewed, renewErr := i.reregister(ctx, account.URI)
-		if renewErr != nil {
-			return nil, renewErr
-		}
-		if !renewed {
+		switch again, accountErr := i.anotherAccount(ctx, &account, err); {
+		case accountErr != nil:
+			return nil, accountErr
+		case !again:
 			return nil, err
 		}
 	}
 }
 
+// maxAccounts is how often an order is begun because the account was another one, or had another key, at its end.
+const maxAccounts = 3
+
+// anotherAccount reports whether the account, and nothing else, made an order fail, and is another one by now: its key was
+// replaced while the order was under way, or the CA does not know it any more.
+func (i *Issuer) anotherAccount(ctx context.Context, used *store.Account, err error) (bool, error) {
+	if i.replaced(used) {
+		return true, nil
+	}
+	if !blamesAccount(err) {
+		return false, nil
+	}
+	return i.reregister(ctx, used.URI)
+}
+
+// replaced reports whether an account has another key or URI by now.
+func (i *Issuer) replaced(used *store.Account) bool {
+	now, err := i.load()
+	return err == nil && now != nil && now.URI != "" && (now.URI != used.URI || !certs.SameKey(now.Key.Public(), used.Key.Public()))
+}
+
 // blamesAccount reports whether the CA may have refused the account rather than the order. Failed names have the problem
 // type unauthorized as well.
 func blamesAccount(err error) bool {
-	return len(certs.Validations(err)) == 0 && (isKind(err, typeAccountDoesNotExist) || isKind(err, typeUnauthorized))
+	return len(certs.Validations(err)) == 0 &&
+		(isKind(err, typeAccountDoesNotExist) || isKind(err, typeUnauthorized) || isKind(err, typeMalformed))
 }
 
 // inTurn makes progress safe to call from all the goroutines of an order.
@@ -176,12 +205,12 @@ type job struct {
 }
 
 func (i *Issuer) newJob(ctx context.Context, shared *attempt, account *store.Account, keyType certs.KeyType) (*job, error) {
-	c, err := i.newClient(ctx, account.URI, account.Key)
+	c, err := i.accountClient(ctx, account)
 	if err != nil {
 		return nil, err
 	}
 	req := shared.req
-	if err := c.dir.checkProfile(req.Spec.Profile); err != nil {
+	if err := c.checkDirectory(func() error { return c.dir.checkProfile(req.Spec.Profile) }); err != nil {
 		return nil, err
 	}
 	thumb, err := Thumbprint(account.Key.Public())
@@ -233,7 +262,7 @@ func (j *job) run() (*certs.Bundle, error) {
 			return bundle, nil
 		}
 		invalid := certs.Validations(err)
-		if len(invalid) == 0 {
+		if len(invalid) == 0 || j.i.replaced(j.account) { // a new key makes answers wrong that were right
 			return nil, errors.Join(append(failed, err)...)
 		}
 		failed = append(failed, err)

@@ -28,7 +28,7 @@ type order struct {
 
 // newOrder places the order (RFC 8555 section 7.4), telling which certificate it replaces (RFC 9773 section 5).
 func (j *job) newOrder() (*order, error) {
-	if err := j.i.takeOrder(j.ctx); err != nil {
+	if err := j.i.takeOrder(); err != nil {
 		return nil, err
 	}
 	j.req.Tell(certs.Step{Phase: certs.PhaseOrder, Detail: j.i.config.Name})
@@ -115,7 +115,7 @@ func (j *job) complete(o *order) (*certs.Bundle, error) {
 	answers := &presented{job: j}
 	proveErr := j.prove(o, answers)
 	storeErr := <-stored
-	j.i.flushAccount(j.ctx)
+	j.i.flushUsage()
 	switch {
 	case proveErr != nil && j.ctx.Err() != nil:
 		j.drop()

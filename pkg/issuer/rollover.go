@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -25,7 +24,7 @@ func (i *Issuer) Rollover(ctx context.Context) error {
 		return err
 	}
 	return i.withAccount(ctx, func(a *store.Account) error {
-		c, err := i.newClient(ctx, a.URI, a.Key)
+		c, err := i.accountClient(ctx, a)
 		if err != nil {
 			return err
 		}
@@ -44,7 +43,7 @@ func (i *Issuer) Rollover(ctx context.Context) error {
 		if err := c.changeKey(next); err != nil {
 			return err // settle finds out later what became of it
 		}
-		a.Key, a.NextKey = next, nil
+		a.Key, a.NextKey, a.KeyChanged = next, nil, i.now()
 		return i.saveAccount(a)
 	})
 }
@@ -55,16 +54,16 @@ func (i *Issuer) settle(ctx context.Context, a *store.Account) error {
 	if a.NextKey == nil {
 		return nil
 	}
-	c, err := i.newClient(ctx, "", a.NextKey)
-	if err != nil {
-		return err
-	}
-	got, err := c.newAccount("look the account up", acme.Account{OnlyReturnExisting: true})
+	got, err := i.lookUp(ctx, a.NextKey)
 	switch {
 	case err == nil && (a.URI == "" || got.Location == a.URI):
-		a.Key, a.URI = a.NextKey, got.Location
+		a.Key, a.URI, a.KeyChanged = a.NextKey, got.Location, i.now()
 	case err != nil && !isKind(err, typeAccountDoesNotExist) && !isKind(err, typeMalformed):
 		return err
+	default: // kept, because a part of the CA may be slow to know it
+		if err := i.retireKey(a.NextKey); err != nil {
+			return err
+		}
 	}
 	a.NextKey = nil
 	return i.saveAccount(a)
@@ -90,7 +89,7 @@ func (c *client) post(what, address string, payload any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	err = c.signed(func() error {
+	err = c.signed(what, func() error {
 		body, err := sign(c.key, text, &jose.SignerOptions{NonceSource: c, ExtraHeaders: map[jose.HeaderKey]any{"url": address}}, c.kid)
 		if err != nil {
 			return err

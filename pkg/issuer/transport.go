@@ -62,11 +62,11 @@ type transport struct {
 	inFlight chan struct{} // holds one element for each signed request under way
 	fetching chan struct{} // held while the directory is fetched
 
-	mu      sync.Mutex // guards the fields below
-	dir     *directory
-	dirTill time.Time
-	nonces  []nonce // the freshest last
-	kept    uint64  // how many nonces the CA has given
+	mu     sync.Mutex // guards the fields below
+	dir    *directory
+	dirAt  time.Time
+	nonces []nonce // the freshest last
+	kept   uint64  // how many nonces the CA has given
 }
 
 type nonce struct {
@@ -181,7 +181,7 @@ func (t *transport) exchange(ctx context.Context, req *http.Request) (*answer, e
 	req.Header.Set("User-Agent", t.agent)
 	resp, err := t.rt.RoundTrip(req)
 	if err != nil {
-		return nil, hint(err)
+		return nil, &connectionError{hint(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	t.keepNonce(resp.Header)
@@ -335,6 +335,12 @@ func validNonce(s string) bool {
 	}
 	return true
 }
+
+// connectionError is a request without an answer.
+type connectionError struct{ error }
+
+// Unwrap returns what the network said.
+func (e *connectionError) Unwrap() error { return e.error }
 
 // hint adds to a failed TLS handshake what the operator can do about it.
 func hint(err error) error {

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,34 +22,51 @@ import (
 
 const (
 	accountFile = "account.json"
+	usageFile   = "usage.json"
 	keyFile     = "key.pem"
 	nextKeyFile = "next-key.pem"
+	retiredKey  = "retired-"
 	maxAccount  = 1 << 16 // bytes
 )
 
-// Account is an account at one CA.
+// Account is an account at one CA: who it is, and the key that proves it. Key and URI are one file, so that a crash or a
+// late writer never pairs an old key with the account. What is counted of its use is [Usage].
 type Account struct {
-	URI      string        // of the account at the CA; "" until it is registered
-	Contacts []string      // as the CA knows them, for example mailto:ops@example.com
-	Key      crypto.Signer // signs the requests
-	NextKey  crypto.Signer // a key rollover is under way: the CA knows either Key or this one; nil otherwise
-	RetryAt  time.Time     // rate limit of the whole account: no request before
-	Down     bool          // RetryAt is a pause of the whole CA, which was unavailable
-	Orders   []time.Time   // recent new orders, for the local rate limit
-	Created  time.Time
+	URI        string        // of the account at the CA; "" until it is registered
+	Contacts   []string      // as the CA knows them, for example mailto:ops@example.com
+	Key        crypto.Signer // signs the requests
+	NextKey    crypto.Signer // a key rollover is under way: the CA knows either Key or this one; nil otherwise
+	KeyChanged time.Time     // when Key replaced another one at the CA; zero: never
+	Adopted    bool          // it was found under another contact; the CA has not been told of this one yet
+	Created    time.Time
+	Notes      []string // what is odd about its files, for people; not stored
 }
 
-// accountJSON is account.json. Directory and Contact say whose folder it is.
+// Usage is what an account may do at the moment.
+type Usage struct {
+	RetryAt time.Time   // rate limit of the whole account: no request before
+	Down    bool        // RetryAt is a pause of the whole CA, which was unavailable
+	Orders  []time.Time // recent new orders, for the local rate limit
+	SavedAt time.Time   // when this was written, by the clock of that moment
+}
+
+// accountJSON is account.json. Directory and Contact say whose folder it is. Key and NextKey are PEM; where they are missing,
+// the key files beside it count, which releases before wrote alone. The last three are of those releases, too: see [Usage].
 type accountJSON struct {
-	Version   int         `json:"version"`
-	Directory string      `json:"directory"`
-	Contact   string      `json:"contact,omitempty"`
-	URI       string      `json:"uri,omitempty"`
-	Contacts  []string    `json:"contacts,omitempty"`
-	RetryAt   time.Time   `json:"retry_at,omitzero"`
-	Down      bool        `json:"down,omitempty"`
-	Orders    []time.Time `json:"orders,omitempty"`
-	Created   time.Time   `json:"created,omitzero"`
+	Version    int       `json:"version"`
+	Directory  string    `json:"directory"`
+	Contact    string    `json:"contact,omitempty"`
+	Adopted    bool      `json:"adopted,omitempty"`
+	URI        string    `json:"uri,omitempty"`
+	Contacts   []string  `json:"contacts,omitempty"`
+	Key        string    `json:"key,omitempty"`
+	NextKey    string    `json:"next_key,omitempty"`
+	KeyChanged time.Time `json:"key_changed,omitzero"`
+	Created    time.Time `json:"created,omitzero"`
+
+	RetryAt time.Time   `json:"retry_at,omitzero"`
+	Down    bool        `json:"down,omitempty"`
+	Orders  []time.Time `json:"orders,omitempty"`
 }
 
 // Account returns the account with this contact at this directory, or nil and no error when there is none. A contact of
@@ -58,28 +76,36 @@ type accountJSON struct {
 // which the CA finds the account again (RFC 8555 section 7.3.1). When the key is lost, that is an error for the operator.
 func (s *Store) Account(directory, contact string) (*Account, error) {
 	var a *Account
+	err := s.inAccount(directory, contact, "read the account", func(d *atomicfile.Dir) (err error) {
+		a, err = loadAccount(d)
+		return err
+	})
+	return a, err
+}
+
+// inAccount runs do in the folder of an account, unless there is none. Errors name the directory and what was tried.
+func (s *Store) inAccount(directory, contact, what string, do func(d *atomicfile.Dir) error) error {
 	dir, err := accountDir(directory, contact)
 	if err == nil {
 		s.accounts.Lock()
 		defer s.accounts.Unlock()
-		a, err = s.readAccount(dir)
+		err = s.inFolder(dir, do)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("account at %s: %w", directory, err)
+		return fmt.Errorf("%s at %s: %w", what, directory, err)
 	}
-	return a, nil
+	return nil
 }
 
-func (s *Store) readAccount(dir string) (*Account, error) {
+func (s *Store) inFolder(dir string, do func(d *atomicfile.Dir) error) error {
 	d, err := s.dir.Sub(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	a, err := loadAccount(d)
-	return a, errors.Join(inPath(err, dir), d.Close())
+	return errors.Join(inPath(do(d), dir), d.Close())
 }
 
 func loadAccount(d *atomicfile.Dir) (*Account, error) {
@@ -87,30 +113,39 @@ func loadAccount(d *atomicfile.Dir) (*Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := readKey(d, keyFile)
-	if errors.Is(err, fs.ErrNotExist) && f == nil {
+	lost := f == nil
+	if lost {
+		f = &accountJSON{}
+	}
+	a := &Account{URI: f.URI, Contacts: f.Contacts, KeyChanged: f.KeyChanged, Adopted: f.Adopted, Created: f.Created}
+	if a.Key, err = readKey(d, keyFile, f.Key); errors.Is(err, fs.ErrNotExist) && lost {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w; restore its key from a backup, or remove the folder to register a new account", err)
 	}
-	next, err := readKey(d, nextKeyFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("a key rollover was under way: %w; restore the key from a backup", err)
+	if f.Key == "" || f.NextKey != "" {
+		if a.NextKey, err = readKey(d, nextKeyFile, f.NextKey); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("a key rollover was under way: %w; restore the key from a backup", err)
+		}
 	}
-	if next != nil && certs.SameKey(next.Public(), key.Public()) {
-		next = nil // the rollover is complete, only its end was not saved
+	if a.NextKey != nil && certs.SameKey(a.NextKey.Public(), a.Key.Public()) {
+		a.NextKey = nil // the rollover is complete, only its end was not saved
 	}
-	if f == nil {
-		f = &accountJSON{}
+	a.Notes = readableByOthers(d, accountFile, keyFile, nextKeyFile)
+	return a, nil
+}
+
+// readableByOthers says of each file with a key that not only its owner can read it.
+func readableByOthers(d *atomicfile.Dir, names ...string) []string {
+	var notes []string
+	for _, name := range names {
+		if info, err := d.Lstat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
+			notes = append(notes, fmt.Sprintf("others may have read %s (mode %#o); chmod it to 0600, and give the account a new key with "+
+				"'acmed account rollover'", name, info.Mode().Perm()))
+		}
 	}
-	r := repairer{}
-	r.time("retry_at", &f.RetryAt)
-	r.times("orders", &f.Orders)
-	return &Account{
-		URI: f.URI, Contacts: f.Contacts, Key: key, NextKey: next, RetryAt: f.RetryAt, Down: f.Down,
-		Orders: f.Orders, Created: f.Created,
-	}, nil
+	return notes
 }
 
 // readAccountJSON returns nil for a file that is missing, or that is damaged and was set aside.
@@ -124,32 +159,45 @@ func readAccountJSON(d *atomicfile.Dir) (*accountJSON, error) {
 	case errors.As(err, &bad):
 		_, err := setAside(d, accountFile)
 		return nil, err
-	}
-	return f, err
-}
-
-func readKey(d *atomicfile.Dir, name string) (crypto.Signer, error) {
-	text, _, err := read(d, name, maxPEM)
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
+	r := repairer{}
+	r.time("retry_at", &f.RetryAt)
+	r.times("orders", &f.Orders)
+	r.time("key_changed", &f.KeyChanged)
+	return f, nil
+}
+
+// readKey reads the key that is in account.json, or else that of a file beside it.
+func readKey(d *atomicfile.Dir, name, inFile string) (crypto.Signer, error) {
+	text := []byte(inFile)
+	if inFile == "" {
+		var err error
+		if text, _, err = read(d, name, maxPEM); err != nil {
+			return nil, err
+		}
+	}
 	key, err := certs.ParseKey(text)
+	if err != nil && inFile != "" {
+		return readKey(d, name, "")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return key, nil
 }
 
-// SaveAccount stores an account: the keys first, so that the CA never knows a key that is not on disk, then account.json.
-// A NextKey of nil ends a rollover.
+// SaveAccount stores an account: copies of the keys first, so that the CA never knows a key that is not on disk, then
+// account.json. A NextKey of nil ends a rollover.
 func (s *Store) SaveAccount(directory, contact string, a *Account) error {
 	dir, err := accountDir(directory, contact)
 	if err == nil {
 		s.accounts.Lock()
 		defer s.accounts.Unlock()
 		err = s.writeAccount(dir, accountJSON{
-			Version: StateVersion, Directory: directory, Contact: contact, URI: a.URI, Contacts: a.Contacts,
-			RetryAt: a.RetryAt, Down: a.Down, Orders: a.Orders, Created: a.Created,
+			Version: StateVersion, Directory: directory, Contact: contact, Adopted: a.Adopted, URI: a.URI, Contacts: a.Contacts,
+			KeyChanged: a.KeyChanged, Created: a.Created,
 		}, a)
 	}
 	if err != nil {
@@ -158,47 +206,90 @@ func (s *Store) SaveAccount(directory, contact string, a *Account) error {
 	return nil
 }
 
-// RetireKey keeps the key of a stored account beside it, for the time after another key takes its place. Nothing reads it
-// again; it is for the operator. Retiring a key twice is the same as once, and without a stored account there is nothing to
-// do.
-func (s *Store) RetireKey(directory, contact string) error {
-	dir, err := accountDir(directory, contact)
-	if err == nil {
-		s.accounts.Lock()
-		defer s.accounts.Unlock()
-		err = s.retireKey(dir)
-	}
-	if err != nil {
-		return fmt.Errorf("keep the old key of the account at %s: %w", directory, err)
-	}
-	return nil
+// RetireKey keeps a key of a stored account beside it, for the time after another key takes its place; [Store.RetiredKeys]
+// finds it. Retiring a key twice is the same as once, and without a stored account there is nothing to do.
+func (s *Store) RetireKey(directory, contact string, key crypto.Signer) error {
+	return s.inAccount(directory, contact, "keep the old key of the account", func(d *atomicfile.Dir) error {
+		public, err := x509.MarshalPKIXPublicKey(key.Public())
+		if err != nil {
+			return err
+		}
+		text, err := certs.EncodeKey(key)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(public)
+		return writeKey(d, retiredKey+hex.EncodeToString(sum[:6])+".pem", text)
+	})
 }
 
-func (s *Store) retireKey(dir string) error {
-	d, err := s.dir.Sub(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+// RetiredKeys reads the keys that an account had before. Those that cannot be read are left out.
+func (s *Store) RetiredKeys(directory, contact string) (keys []crypto.Signer, err error) {
+	err = s.inAccount(directory, contact, "read the old keys of the account", func(d *atomicfile.Dir) error {
+		files, err := d.ReadDir(".")
+		for _, f := range files {
+			if !strings.HasPrefix(f.Name(), retiredKey) {
+				continue
+			}
+			if key, err := readKey(d, f.Name(), ""); err == nil {
+				keys = append(keys, key)
+			}
+		}
 		return err
-	}
-	return errors.Join(inPath(retireKey(d), dir), d.Close())
+	})
+	return keys, err
 }
 
-func retireKey(d *atomicfile.Dir) error {
-	key, err := readKey(d, keyFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// AdoptAccount gives a registered account at this directory another contact, when there is none with that contact yet: its
+// folder takes the new name, and it is marked as Adopted. Accounts whose contact is in keep stay. It reports whether there
+// was one. A crash in between leaves the account where it was, to be adopted again.
+func (s *Store) AdoptAccount(directory, contact string, keep []string) (ok bool, err error) {
+	to, err := accountDir(directory, contact)
+	kept := []string{to}
+	for _, c := range keep {
+		dir, dirErr := accountDir(directory, c)
+		kept, err = append(kept, dir), errors.Join(err, dirErr)
 	}
 	if err != nil {
-		return err
+		return false, fmt.Errorf("adopt an account at %s: %w", directory, err)
 	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	s.accounts.Lock()
+	defer s.accounts.Unlock()
+	from, found, err := s.orphan(path.Dir(to), kept)
+	if err != nil || found == nil {
+		return false, err
+	}
+	found.Adopted = true
+	text, err := json.MarshalIndent(found, "", "  ")
 	if err != nil {
-		return err
+		return false, err
 	}
-	sum := sha256.Sum256(public)
-	return writeKey(d, "retired-"+hex.EncodeToString(sum[:6])+".pem", key)
+	if err := s.dir.Write(path.Join(from, accountFile), append(text, '\n'), secretFile); err != nil {
+		return false, err
+	}
+	return true, s.dir.Rename(from, to)
+}
+
+// orphan finds the newest registered account of a directory that is none of those kept. One that cannot be read stays.
+func (s *Store) orphan(parent string, kept []string) (dir string, newest *accountJSON, err error) {
+	folders, err := s.dir.ReadDir(parent)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", nil, err
+	}
+	for _, folder := range folders {
+		at := path.Join(parent, folder.Name())
+		if !folder.IsDir() || slices.Contains(kept, at) {
+			continue
+		}
+		f := &accountJSON{}
+		if readJSON(s.dir, path.Join(at, accountFile), maxAccount, f, &f.Version) != nil || f.URI == "" {
+			continue
+		}
+		if newest == nil || f.Created.After(newest.Created) {
+			dir, newest = at, f
+		}
+	}
+	return dir, newest, nil
 }
 
 func (s *Store) writeAccount(dir string, f accountJSON, a *Account) error {
@@ -219,19 +310,32 @@ func saveAccount(d *atomicfile.Dir, f accountJSON, a *Account) error {
 	if err := replaceable(d, accountFile, maxAccount); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(f, "", "  ")
+	if err := moveUsage(d); err != nil {
+		return err
+	}
+	key, err := certs.EncodeKey(a.Key)
 	if err != nil {
 		return err
 	}
+	f.Key = string(key)
 	if err := d.Sweep("."); err != nil {
 		return err
 	}
 	if a.NextKey != nil {
-		if err := writeKey(d, nextKeyFile, a.NextKey); err != nil {
+		next, err := certs.EncodeKey(a.NextKey)
+		if err != nil {
+			return err
+		}
+		f.NextKey = string(next)
+		if err := writeKey(d, nextKeyFile, next); err != nil {
 			return err
 		}
 	}
-	if err := writeKey(d, keyFile, a.Key); err != nil {
+	if err := writeKey(d, keyFile, key); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
 		return err
 	}
 	if err := d.Write(accountFile, append(text, '\n'), secretFile); err != nil {
@@ -244,11 +348,7 @@ func saveAccount(d *atomicfile.Dir, f accountJSON, a *Account) error {
 }
 
 // writeKey writes a key unless the file holds it already, which is the usual case.
-func writeKey(d *atomicfile.Dir, name string, key crypto.Signer) error {
-	text, err := certs.EncodeKey(key)
-	if err != nil {
-		return err
-	}
+func writeKey(d *atomicfile.Dir, name string, text certs.Secret) error {
 	if old, _, err := read(d, name, maxPEM); err == nil && bytes.Equal(old, text) {
 		return nil
 	}

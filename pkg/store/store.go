@@ -38,6 +38,7 @@ type Store struct {
 	lock *os.File
 
 	accounts sync.Mutex // one change of an account at a time
+	shared   sync.Map   // see Shared
 	mu       sync.Mutex // guards entries
 	entries  map[string]*entry
 }

@@ -51,6 +51,7 @@ type Account struct {
 	Orders         int       `json:"orders"` // new orders in the last 3 hours
 	RetryAt        time.Time `json:"retry_at,omitzero"`
 	Created        time.Time `json:"created,omitzero"`
+	Notes          []string  `json:"notes,omitempty"` // what is odd about its files
 }
 
 // RevokeRequest names a stored certificate and why it is revoked.

@@ -53,7 +53,7 @@ func (d *Daemon) Account(ctx context.Context, r control.AccountRequest) (control
 	return control.Account{
 		Version: control.Version, Issuer: r.Issuer, Directory: a.Directory, URI: a.URI, Status: a.Status, Contacts: a.Contacts,
 		PersistRecords: persistRecords(c, r.Issuer, a.CAAIdentities, a.URI),
-		Thumbprint:     a.Thumbprint, CAAIdentities: a.CAAIdentities, Orders: a.Orders, RetryAt: a.RetryAt, Created: a.Created,
+		Thumbprint:     a.Thumbprint, CAAIdentities: a.CAAIdentities, Orders: a.Orders, RetryAt: a.RetryAt, Created: a.Created, Notes: a.Notes,
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,10 +60,11 @@ type builder struct {
 // account, and knows nonces and connections of its CA.
 type madeIssuer struct {
 	*issuer.Issuer
-	conf    config.Issuer
-	agree   bool
-	solvers []config.Solver
-	probe   config.Probe
+	conf     config.Issuer
+	contacts []string // of all issuers at this directory
+	agree    bool
+	solvers  []config.Solver
+	probe    config.Probe
 }
 
 func newBuilder(s *store.Store, log *zap.Logger, version string) *builder {
@@ -143,8 +145,8 @@ func (b *builder) addIssuers(c *config.Config, names []string, solvers map[strin
 		if !ok {
 			return fmt.Errorf("issuer %q is not configured", name)
 		}
-		made := madeIssuer{conf: conf, agree: c.AgreeTOS || conf.Private, solvers: c.Solvers, probe: c.Probe}
-		if old := b.issuers[name]; reflect.DeepEqual(made, madeIssuer{nil, old.conf, old.agree, old.solvers, old.probe}) {
+		made := madeIssuer{conf: conf, contacts: contacts(c, conf.Directory), agree: c.AgreeTOS || conf.Private, solvers: c.Solvers, probe: c.Probe}
+		if old := b.issuers[name]; reflect.DeepEqual(made, madeIssuer{nil, old.conf, old.contacts, old.agree, old.solvers, old.probe}) {
 			into[name] = old
 			continue
 		}
@@ -157,6 +159,18 @@ func (b *builder) addIssuers(c *config.Config, names []string, solvers map[strin
 	return nil
 }
 
+// contacts lists the mail addresses of all issuers at a directory, so that the account of one of them is not taken for
+// another.
+func contacts(c *config.Config, directory string) []string {
+	list := []string{}
+	for _, name := range c.IssuerNames() {
+		if other, ok := c.Issuer(name); ok && other.Directory == directory && !slices.Contains(list, other.Email) {
+			list = append(list, other.Email)
+		}
+	}
+	return list
+}
+
 func (b *builder) issuer(made madeIssuer, solvers map[string]challenges.Rung) (*issuer.Issuer, error) {
 	conf, policy := made.conf, certs.DefaultPolicy()
 	policy.MinLifetime = conf.MinLifetime
@@ -165,7 +179,7 @@ func (b *builder) issuer(made madeIssuer, solvers map[string]challenges.Rung) (*
 		return nil, fmt.Errorf("ca_file: %w", err)
 	}
 	out := issuer.Config{
-		Name: conf.Name, Directory: conf.Directory, Contact: conf.Email, AgreeTOS: made.agree, Private: conf.Private, Roots: roots,
+		Name: conf.Name, Directory: conf.Directory, Contact: conf.Email, Contacts: made.contacts, AgreeTOS: made.agree, Private: conf.Private, Roots: roots,
 		Policy: policy, Store: b.store, Solvers: solvers, Log: b.log, UserAgent: "acmed/" + b.version, OrderBudget: conf.OrdersPer3h,
 		Observe: func(endpoint string, took time.Duration, err error) { b.observe(conf.Name, endpoint, took, err) },
 	}

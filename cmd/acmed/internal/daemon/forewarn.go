@@ -22,7 +22,7 @@ const caaTimeout = 5 * time.Second
 // and CAA records that forbid an issuer of the certificate.
 func (b *builder) forewarn(rungs map[string]challenges.Rung, issuers map[string]madeIssuer) func(context.Context, *certs.Spec) []string {
 	return func(ctx context.Context, want *certs.Spec) []string {
-		return slices.Concat(notReady(rungs, want), b.persistWarnings(ctx, rungs, issuers, want), b.forbidden(ctx, issuers, want))
+		return slices.Concat(notReady(rungs, want), accountNotes(issuers, want), b.persistWarnings(ctx, rungs, issuers, want), b.forbidden(ctx, issuers, want))
 	}
 }
 
@@ -37,6 +37,19 @@ func notReady(rungs map[string]challenges.Rung, want *certs.Spec) []string {
 		if err := solver.Ready(); err != nil {
 			list = append(list, fmt.Sprintf("the solver %s could not prove a name now: %v; create the directory, or allow it in "+
 				"the unit: ReadWritePaths= in a drop-in (systemctl edit)", name, err))
+		}
+	}
+	return list
+}
+
+// accountNotes says what is odd about the accounts of a certificate's issuers.
+func accountNotes(issuers map[string]madeIssuer, want *certs.Spec) []string {
+	var list []string
+	for _, name := range want.Issuers {
+		if made, ok := issuers[name]; ok {
+			for _, note := range made.Notes() {
+				list = append(list, fmt.Sprintf("the account of the issuer %s: %s", name, note))
+			}
 		}
 	}
 	return list

@@ -101,9 +101,9 @@ func failure(r *renewal.Result) string {
 	var permanent *certs.PermanentError
 	var budget *certs.BudgetError
 	switch {
-	case errors.As(r.Err, &limited):
+	case errors.As(r.Err, &limited) && !limited.Unavailable:
 		return "rate-limited"
-	case errors.As(r.Err, &down):
+	case limited != nil, errors.As(r.Err, &down):
 		return "ca-unavailable"
 	case errors.As(r.Err, &invalid):
 		return "validation"
