@@ -34,6 +34,9 @@ type HelperTarget struct {
 	// Names lists exactly the names of the certificates that are taken for the target: 1 to 100, as in the daemon's
 	// configuration.
 	Names []string `mapstructure:"names"`
+	// AllowOlder lets the daemon put an older or a self-signed certificate over a valid one, as "acmed rollback" does. Default
+	// false: only root can.
+	AllowOlder bool `mapstructure:"allow_older"`
 	// Install says where the certificate is put. It has exactly one section, such as nginx or file.
 	Install Install `mapstructure:"install"`
 }

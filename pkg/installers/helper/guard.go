@@ -16,14 +16,28 @@ import (
 	"github.com/acmed/acmed/internal/peer"
 )
 
-// guarded answers strangers with an error and hands everybody else on. The mode of the socket already keeps them away;
-// this does not depend on who made the socket.
+// guarded answers strangers with an error and hands everybody else on, [maxConns] at a time. The mode of the socket already
+// keeps strangers away; this does not depend on who made the socket.
 type guarded struct {
 	*net.UnixListener
 	users  []int
 	log    *zap.Logger
+	slots  chan struct{} // holds a token for each connection
 	closed chan struct{}
 	close  sync.Once
+}
+
+// client is a connection of somebody who may ask.
+type client struct {
+	*net.UnixConn
+	uid   int
+	leave func()
+}
+
+// Close gives the connection's place to the next one.
+func (c *client) Close() error {
+	defer c.leave()
+	return c.UnixConn.Close()
 }
 
 // Close stops listening. Who connects from now on waits for the next helper.
@@ -35,14 +49,21 @@ func (g *guarded) Close() error {
 
 // Accept returns the next connection of somebody who may ask.
 func (g *guarded) Accept() (net.Conn, error) {
+	select {
+	case g.slots <- struct{}{}:
+	case <-g.closed:
+		return nil, net.ErrClosed
+	}
+	leave := sync.OnceFunc(func() { <-g.slots })
 	for {
 		conn, err := g.AcceptUnix()
 		if err != nil {
+			leave()
 			return nil, err
 		}
 		uid, _, err := peer.Of(conn)
 		if err == nil && (uid == 0 || uid == os.Geteuid() || slices.Contains(g.users, uid)) {
-			return conn, nil
+			return &client{UnixConn: conn, uid: uid, leave: leave}, nil
 		}
 		g.log.Warn("connection refused", zap.Int("user", uid), zap.Error(err))
 		go turnAway(conn, uid)

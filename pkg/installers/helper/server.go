@@ -15,13 +15,12 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/net/netutil"
 
 	"github.com/acmed/acmed/pkg/certs"
 )
 
 const (
-	// maxConns is what a daemon with the largest allowed concurrency opens at one time.
+	// maxConns is what a daemon with the largest allowed concurrency opens at one time; the socket's unit queues as many.
 	maxConns = 256
 	// headerTime and readTime end clients that hold a connection without asking anything.
 	headerTime = 5 * time.Second
@@ -83,7 +82,7 @@ func NewServer(c ServerConfig) *Server {
 	mux.HandleFunc("POST /v1/"+verbRestart, s.restart)
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, MaxHeaderBytes: 8 << 10,
-		ConnState: s.count, ErrorLog: zap.NewStdLog(zap.NewNop()),
+		ConnState: s.count, ConnContext: withUser, ErrorLog: zap.NewStdLog(zap.NewNop()),
 	}
 	s.http.SetKeepAlivesEnabled(false)
 	if c.Idle > 0 {
@@ -101,7 +100,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	failed := make(chan error, 1)
 	go func() {
-		failed <- s.http.Serve(netutil.LimitListener(&guarded{UnixListener: unix, users: s.Users, log: s.Log, closed: s.deaf}, maxConns))
+		failed <- s.http.Serve(&guarded{UnixListener: unix, users: s.Users, log: s.Log, slots: make(chan struct{}, maxConns), closed: s.deaf})
 	}()
 	select {
 	case err := <-failed:
@@ -129,6 +128,22 @@ func (s *Server) stop() error {
 	return nil
 }
 
+// userKey is where the context of a request has the user who asks.
+type userKey struct{}
+
+func withUser(ctx context.Context, conn net.Conn) context.Context {
+	if c, ok := conn.(*client); ok {
+		return context.WithValue(ctx, userKey{}, c.uid)
+	}
+	return ctx
+}
+
+// byRoot reports whether root asks.
+func byRoot(ctx context.Context) bool {
+	uid, ok := ctx.Value(userKey{}).(int)
+	return ok && uid == 0
+}
+
 // count keeps the timer running while nobody is connected.
 func (s *Server) count(_ net.Conn, state http.ConnState) {
 	s.mu.Lock()
@@ -154,7 +169,7 @@ func (s *Server) handle(name string, call verb) http.HandlerFunc {
 		t, b, err := s.read(w, r, call != nil)
 		var diff string
 		if err == nil {
-			diff, err = s.call(name, call, t, b)
+			diff, err = s.call(r.Context(), name, call, t, b)
 		}
 		s.answer(w, diff, err)
 	}
@@ -199,8 +214,8 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, wantBundle bool) (
 }
 
 // call runs a verb when it is the target's turn. It goes on when the client goes away.
-func (s *Server) call(name string, call verb, t *Target, b *certs.Bundle) (diff string, err error) {
-	ctx, cancel := context.WithTimeout(s.base, verbTime)
+func (s *Server) call(asked context.Context, name string, call verb, t *Target, b *certs.Bundle) (diff string, err error) {
+	ctx, cancel := context.WithTimeout(context.WithValue(s.base, userKey{}, asked.Value(userKey{})), verbTime)
 	defer cancel()
 	begun := time.Now()
 	defer func() {

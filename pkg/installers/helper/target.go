@@ -1,7 +1,9 @@
 package helper
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -18,6 +21,9 @@ const keepVersions = 2
 // Target is one place that the helper installs to, with the helper's copies of its certificate: the lineage with the
 // target's name in the store. It is a verb for each method; calls for one target take turns.
 type Target struct {
+	// AllowOlder lets the daemon's user go back to an older certificate, and to a self-signed one.
+	AllowOlder bool
+
 	name      string
 	names     []certs.Identifier
 	installer installers.Installer
@@ -61,6 +67,37 @@ func (t *Target) vet(b *certs.Bundle) error {
 	return nil
 }
 
+// forward refuses to give up a valid certificate for an older or a self-signed one, unless root asks: whoever has taken over the
+// daemon could bring back one with a key that leaked, or make its own.
+func (t *Target) forward(ctx context.Context, b, have *certs.Bundle) error {
+	if t.AllowOlder || byRoot(ctx) || have == nil || b.Fingerprint() == have.Fingerprint() {
+		return nil
+	}
+	now := t.clock()
+	for _, before := range have.Leaves() {
+		if now.Before(before.NotBefore) || now.After(before.NotAfter) || selfSigned(before) {
+			continue
+		}
+		for _, leaf := range b.Leaves() {
+			var newer *installers.NewerError
+			what := ""
+			switch {
+			case selfSigned(leaf):
+				what = "self-signed"
+			case errors.As(endpoint.MarkNewer(errors.New("older"), before, leaf), &newer):
+				what = "older"
+			default:
+				continue
+			}
+			return refuse("the certificate for the target %s is %s, and the one in place is valid until %s; root may set allow_older for the target in installd.yaml",
+				t.name, what, before.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
+
 // Recover settles what a killed helper left.
 func (t *Target) Recover(ctx context.Context) error {
 	if r, ok := t.installer.(installers.Recoverer); ok {
@@ -77,6 +114,9 @@ func (t *Target) Install(ctx context.Context, b *certs.Bundle) error {
 	}
 	before, err := t.store.Load(t.name)
 	if err != nil {
+		return err
+	}
+	if err := t.forward(ctx, b, before.Current); err != nil {
 		return err
 	}
 	version := before.Version

@@ -29,10 +29,37 @@ func Dual(t testing.TB, names ...string) *certs.Bundle {
 	return b
 }
 
+// Aged makes a certificate as Bundle does, which was issued some time before and ends as much earlier.
+func Aged(t testing.TB, age time.Duration, names ...string) *certs.Bundle {
+	t.Helper()
+	ca := newAuthority(t)
+	ca.age = age
+	return ca.issue(t, certs.EC256, names)
+}
+
+// SelfSigned makes a certificate that no CA issued.
+func SelfSigned(t testing.TB, names ...string) *certs.Bundle {
+	t.Helper()
+	leaf := template(names[0])
+	leaf.IsCA, leaf.KeyUsage, leaf.DNSNames = false, x509.KeyUsageDigitalSignature, names
+	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	signed := sign(t, leaf, nil, newKey(t, certs.EC256))
+	key, err := certs.EncodeKey(signed.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := certs.NewBundle(certs.EncodeCert(signed.cert), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // authority is an intermediate CA with its key.
 type authority struct {
 	cert *x509.Certificate
 	key  crypto.Signer
+	age  time.Duration // of what it issues
 }
 
 func newAuthority(t testing.TB) *authority {
@@ -44,6 +71,7 @@ func newAuthority(t testing.TB) *authority {
 func (ca *authority) issue(t testing.TB, k certs.KeyType, names []string) *certs.Bundle {
 	t.Helper()
 	leaf := template(names[0])
+	leaf.NotBefore, leaf.NotAfter = leaf.NotBefore.Add(-ca.age), leaf.NotAfter.Add(-ca.age)
 	leaf.IsCA, leaf.KeyUsage = false, x509.KeyUsageDigitalSignature
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	for _, name := range names {

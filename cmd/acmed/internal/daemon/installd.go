@@ -104,6 +104,7 @@ func helperTargets(c *config.Helper, copies *store.Store, log *zap.Logger) (map[
 			return nil, fmt.Errorf("targets[%s]: %w", t.Name, err)
 		}
 		targets[t.Name] = helper.NewTarget(t.Name, t.Identifiers(), installer, copies, time.Now)
+		targets[t.Name].AllowOlder = t.AllowOlder
 	}
 	return targets, nil
 }
