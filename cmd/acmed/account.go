@@ -59,7 +59,7 @@ func newAccountVerb(a *app, action control.AccountAction, args, short, long stri
 		count = cobra.ExactArgs(2)
 	}
 	cmd := &cobra.Command{
-		Use: string(action) + " " + args, Short: short, Long: long, Args: usageArgs(count),
+		Use: string(action) + " " + args, Short: short, Long: long, Args: count,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err

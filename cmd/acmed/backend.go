@@ -21,7 +21,15 @@ const lockPatience = 5 * time.Second
 
 // backend returns the running daemon, or the same engine in this process when none runs. The function that comes with it
 // ends the connection or stops the engine.
-func (a *app) backend(ctx context.Context) (control.Backend, func(), error) {
+func (a *app) backend(ctx context.Context) (control.Backend, func(), error) { return a.connect(ctx) }
+
+// reader is a backend for a command that only shows something. Without a daemon it works with a broken drop-in file as a
+// daemon does: the rest is in use.
+func (a *app) reader(ctx context.Context) (control.Backend, func(), error) {
+	return a.connect(ctx, config.Lenient)
+}
+
+func (a *app) connect(ctx context.Context, opts ...config.Option) (control.Backend, func(), error) {
 	socket := config.Socket(a.config)
 	for end := time.Now().Add(lockPatience); ; {
 		client, err := control.Dial(ctx, socket)
@@ -34,8 +42,8 @@ func (a *app) backend(ctx context.Context) (control.Backend, func(), error) {
 		if err := setup.Recover(ctx, a.config); err != nil {
 			return nil, nil, err
 		}
-		_, warnings, err := config.Load(a.config)
-		if err != nil {
+		c, warnings, err := config.Load(a.config, opts...)
+		if c == nil {
 			return nil, nil, err
 		}
 		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Quiet: true})

@@ -55,7 +55,27 @@ func (a *app) chooseNames(ctx context.Context, q *asker, m *setup.Machine, f *en
 		s := serving[name]
 		return s.Root(name)
 	})
-	return []*setup.Wish{w}, err
+	if err != nil {
+		return nil, err
+	}
+	a.mentionOthers(m, w, serving)
+	return []*setup.Wish{w}, nil
+}
+
+// mentionOthers names what the sites serve as well, such as www.example.com beside example.com: visitors of those names
+// would see a warning.
+func (a *app) mentionOthers(m *setup.Machine, w *setup.Wish, serving map[string]setup.Site) {
+	var others []string
+	for _, s := range serving {
+		for _, name := range setup.Public(s.Names) {
+			if !slices.Contains(w.Names, name) && !slices.Contains(others, name) && m.Covering(name) == nil && !strings.HasPrefix(name, "*.") {
+				others = append(others, name)
+			}
+		}
+	}
+	if slices.Sort(others); len(others) > 0 {
+		a.printf("note: the same site serves %s, which the certificate will not have; add -d %s\n", strings.Join(others, ", "), strings.Join(others, " -d "))
+	}
 }
 
 // served is a name with its site.

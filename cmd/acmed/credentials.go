@@ -67,7 +67,7 @@ func (a *app) askDNS(ctx context.Context, q *asker, m *setup.Machine, f *enableR
 		}
 		return nil, nil
 	}
-	names, err := setup.Variables(f.dns)
+	groups, err := setup.Variables(f.dns)
 	if err != nil {
 		return nil, err
 	}
@@ -78,10 +78,15 @@ func (a *app) askDNS(ctx context.Context, q *asker, m *setup.Machine, f *enableR
 		return d, nil
 	}
 	d.Values = map[string]string{}
-	for _, name := range names {
-		value := os.Getenv(name)
+	for _, group := range groups {
+		name, value := group[0], ""
+		for _, alias := range group {
+			if value = os.Getenv(alias); value != "" {
+				break
+			}
+		}
 		if value == "" && !q.terminal {
-			return nil, &exitError{exitUsage, fmt.Errorf("%s is not set, and there is no terminal to ask on; set %s in the environment, or write them to %s with mode 0600", name, strings.Join(names, ", "), file)}
+			return nil, &exitError{exitUsage, fmt.Errorf("%s is not set, and there is no terminal to ask on; set it in the environment, or write it to %s with mode 0600", strings.Join(group, " or "), file)}
 		}
 		if value == "" {
 			if value, err = q.secret(ctx, name+":"); err != nil {

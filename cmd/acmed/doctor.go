@@ -33,7 +33,7 @@ does not loop packets back; see probe in the configuration. The exit code is 3 w
 }
 
 func (a *app) doctor(ctx context.Context, names []string, output string) error {
-	b, done, err := a.backend(ctx)
+	b, done, err := a.reader(ctx)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -68,15 +67,17 @@ func newRoot(a *app) *cobra.Command {
 	}
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", envOr("ACMED_CONFIG", defaultConfig), "configuration `file`")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
-	for _, cmd := range []*cobra.Command{
-		newEnable(a), newDisable(a), newImport(a), newRun(a), newRenew(a), newInstall(a), newUninstall(a), newStatus(a), newCheck(a), newReload(a), newAccount(a), newRevoke(a), newActivate(a), newHistory(a), newRollback(a), newChain(a), newTrust(a), newProbe(a), newDoctor(a), newExplain(a), newReport(a), newNotify(a), newSnippet(a), newInstalld(a), newVersion(a), newManualDNS(),
-	} {
-		cmd.Args = usageArgs(cmd.Args)
-		if strings.Contains(cmd.Use, "NAME") {
-			cmd.ValidArgsFunction = a.completeNames
-		}
-		root.AddCommand(cmd)
-	}
+	root.Version = versionText()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.AddCommand(
+		newEnable(a), newDisable(a), newImport(a), newDelete(a),
+		newStatus(a), newRenew(a), newInstall(a), newUninstall(a), newDoctor(a), newCheck(a),
+		newHistory(a), newActivate(a), newRollback(a), newRevoke(a),
+		newProbe(a), newTrust(a), newChain(a),
+		newRun(a), newReload(a), newAccount(a), newNotify(a), newSnippet(a), newInstalld(a),
+		newExplain(a), newReport(a), newVersion(a), newManualDNS(),
+	)
+	a.arrange(root)
 	return root
 }
 
@@ -85,14 +86,4 @@ func envOr(name, otherwise string) string {
 		return v
 	}
 	return otherwise
-}
-
-// usageArgs makes a wrong number of arguments an error of usage.
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if check == nil {
-			return nil
-		}
-		return usageError(check(cmd, args))
-	}
 }

@@ -96,7 +96,7 @@ func (a *app) report(ctx context.Context, now time.Time) []byte {
 }
 
 func (a *app) statusJSON(ctx context.Context) ([]byte, error) {
-	b, done, err := a.backend(ctx)
+	b, done, err := a.reader(ctx)
 	if err != nil {
 		return nil, err
 	}

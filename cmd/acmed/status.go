@@ -63,7 +63,7 @@ func (a *app) status(ctx context.Context, sel selection) error {
 	if err != nil {
 		return usageError(err)
 	}
-	b, done, err := a.backend(ctx)
+	b, done, err := a.reader(ctx)
 	if err != nil {
 		return err
 	}

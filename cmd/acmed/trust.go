@@ -24,7 +24,7 @@ func newChain(a *app) *cobra.Command {
 When a new version waits, they are those of that one: clients that pin issuers import them before it goes live.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, done, err := a.backend(cmd.Context())
+			b, done, err := a.reader(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -71,7 +71,7 @@ The exit code is 3 when a client refuses what is presented and the certificate l
 }
 
 func (a *app) trust(ctx context.Context, r control.TrustRequest, output string) error {
-	b, done, err := a.backend(ctx)
+	b, done, err := a.reader(ctx)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func newHistory(a *app) *cobra.Command {
 }
 
 func (a *app) history(ctx context.Context, name, output string) error {
-	b, done, err := a.backend(ctx)
+	b, done, err := a.reader(ctx)
 	if err != nil {
 		return err
 	}

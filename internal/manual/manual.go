@@ -76,6 +76,13 @@ func page(cmd *cobra.Command, version string) []byte {
 	}
 	flags(out, "OPTIONS", cmd.NonInheritedFlags())
 	flags(out, "GLOBAL OPTIONS", cmd.InheritedFlags())
+	if cmd.Example != "" {
+		out(".SH EXAMPLES\n.nf")
+		for line := range strings.SplitSeq(cmd.Example, "\n") {
+			out("%s", roff(strings.TrimPrefix(line, "  ")))
+		}
+		out(".fi")
+	}
 	if cmd.HasParent() {
 		out(".SH SEE ALSO\n.BR acmed (1),\n.BR acmed.yaml (5)")
 		return []byte(b.String())

@@ -36,9 +36,9 @@ func Load(path string, opts ...Option) (*Config, []Warning, error) {
 }
 
 // Preview is [Load] of what the configuration will be once files are written: planned has their texts by absolute path, in
-// the place of what is on disk. Nothing is written.
-func Preview(path string, planned map[string][]byte) (*Config, []Warning, error) {
-	l := &loader{schema: reflect.TypeFor[Config](), order: map[string]int{}, files: true, planned: planned}
+// the place of what is on disk. Nothing is written. With [WithoutFiles] the files that the configuration names are not looked at.
+func Preview(path string, planned map[string][]byte, opts ...Option) (*Config, []Warning, error) {
+	l := &loader{schema: reflect.TypeFor[Config](), order: map[string]int{}, files: !slices.Contains(opts, WithoutFiles), planned: planned}
 	return l.load(path)
 }
 

@@ -193,6 +193,38 @@ func TestFailedRouteIsUndone(t *testing.T) {
 	}
 }
 
+// TestEnableLooksBeforeItOrders: a block whose certificate has names that the new one would lose is named before anything is
+// ordered or written, and so are the other names of a site.
+func TestEnableLooksBeforeItOrders(t *testing.T) {
+	m := newMinute(t, "")
+	m.kind = "nginx"
+	m.place(`
+	server {
+		listen 127.0.0.1:{plain};
+		listen 127.0.0.1:{tls} ssl;
+		server_name {name} www.{name} shop.{name};
+		root {dir}/html;
+		ssl_certificate {dir}/old.pem;
+		ssl_certificate_key {dir}/old.key;
+	}
+`, 1)
+	before := m.content()
+	out, code := m.run(append([]string{"enable", "--yes", "-d", "www.example.com", "--directory", m.ca.Directory, "--ca-file", m.dir + "/ca.pem",
+		"--state-dir", m.dir + "/state", "--socket", m.dir + "/acmed.sock"}, m.flags...)...)
+	for _, want := range []string{
+		"note: the same site serves example.com, shop.example.com, which the certificate will not have; add -d example.com -d shop.example.com\n",
+		"nginx cannot serve the certificate, so it was not ordered: " + m.nginxConf + ":",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not said:\n%s", want, out)
+		}
+	}
+	if n := len(m.ca.Received(acmetest.NewOrder)); code != 1 || n != 0 {
+		t.Errorf("exit %d, %d orders", code, n)
+	}
+	m.untouched("after the refusal", before)
+}
+
 // place starts the web server with one site.
 func (m *minute) place(text string, app int) {
 	m.t.Helper()

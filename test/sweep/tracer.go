@@ -79,7 +79,7 @@ type injury struct {
 func trace(cmd *exec.Cmd, dir string, before func(point string) injury) error {
 	runtime.LockOSThread() // a thread is traced by the thread that started it
 	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Setpgid: true} // so that no other child of this thread is waited for
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (t *tracer) run(thread int) error {
 	next:
 		var status syscall.WaitStatus
 		var err error
-		thread, err = syscall.Wait4(-1, &status, syscall.WALL|unix.WNOTHREAD, nil)
+		thread, err = syscall.Wait4(-t.main, &status, syscall.WALL|unix.WNOTHREAD, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			goto next

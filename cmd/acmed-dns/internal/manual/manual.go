@@ -56,6 +56,11 @@ solvers:
 .PP
 The file must be readable by its owner alone. No other variable reaches the worker, and no value of one appears in a
 message.
+.SH EXAMPLES
+.nf
+acmed\-dns list
+acmed\-dns describe cloudflare
+.fi
 .SH EXIT STATUS
 .TP
 .B 0

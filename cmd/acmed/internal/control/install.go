@@ -15,6 +15,8 @@ type Installs interface {
 // ForgetRequest names a certificate that was taken out of the configuration.
 type ForgetRequest struct {
 	Certificate string `json:"certificate"`
+	Check       bool   `json:"check,omitempty"` // only say whether it can be deleted
+	Force       bool   `json:"force,omitempty"` // although files that acmed installed are still there
 }
 
 // InstallRequest names a certificate.

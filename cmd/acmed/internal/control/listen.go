@@ -19,12 +19,16 @@ import (
 	"github.com/acmed/acmed/internal/peer"
 )
 
-// Listen makes the control socket. Another daemon that answers there is an error; a socket that nobody answers on is
+// Listen makes the control socket, and its directory where a service manager did not. Another daemon that answers there is an error; a socket that nobody answers on is
 // replaced. The socket has mode 0660 from the moment it has its name, and only root, the daemon's own user and members of
 // the socket's group are answered, whatever the directory allows.
 func Listen(path string) (net.Listener, error) {
 	if err := clearStale(path); err != nil {
 		return nil, err
+	}
+	dir := filepath.Dir(path)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("control socket %s: the directory %s is missing (%w); create it, or set socket: to another path", path, dir, err)
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+strconv.Itoa(os.Getpid()))
 	if err := clearLeft(temp); err != nil {

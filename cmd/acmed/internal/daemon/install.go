@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/change"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -33,14 +35,41 @@ func (d *Daemon) Install(ctx context.Context, r control.InstallRequest, progress
 }
 
 // Forget deletes all versions and keys of a certificate that is not in the configuration any more.
-func (d *Daemon) Forget(_ context.Context, r control.ForgetRequest) error {
+func (d *Daemon) Forget(ctx context.Context, r control.ForgetRequest) error {
 	if _, configured := d.engine.Certificate(r.Certificate); configured {
-		return &control.Error{Code: control.CodeUsage, Message: fmt.Sprintf("%q is still in the configuration", r.Certificate)}
+		return &control.Error{Code: control.CodeUsage, Message: fmt.Sprintf("%q is still in the configuration; 'acmed disable %[1]s --purge' removes it from there as well", r.Certificate)}
 	}
 	if err := certs.CheckName(r.Certificate); err != nil {
 		return &control.Error{Code: control.CodeUsage, Message: err.Error()}
 	}
+	have, err := d.store.Load(r.Certificate)
+	if err != nil {
+		return err
+	}
+	if len(have.Versions) == 0 && r.Check {
+		return &control.Error{Code: control.CodeUnknown, Message: fmt.Sprintf("no certificate called %q is stored", r.Certificate)}
+	}
+	if path := d.installed(ctx, r.Certificate); path != "" && !r.Force {
+		return &control.Error{Code: control.CodeUsage, Message: fmt.Sprintf("%q is still installed in %s; configure it again and run 'acmed disable %[1]s --purge', or delete it with --force", r.Certificate, path)}
+	}
+	if r.Check {
+		return nil
+	}
 	return d.store.Remove(r.Certificate)
+}
+
+// installed is a file that a target of the certificate still has from acmed, or "".
+func (d *Daemon) installed(ctx context.Context, certificate string) string {
+	d.mu.Lock()
+	journals := filepath.Join(d.config.StateDir, "installs", certificate, "*")
+	d.mu.Unlock()
+	found, _ := filepath.Glob(journals) // the pattern is valid
+	for _, journal := range found {
+		if list, err := change.Originals(ctx, journal); err == nil && len(list) > 0 {
+			return list[0].Path
+		}
+	}
+	return ""
 }
 
 // Preview says what a renewal would do now, and which files it would change. It changes nothing.

@@ -20,9 +20,9 @@ import (
 	"github.com/acmed/acmed/pkg/installers/change"
 )
 
-// Variables are the environment variables that a DNS provider needs, the first way of giving them; none when it can find
-// credentials itself. Those of other ways are in its page of `acmed-dns describe`.
-func Variables(provider string) ([]string, error) {
+// Variables are the environment variables that a DNS provider needs, each with its aliases: those of the way that takes the
+// fewest, such as a token; none when it can find credentials itself. `acmed-dns describe` has the other ways.
+func Variables(provider string) ([][]string, error) {
 	p, err := catalog.Lookup(provider)
 	if err != nil {
 		return nil, &UsageError{fmt.Errorf("--dns: %w", err)}
@@ -30,13 +30,10 @@ func Variables(provider string) ([]string, error) {
 	if slices.Contains([]string{"rfc2136", "acme-dns", "httpreq", "exec"}, p.Name) {
 		return nil, usagef("--dns: %s has a section of its own, see solvers in acmed.yaml(5); write it there and give --solver", p.Name)
 	}
-	var names []string
-	if len(p.Required) > 0 {
-		for _, group := range p.Required[0] {
-			names = append(names, group[0])
-		}
+	if len(p.Required) == 0 {
+		return nil, nil
 	}
-	return names, nil
+	return slices.MinFunc(p.Required, func(a, b [][]string) int { return len(a) - len(b) }), nil
 }
 
 // EnvFile is where the credentials for a DNS provider are kept.
@@ -104,7 +101,9 @@ func (e *Enabling) TryDNS(ctx context.Context) error {
 		if !ok || conf.DNS01 == nil {
 			continue
 		}
-		s, err := dns01.New(*conf.DNS01, dns01.Options{
+		trial := *conf.DNS01
+		trial.Propagation = dns01.NoPropagation // whether the provider takes the record is enough
+		s, err := dns01.New(trial, dns01.Options{
 			Name: conf.Name, Journal: dns01.NewJournal(dir), Locks: &dns01.Locks{}, Worker: filepath.Join(filepath.Dir(self), "acmed-dns"), Now: time.Now,
 		})
 		if err != nil {

@@ -352,7 +352,11 @@ func (e *Enabling) Check(ctx context.Context) (now, later []string, err error) {
 	for _, f := range e.Change.Files {
 		planned[f.Path] = f.Content
 	}
-	if e.Config, _, err = config.Preview(e.Machine.Path, planned); err != nil {
+	var opts []config.Option
+	if e.Options.DNS != nil { // the credentials are written with the configuration
+		opts = []config.Option{config.WithoutFiles}
+	}
+	if e.Config, _, err = config.Preview(e.Machine.Path, planned, opts...); err != nil {
 		return nil, nil, err
 	}
 	for _, w := range e.Wishes {

@@ -163,7 +163,7 @@ func (e *Enabling) order(ctx context.Context, b control.Backend, names []string,
 			forced = append(forced, c.Name)
 		}
 	}
-	for _, req := range []control.RenewRequest{{Names: forced, Force: true}, {Names: names}} {
+	for _, req := range []control.RenewRequest{{Names: forced, Force: true, Again: true}, {Names: names}} {
 		if len(req.Names) == 0 {
 			continue
 		}
