@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 	"sync"
 )
 
@@ -15,6 +18,9 @@ type Server struct {
 
 	edits   chan struct{} // holds one token while somebody edits
 	reloads chan struct{} // holds one token while a reload runs
+
+	rounds rounds
+	memory sync.Map // what plugins know about the server, by keys of their own
 
 	mu   sync.Mutex
 	next *reloadRound // the reload that has not begun yet; nil when nobody waits
@@ -36,6 +42,35 @@ func NewServer(name string, test, reload Command, active func(context.Context) (
 
 // Name is the name that was given to NewServer.
 func (s *Server) Name() string { return s.name }
+
+// Memory is where plugins keep what they know about the server, by keys of their own types. It lives as long as s.
+func (s *Server) Memory() *sync.Map { return &s.memory }
+
+type answerKey struct{ program, question string }
+
+type answer struct {
+	info fs.FileInfo
+	text []byte
+}
+
+// Ask runs a command once for each state of its program: as long as the file is the same, so is its answer about itself.
+func (s *Server) Ask(ctx context.Context, question Command) ([]byte, error) {
+	if len(question.Argv) == 0 {
+		return question.Run(ctx)
+	}
+	key := answerKey{question.Argv[0], strings.Join(question.Argv[1:], "\x00")}
+	info, err := os.Stat(question.Argv[0])
+	if old, ok := s.memory.Load(key); ok && err == nil {
+		if a := old.(answer); os.SameFile(a.info, info) && a.info.Size() == info.Size() && a.info.ModTime().Equal(info.ModTime()) {
+			return a.text, nil
+		}
+	}
+	text, failed := question.Run(ctx)
+	if failed == nil && err == nil {
+		s.memory.Store(key, answer{info, text})
+	}
+	return text, failed
+}
 
 // Lock waits until no other target edits the server's configuration. Hold it from reading the configuration until
 // [Change.Apply] has returned; a renewal that edits nothing gives it back before it calls Reload, so that it can share

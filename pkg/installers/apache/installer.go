@@ -3,8 +3,10 @@ package apache
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -80,6 +82,30 @@ func (c *configuration) files(f *facts, certificate string) *layout {
 	return newLayout(c.layout, f.main.path, certificate)
 }
 
+// Files are all that Apache read, and the directories in which it may find more.
+func (c *configuration) Files() []string {
+	list := slices.Collect(maps.Keys(c.sources))
+	dirs := map[string]bool{}
+	for path, src := range c.sources {
+		dirs[filepath.Dir(path)] = true
+		c.includeDirs(src.root, dirs)
+	}
+	return slices.AppendSeq(list, maps.Keys(dirs))
+}
+
+// includeDirs notes the directories of include directives.
+func (c *configuration) includeDirs(ds []*directive, dirs map[string]bool) {
+	for _, d := range ds {
+		if d.is("Include") || d.is("IncludeOptional") {
+			dir := c.path(d)
+			for dirs[dir] = true; strings.ContainsAny(dir, "*?["); dir = filepath.Dir(dir) {
+				dirs[filepath.Dir(dir)] = true
+			}
+		}
+		c.includeDirs(d.children, dirs)
+	}
+}
+
 // Names reports whether a virtual host takes its certificate from the file.
 func (c *configuration) Names(path string) bool {
 	return slices.ContainsFunc(c.vhosts, func(v *vhost) bool {
@@ -109,14 +135,12 @@ func (e *editor) Plan(_ context.Context, c *configuration, b *certs.Bundle) (*we
 	if plan.Files, err = p.make(); err != nil {
 		return nil, err
 	}
-	if len(plan.Files) == 0 {
-		plan.Endpoints, err = e.Endpoints(c)
-		return plan, err
-	}
 	plan.Check = func(after *configuration) ([]endpoint.Endpoint, error) {
 		s := e.served(after)
-		if err := s.unharmed(p.m); err != nil {
-			return nil, err
+		if after != c {
+			if err := s.unharmed(p.m); err != nil {
+				return nil, err
+			}
 		}
 		return s.endpoints()
 	}

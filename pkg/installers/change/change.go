@@ -64,6 +64,7 @@ type Change struct {
 	Test    func(context.Context) error // the server's own test of its configuration, before and after the edit; may be nil
 	Reload  func(context.Context) error // makes the server read the files; may be nil
 	Probe   func(context.Context) error // looks at what is served; may be nil
+	Others  []Part                      // more targets, for [Change.ApplyTogether] alone
 
 	guard atomicfile.Guard // fails or kills at one file-system step; tests only
 }
@@ -103,13 +104,18 @@ func (c *Change) Apply(ctx context.Context) (changed bool, err error) {
 	if !c.Always {
 		return false, nil
 	}
-	if err := c.testBefore(ctx); err != nil {
-		return false, err
-	}
-	if err := call(ctx, c.Reload); err != nil {
+	if err := c.renew(ctx); err != nil {
 		return false, err
 	}
 	return false, call(ctx, c.Probe)
+}
+
+// renew makes the server read what its files point at.
+func (c *Change) renew(ctx context.Context) error {
+	if err := c.testBefore(ctx); err != nil {
+		return err
+	}
+	return call(ctx, c.Reload)
 }
 
 // testBefore asks whether the server is sound before acmed does anything to it.
@@ -140,9 +146,17 @@ func (c *Change) carryOut(ctx context.Context, j *journal, edits []edit) (change
 	return true, unfinished
 }
 
-// perform does everything between the journal's begin and its commit. The journal knows of the reload before it happens,
-// so that a crash in between makes the server read the old files again. What is unfinished is told and not undone.
+// perform does everything between the journal's begin and its commit. What is unfinished is told and not undone.
 func (c *Change) perform(ctx context.Context, j *journal, edits []edit) (unfinished, err error) {
+	if unfinished, err = c.putInForce(ctx, j, edits); unfinished != nil || err != nil {
+		return unfinished, err
+	}
+	return c.probe(ctx)
+}
+
+// putInForce writes, tests and reloads. The journal knows of the reload before it happens,
+// so that a crash in between makes the server read the old files again. What is unfinished is told and not undone.
+func (c *Change) putInForce(ctx context.Context, j *journal, edits []edit) (unfinished, err error) {
 	for i := range edits {
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
@@ -170,6 +184,11 @@ func (c *Change) perform(ctx context.Context, j *journal, edits []edit) (unfinis
 			return nil, fmt.Errorf("reload: %w", err)
 		}
 	}
+	return nil, nil
+}
+
+// probe looks at what is served. What is unfinished is told and not undone.
+func (c *Change) probe(ctx context.Context) (unfinished, err error) {
 	err = call(ctx, c.Probe)
 	if later := (*installers.LaterError)(nil); errors.As(err, &later) {
 		return err, nil
@@ -201,7 +220,10 @@ func call(ctx context.Context, step func(context.Context) error) error {
 }
 
 // plan compares the files with what is there and returns those that differ.
-func (c *Change) plan() ([]edit, error) {
+func (c *Change) plan() ([]edit, error) { return c.planOn(nil) }
+
+// planOn takes what is known of some files, by path, for what is on disk.
+func (c *Change) planOn(known map[string]*found) ([]edit, error) {
 	var edits []edit
 	var errs []error
 	seen := map[string]bool{}
@@ -211,6 +233,9 @@ func (c *Change) plan() ([]edit, error) {
 		if err != nil {
 			errs = append(errs, err)
 			continue
+		}
+		if earlier := known[found.path]; earlier != nil {
+			found = *earlier
 		}
 		if seen[found.path] {
 			errs = append(errs, fmt.Errorf("%s: the change writes this file twice", found.path))

@@ -230,14 +230,19 @@ func (j *journal) begin(edits []edit) error {
 	for i := range edits {
 		e := &edits[i]
 		p.Files = append(p.Files, e.entry)
-		if !e.Before.hasContent() {
-			continue
-		}
-		if err := j.dir.Write(backupPrefix+e.Before.Hash, e.before, 0o600); err != nil {
+		if err := j.keep(e); err != nil {
 			return err
 		}
 	}
 	return j.save(record{Undo: j.record.Undo, Pending: p})
+}
+
+// keep makes the bytes of before durable.
+func (j *journal) keep(e *edit) error {
+	if !e.Before.hasContent() {
+		return nil
+	}
+	return j.dir.Write(backupPrefix+e.Before.Hash, e.before, 0o600)
 }
 
 // reloading notes that the server is about to read the new files.
@@ -262,7 +267,7 @@ func merge(undo, files []entry) []entry {
 	all := make([]entry, 0, len(undo)+len(files))
 	for _, u := range undo {
 		if f, again := fresh[u.Path]; again {
-			if u.After.Hash != f.Before.Hash {
+			if u.After.Hash != f.Before.Hash && u.Before.Hash != f.Before.Hash {
 				u.Edited = true
 				if f.Before.hasContent() {
 					u.Kept = f.Before.Hash

@@ -28,9 +28,8 @@ var (
 )
 
 // inspect asks the binary for its version and its paths. Without an answer the operator's own settings have to do.
-func (c *Config) inspect(ctx context.Context) (build, error) {
-	command := installers.Command{Argv: []string{c.Binary, "-V"}, Timeout: c.Timeout, WithStderr: true}
-	out, err := command.Run(ctx)
+func (c *Config) inspect(ctx context.Context, ask func(context.Context, installers.Command) ([]byte, error)) (build, error) {
+	out, err := ask(ctx, installers.Command{Argv: []string{c.Binary, "-V"}, Timeout: c.Timeout, WithStderr: true})
 	var info build
 	if err == nil {
 		info, err = parseBuild(string(out))
@@ -82,7 +81,7 @@ func parseBuild(text string) (build, error) {
 
 // ownPIDFile is the pid file of nginx's configuration, or the one that the binary was built with.
 func (c *Config) ownPIDFile(ctx context.Context) (string, error) {
-	info, err := c.inspect(ctx)
+	info, err := c.inspect(ctx, func(ctx context.Context, question installers.Command) ([]byte, error) { return question.Run(ctx) })
 	if err != nil {
 		return "", err
 	}

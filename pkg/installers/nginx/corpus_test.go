@@ -98,7 +98,7 @@ func isFixed(name string) bool {
 }
 
 func plans(p *planner) bool {
-	_, err := p.make()
+	_, err := full(p)
 	return err == nil
 }
 
@@ -158,7 +158,7 @@ func TestTree(t *testing.T) {
 	var names []string
 	for _, name := range serverNames(t, n.path("nginx.conf")) {
 		p := newPlanner(t, n.path("nginx.conf"), Config{Redirect: true}, []string{name}, installertest.Bundle(t, name))
-		made, err := p.make()
+		made, err := full(p)
 		if refused := (*SyntaxError)(nil); errors.As(err, &refused) {
 			t.Logf("%s: %v", name, err)
 			continue

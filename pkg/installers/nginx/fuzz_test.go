@@ -123,7 +123,7 @@ func FuzzPlan(f *testing.F) {
 		if err != nil {
 			return
 		}
-		made, err := p.make()
+		made, err := full(p)
 		if err != nil || len(made.Files) == 0 {
 			return
 		}
@@ -135,7 +135,7 @@ func FuzzPlan(f *testing.F) {
 		if diff := cmp.Diff(foreign(p, p.tree.main.root), foreign(again, again.tree.main.root)); diff != "" {
 			t.Fatalf("the edit changed something else:\n%s\n%s", diff, edited)
 		}
-		if made, err := again.make(); err != nil || len(made.Files) != 0 {
+		if made, err := full(again); err != nil || len(made.Files) != 0 {
 			t.Fatalf("a second run is not empty: %v\n%s\n%+v", err, edited, made)
 		}
 		n := &editor{target: p.target, cfg: p.cfg}

@@ -2,7 +2,10 @@ package nginx
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -65,9 +68,17 @@ func (c *configuration) Names(path string) bool {
 	})
 }
 
+// ask asks the binary about itself, once for each state of it where the server is known.
+func (e *editor) ask(ctx context.Context, question installers.Command) ([]byte, error) {
+	if e.target.Server == nil {
+		return question.Run(ctx)
+	}
+	return e.target.Server.Ask(ctx, question)
+}
+
 // Read reads the configuration as it is now.
 func (e *editor) Read(ctx context.Context) (*configuration, error) {
-	info, err := e.cfg.inspect(ctx)
+	info, err := e.cfg.inspect(ctx, e.ask)
 	if err != nil {
 		return nil, err
 	}
@@ -89,11 +100,46 @@ func (e *editor) planner(c *configuration, b *certs.Bundle) *planner {
 // Plan decides what changes.
 func (e *editor) Plan(_ context.Context, c *configuration, b *certs.Bundle) (*plan, error) {
 	made, err := e.planner(c, b).make()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		made.Log = errorLog(c)
 	}
-	made.Log = errorLog(c)
-	return made, nil
+	return made, err
+}
+
+// Foresee reads the configuration with other content in some files.
+func (e *editor) Foresee(c *configuration, files []change.File) (*configuration, error) {
+	overlay := map[string][]byte{}
+	for _, f := range files {
+		overlay[realPath(f.Path)] = f.Content
+	}
+	after, err := c.tree.with(overlay)
+	if err != nil {
+		return nil, fmt.Errorf("the edited configuration cannot be read: %w", err)
+	}
+	m, err := buildModel(after, c.m.find)
+	if err != nil {
+		return nil, fmt.Errorf("the edited configuration cannot be read: %w", err)
+	}
+	if len(m.servers) != len(c.m.servers) {
+		return nil, fmt.Errorf("the edited configuration has %d server blocks instead of %d", len(m.servers), len(c.m.servers))
+	}
+	return &configuration{c.build, after, m}, nil
+}
+
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
+}
+
+// Files are all that nginx read.
+func (c *configuration) Files() []string {
+	list := slices.Collect(maps.Keys(c.tree.dirs))
+	for path := range c.tree.sources {
+		list = append(list, path)
+	}
+	return list
 }
 
 // Endpoints are where the names are answered with TLS.

@@ -176,7 +176,7 @@ func collect(t *testing.T, tree *tree, ds []*directive, files *[]string) {
 			if err := tree.resolve(d); err != nil {
 				t.Fatal(err)
 			}
-			for _, src := range d.included {
+			for _, src := range tree.found[d] {
 				if !slices.Contains(*files, src.path) {
 					*files = append(*files, src.path)
 				}

@@ -30,8 +30,6 @@ type directive struct {
 	start, end int    // from the name to behind the ';' or the closing '}'
 	open       int    // offset behind '{', or -1 for a directive without a block
 	children   []*directive
-	included   []*source // of an include directive, once resolved
-	resolved   bool
 }
 
 func (d *directive) name() string { return d.words[0].value }

@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/pkg/installers/change"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 	"github.com/acmed/acmed/pkg/installers/webserver"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -197,76 +199,66 @@ func (p *planner) anchor(s *server) (pos int, indent string) {
 	return pos, indent + "    "
 }
 
-// finish turns the edits into files, after a look at what they make of the configuration.
+// finish turns the edits into files.
 func (p *planner) finish() (*plan, error) {
-	pl := &plan{Stale: p.stale()}
-	files, overlay, err := p.editedFiles()
-	if err != nil {
+	pl := &plan{Check: p.check, Cures: p.cures}
+	if p.cfg.TLSDefaults {
+		pl.Min = tls.VersionTLS12 // what these settings offer
+	}
+	var err error
+	if pl.Files, err = p.editedFiles(); err != nil {
 		return nil, err
 	}
-	pl.Files = files
 	if settings := p.settingsFile(); settings != nil {
-		overlay[settings.Path] = settings.Content
 		pl.Files = append(pl.Files, *settings)
 	}
-	after := p.m
-	if len(overlay) > 0 {
-		if after, err = p.reread(overlay); err != nil {
-			return nil, err
-		}
-		if err := p.checkAfter(after); err != nil {
-			return nil, err
-		}
-	}
-	pl.Endpoints, err = p.endpoints(after)
-	return pl, err
+	return pl, nil
 }
 
-// editedFiles are the files with the planned edits made, also by their real paths.
-func (p *planner) editedFiles() (files []change.File, overlay map[string][]byte, err error) {
-	overlay = map[string][]byte{}
+// editedFiles are the files with the planned edits made.
+func (p *planner) editedFiles() ([]change.File, error) {
+	var files []change.File
 	for file, edits := range p.edits {
 		src := p.srcs[file]
 		content, err := change.Splice(src.text, edits)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", src.path, err)
+			return nil, fmt.Errorf("%s: %w", src.path, err)
 		}
-		overlay[file] = content
 		files = append(files, change.File{Path: filepath.Clean(src.path), Content: content, Was: change.Hash(src.text), Follow: true})
 	}
 	slices.SortFunc(files, func(a, b change.File) int { return strings.Compare(a.Path, b.Path) })
-	return files, overlay, nil
+	return files, nil
 }
 
-// stale reports whether a block names the RSA twin of a bundle that has none.
-func (p *planner) stale() bool {
-	if p.bundle.RSA != nil {
-		return false
-	}
+// cures reports whether nginx refuses the configuration because of pairs that the plan replaces or adds: files that are
+// gone, such as the twin of a bundle that has none any more, files that were never there, or no pair at all.
+func (p *planner) cures(failure string) bool {
+	return slices.ContainsFunc(p.picks, func(k *pick) bool {
+		missing := slices.ContainsFunc(p.native(k.Site.body), func(d *directive) bool {
+			isPair := d.is("ssl_certificate") || d.is("ssl_certificate_key")
+			return isPair && strings.Contains(failure, `"`+under(p.tree.prefix, d.words[1].value)+`"`)
+		})
+		none := strings.Contains(failure, `no "ssl_certificate`) && strings.Contains(failure, " in "+k.Site.d.place())
+		return missing || none || p.namesTwin(k, failure)
+	})
+}
+
+// namesTwin reports whether a failure is about the RSA twin, which a line of acmed names and the bundle does not have.
+func (p *planner) namesTwin(k *pick, failure string) bool {
 	twin := p.target.Pairs(true)[1]
-	for _, k := range p.picks {
-		for _, d := range slices.Concat(k.Site.own("ssl_certificate"), k.Site.own("ssl_certificate_key")) {
-			if path := d.words[1].value; path == twin.Cert || path == twin.Key {
-				return true
-			}
+	return p.bundle.RSA == nil && (strings.Contains(failure, twin.Cert) || strings.Contains(failure, twin.Key)) &&
+		len(k.Site.own("ssl_certificate")) > 0
+}
+
+// check looks at the configuration with the edits of all targets, refuses what would come out differently, and says where
+// the bundle is served.
+func (p *planner) check(after *configuration) ([]endpoint.Endpoint, error) {
+	if after.tree != p.tree {
+		if err := p.checkAfter(after.m); err != nil {
+			return nil, err
 		}
 	}
-	return false
-}
-
-func (p *planner) reread(overlay map[string][]byte) (*model, error) {
-	t, err := load(p.tree.main.path, overlay)
-	if err != nil {
-		return nil, fmt.Errorf("the edited configuration cannot be read: %w", err)
-	}
-	m, err := buildModel(t, p.m.find)
-	if err != nil {
-		return nil, fmt.Errorf("the edited configuration cannot be read: %w", err)
-	}
-	if len(m.servers) != len(p.m.servers) {
-		return nil, fmt.Errorf("the edited configuration has %d server blocks instead of %d", len(m.servers), len(p.m.servers))
-	}
-	return m, nil
+	return p.endpoints(after.m)
 }
 
 // checkAfter looks at the edited configuration: every name is answered by the blocks that were edited for it, and no

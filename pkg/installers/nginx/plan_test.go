@@ -11,6 +11,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
 
@@ -79,11 +80,34 @@ func newPlanner(t *testing.T, path string, cfg Config, names []string, b *certs.
 	return &planner{cfg: cfg.withDefaults(), target: target, names: ids, bundle: b, tree: tree, m: m}
 }
 
+// fullPlan is a plan with what comes of it.
+type fullPlan struct {
+	*plan
+	Endpoints []endpoint.Endpoint
+}
+
+// full plans, and looks at the result as an installation does.
+func full(p *planner) (*fullPlan, error) {
+	made, err := p.make()
+	if err != nil {
+		return nil, err
+	}
+	c := &configuration{build{http2: p.http2}, p.tree, p.m}
+	after := c
+	if len(made.Files) > 0 {
+		if after, err = (&editor{}).Foresee(c, made.Files); err != nil {
+			return nil, err
+		}
+	}
+	endpoints, err := made.Check(after)
+	return &fullPlan{made, endpoints}, err
+}
+
 // apply makes the plan in the temporary directory and returns the text of sites/a.conf.
-func (c *planCase) apply(t *testing.T) (string, *plan) {
+func (c *planCase) apply(t *testing.T) (string, *fullPlan) {
 	t.Helper()
 	p := c.planner(t)
-	made, err := p.make()
+	made, err := full(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +297,7 @@ func TestPlanSettings(t *testing.T) {
 	}
 	c.cfg.TLSDefaults = false
 	p := c.planner(t)
-	made, err := p.make()
+	made, err := full(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +426,7 @@ func TestPlanRefuses(t *testing.T) {
 			}
 			c.files["sites/a.conf"] = tt.text
 			p := c.planner(t)
-			made, err := p.make()
+			made, err := full(p)
 			if err == nil {
 				t.Fatalf("it was not refused, but planned: %+v", made.Files)
 			}
@@ -430,7 +454,7 @@ func TestPlanKeepsCoverage(t *testing.T) {
 			"old.pem":      string(old.FullChainPEM()),
 			"sites/a.conf": "server { listen 443 ssl; server_name " + tt.block + "; ssl_certificate old.pem; ssl_certificate_key old.key; }",
 		}}
-		_, err := c.planner(t).make()
+		_, err := full(c.planner(t))
 		if (err != nil) != (tt.refused != "") || err != nil && !strings.Contains(err.Error(), tt.refused) {
 			t.Errorf("%s with a certificate for %s: got %v, want %q", tt.block, tt.old, err, tt.refused)
 		}

@@ -51,7 +51,7 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 			}
 		}
 	}
-	made.Files, _, err = p.editedFiles()
+	made.Files, err = p.editedFiles()
 	return made, err
 }
 

@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -105,21 +106,23 @@ func TestParseBuild(t *testing.T) {
 	}
 }
 
+func runOnce(ctx context.Context, c installers.Command) ([]byte, error) { return c.Run(ctx) }
+
 func TestInspect(t *testing.T) {
 	broken := Config{Binary: "/usr/bin/false", Config: "/x/nginx.conf", Prefix: "/p"}
-	got, err := broken.inspect(t.Context())
+	got, err := broken.inspect(t.Context(), runOnce)
 	if want := (build{config: "/x/nginx.conf", prefix: "/p", errorLog: "logs/error.log"}); err != nil || got != want {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 	broken.HTTP2 = true
-	if _, err := broken.inspect(t.Context()); err == nil {
+	if _, err := broken.inspect(t.Context(), runOnce); err == nil {
 		t.Error("HTTP/2 was accepted without a version")
 	}
 	if _, err := os.Stat(defaultBinary); err != nil {
 		t.Skip("nginx is not installed")
 	}
 	c := Config{}.withDefaults()
-	got, err = c.inspect(t.Context())
+	got, err = c.inspect(t.Context(), runOnce)
 	if err != nil || !filepath.IsAbs(got.config) || !filepath.IsAbs(got.prefix) {
 		t.Errorf("got %+v, %v", got, err)
 	}

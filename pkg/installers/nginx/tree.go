@@ -22,16 +22,18 @@ const (
 // tree is a configuration: the main file and what it includes, each file read once.
 type tree struct {
 	main    *source
-	prefix  string             // directory of the main file: relative includes and certificates start there
-	sources map[string]*source // by path as nginx opens it
-	overlay map[string][]byte  // by real path: read instead of the file, to look at an edit before it is made
-	total   int                // bytes read
-	walked  int                // directives walked
+	prefix  string                   // directory of the main file: relative includes and certificates start there
+	sources map[string]*source       // by path as nginx opens it
+	dirs    map[string]bool          // directories that were searched for files
+	found   map[*directive][]*source // the files of include directives
+	overlay map[string][]byte        // by real path: read instead of the file, to look at an edit before it is made
+	total   int                      // bytes read
+	walked  int                      // directives walked
 }
 
 // load reads the main file. Includes are followed when the directives around them are looked at.
 func load(path string, overlay map[string][]byte) (*tree, error) {
-	t := &tree{prefix: filepath.Dir(path), sources: map[string]*source{}, overlay: overlay}
+	t := &tree{prefix: filepath.Dir(path), sources: map[string]*source{}, dirs: map[string]bool{}, found: map[*directive][]*source{}, overlay: overlay}
 	var err error
 	t.main, err = t.read(path)
 	return t, err
@@ -94,7 +96,7 @@ func (t *tree) walkFrom(ds []*directive, above []*source, visit func(*directive)
 		if err := t.resolve(d); err != nil {
 			return err
 		}
-		for _, src := range d.included {
+		for _, src := range t.found[d] {
 			if err := enterInclude(d, src, above); err != nil {
 				return err
 			}
@@ -120,7 +122,7 @@ func enterInclude(d *directive, src *source, above []*source) error {
 // resolve finds the files of an include directive as ngx_conf_include does: relative to the directory of the main file,
 // wildcards in glob's order and possibly none, any other name as it is.
 func (t *tree) resolve(d *directive) error {
-	if d.resolved {
+	if _, done := t.found[d]; done {
 		return nil
 	}
 	if len(d.words) != 2 {
@@ -136,16 +138,46 @@ func (t *tree) resolve(d *directive) error {
 		if names, err = glob(name); err != nil {
 			return d.errorf("include %s: %v", text.Cut(name, text.Value), err)
 		}
+		t.search(name)
 	}
 	for _, name := range names {
 		src, err := t.read(name)
 		if err != nil {
 			return includeError(d, err)
 		}
-		d.included = append(d.included, src)
+		t.found[d] = append(t.found[d], src)
 	}
-	d.resolved = true
+	if len(names) == 0 {
+		t.found[d] = nil
+	}
 	return nil
+}
+
+// search notes the directories in which a pattern may find other files later.
+func (t *tree) search(pattern string) {
+	for dir := filepath.Dir(pattern); ; dir = filepath.Dir(dir) {
+		if !strings.ContainsAny(dir, "*?[") {
+			t.dirs[dir] = true
+			return
+		}
+		matches, _ := filepath.Glob(dir)
+		for _, m := range matches {
+			t.dirs[m] = true
+		}
+	}
+}
+
+// with is the tree with other content in some files, by real path. What is the same is not read again.
+func (t *tree) with(overlay map[string][]byte) (*tree, error) {
+	after := &tree{prefix: t.prefix, sources: map[string]*source{}, dirs: t.dirs, found: map[*directive][]*source{}, overlay: overlay}
+	for path, src := range t.sources {
+		if _, other := overlay[src.real]; !other {
+			after.sources[path] = src
+		}
+	}
+	var err error
+	after.main, err = after.read(t.main.path)
+	return after, err
 }
 
 // includeError adds the include's place unless the error has one inside the included file.

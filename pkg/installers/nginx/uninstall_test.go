@@ -1,78 +1,12 @@
 package nginx
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
-
-// applyHunks makes one list out of the other by the hunks alone.
-func applyHunks(before, after []string, hunks []hunk) []string {
-	var out []string
-	at := 0
-	for _, h := range hunks {
-		out = append(out, before[at:h.a]...)
-		out = append(out, after[h.c:h.d]...)
-		at = h.b
-	}
-	return append(out, before[at:]...)
-}
-
-func TestCompareLines(t *testing.T) {
-	rng := rand.New(rand.NewPCG(5, 6))
-	random := func() []string {
-		list := make([]string, rng.IntN(12))
-		for i := range list {
-			list[i] = string(rune('a' + rng.IntN(4)))
-		}
-		return list
-	}
-	for range 5000 {
-		before, after := random(), random()
-		hunks, ok := compareLines(before, after)
-		if got := applyHunks(before, after, hunks); !ok || !slices.Equal(got, after) {
-			t.Fatalf("%q to %q: %v gives %q", before, after, hunks, got)
-		}
-		changed := 0
-		for _, h := range hunks {
-			changed += h.b - h.a + h.d - h.c
-		}
-		if want := len(before) + len(after) - 2*longestCommon(before, after); changed != want {
-			t.Fatalf("%q to %q: %v changes %d lines, %d are enough", before, after, hunks, changed, want)
-		}
-	}
-	many := func(prefix string) []string {
-		list := make([]string, maxDistance)
-		for i := range list {
-			list[i] = fmt.Sprint(prefix, i)
-		}
-		return list
-	}
-	if _, ok := compareLines(many("a"), many("b")); ok {
-		t.Error("files without a common line were compared")
-	}
-}
-
-func longestCommon(a, b []string) int {
-	row := make([]int, len(b)+1)
-	for i := range a {
-		diagonal := 0
-		for j := range b {
-			above := row[j+1]
-			if a[i] == b[j] {
-				row[j+1] = diagonal + 1
-			} else {
-				row[j+1] = max(row[j], above)
-			}
-			diagonal = above
-		}
-	}
-	return row[len(b)]
-}
 
 func TestUnmerge(t *testing.T) {
 	n := &editor{target: installers.Target{Certificate: "www", FullChain: "/live/fullchain.pem", Key: "/live/privkey.pem"}}
@@ -100,7 +34,7 @@ func TestUnmerge(t *testing.T) {
 		{"the other certificate's lines are gone", "server { a b;\n gzip on; # acmed: other\n }\nserver { c d; }\n",
 			"server { a b; }\nserver { c d;\n gzip on; # acmed: www\n }\n", "server { a b; }\nserver { c d; }\n", ""},
 		{"broken now", original, plain + "x", "", `x.conf:6: "x" has no terminating`},
-		{"rewritten", original, strings.Repeat("a b;\nc d;\n", maxDistance), "", "x.conf:1: the file was rewritten"},
+		{"rewritten", original, strings.Repeat("a b;\nc d;\n", webserver.MaxDistance), "", "x.conf:1: the file was rewritten"},
 	} {
 		got, err := n.unmerge("x.conf", []byte(tt.original), []byte(tt.now))
 		switch {

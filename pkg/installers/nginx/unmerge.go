@@ -6,6 +6,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // markedLine is one line of an edited file and the kinds of directives that stand on it.
@@ -27,26 +28,26 @@ func (e *editor) unmerge(path string, original, now []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	old := splitLines(original)
+	old := webserver.SplitLines(original)
 	lines = p.rejoin(old, lines)
-	hunks, ok := compareLines(old, texts(lines))
+	hunks, ok := webserver.CompareLines(old, texts(lines))
 	if !ok {
 		return nil, &SyntaxError{File: path, Line: 1, Reason: "the file was rewritten since acmed edited it: take acmed's lines out by hand"}
 	}
 	var out []string
 	at := 0
 	for _, h := range hunks {
-		out = append(out, texts(lines[at:h.c])...)
-		back, ok := p.revert(old[h.a:h.b], lines[h.c:h.d])
+		out = append(out, texts(lines[at:h.C])...)
+		back, ok := p.revert(old[h.A:h.B], lines[h.C:h.D])
 		if !ok {
 			line := 1
-			if h.c > 0 {
-				line = lines[h.c-1].number + 1
+			if h.C > 0 {
+				line = lines[h.C-1].number + 1
 			}
 			return nil, &SyntaxError{File: path, Line: line, Reason: "acmed's lines and later changes meet here: take acmed's out by hand"}
 		}
 		out = append(out, back...)
-		at = h.d
+		at = h.D
 	}
 	content := []byte(strings.Join(append(out, texts(lines[at:])...), ""))
 	return content, p.checkGone(path, content)
@@ -145,7 +146,7 @@ func (p *planner) markLines(path string, text []byte) ([]markedLine, error) {
 	var lines []markedLine
 	var ends []int // offset behind each line
 	at := 0
-	for _, line := range splitLines(text) {
+	for _, line := range webserver.SplitLines(text) {
 		at += len(line)
 		lines = append(lines, markedLine{text: line, number: len(lines) + 1})
 		ends = append(ends, at)
@@ -191,13 +192,4 @@ func texts(lines []markedLine) []string {
 		list[i] = l.text
 	}
 	return list
-}
-
-// splitLines cuts text behind every newline.
-func splitLines(text []byte) []string {
-	lines := strings.SplitAfter(string(text), "\n")
-	if lines[len(lines)-1] == "" {
-		lines = lines[:len(lines)-1]
-	}
-	return lines
 }

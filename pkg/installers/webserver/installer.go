@@ -19,6 +19,8 @@ import (
 type Configuration interface {
 	// Names reports whether a site takes its certificate from the file.
 	Names(path string) bool
+	// Files are the files that were read, and the directories in which others would be found.
+	Files() []string
 }
 
 // Editor is what a plugin knows of its kind of server. None of its methods changes anything.
@@ -33,6 +35,11 @@ type Editor[C Configuration] interface {
 	Withdraw(ctx context.Context, originals []change.Original) ([]change.File, error)
 }
 
+// Foreseer is an [Editor] that knows what files would make of a configuration before they are written.
+type Foreseer[C Configuration] interface {
+	Foresee(c C, files []change.File) (C, error)
+}
+
 // Preparer is an [Editor] of a server that may not be able to read its own configuration before something is mended.
 type Preparer interface {
 	// Prepare returns what has to change before the configuration can be read.
@@ -41,11 +48,13 @@ type Preparer interface {
 
 // Plan is what an installation will do.
 type Plan[C Configuration] struct {
-	Files     []change.File
-	Endpoints []endpoint.Endpoint                  // where the bundle is served afterwards
-	Check     func(C) ([]endpoint.Endpoint, error) // looks at what the server makes of the edit, instead of Endpoints; may be nil
-	Stale     bool                                 // the configuration names what is gone, so its test fails before the edit
-	Log       installers.LogTail                   // the server's error log
+	Files []change.File
+	// Check looks at the configuration with the edits of the whole round, and says where the bundle is served then.
+	Check func(after C) ([]endpoint.Endpoint, error)
+	// Cures reports whether the edit takes away why the server's own test fails before it; may be nil.
+	Cures func(failure string) bool
+	Log   installers.LogTail // the server's error log
+	Min   uint16             // the oldest version of TLS whose clients must not be lost; 0 for all
 }
 
 // Installer makes one server serve one certificate. It is safe for concurrent use.
@@ -57,19 +66,18 @@ type Installer[C Configuration] struct {
 
 // New makes an installer. Targets of the same server must share the target's Server, so that their edits do not meet.
 func New[C Configuration](t installers.Target, e Editor[C], verifyTimeout time.Duration) *Installer[C] {
+	journals(t.Server).add(t.Journal)
 	return &Installer[C]{target: t, editor: e, verifyTimeout: verifyTimeout}
 }
 
-// attempts is how often a plan is made again because somebody edited a file between reading and writing it. An operator
-// at work saves every few seconds, not every few milliseconds.
-const attempts = 3
-
 // Install points the server at the lineage where it does not point there yet, then tests, reloads and proves it by a
-// handshake for every name. After a renewal there is nothing to edit.
+// handshake for every name. After a renewal there is nothing to edit. What several targets of one server want at one time
+// is done in one round.
 //
 // A configuration that the server refuses before anything was touched, or with which it would not survive a reload, is an
 // [*installers.BrokenServerError], a stopped server an [*installers.NotRunningError], and what cannot be edited safely a
-// [*SyntaxError] with file and line. When the probe fails the error ends in what the server has logged since.
+// [*SyntaxError] with file and line. An edit that the server refuses, or that locks clients out, is an
+// [*installers.RefusedEditError]. When the probe fails the error ends in what the server has logged since.
 func (i *Installer[C]) Install(ctx context.Context, b *certs.Bundle) error {
 	if len(b.KeyPEM) == 0 {
 		return errors.New("the key of this certificate is not acmed's, so the server cannot be pointed at it: install it with another plugin")
@@ -77,83 +85,7 @@ func (i *Installer[C]) Install(ctx context.Context, b *certs.Bundle) error {
 	if err := i.target.CheckLive(b); err != nil {
 		return err
 	}
-	var err error
-	for range attempts {
-		err = i.install(ctx, b)
-		if conflict := (*installers.ConflictError)(nil); !errors.As(err, &conflict) || ctx.Err() != nil {
-			return err
-		}
-	}
-	return err
-}
-
-func (i *Installer[C]) install(ctx context.Context, b *certs.Bundle) error {
-	unlock, err := i.target.Server.Lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if err := i.Recover(ctx); err != nil {
-		return err
-	}
-	if err := i.prepare(ctx, b); err != nil {
-		return err
-	}
-	c, err := i.read(ctx)
-	if err != nil {
-		return err
-	}
-	plan, err := i.editor.Plan(ctx, c, b)
-	if err != nil {
-		return i.renewOnly(ctx, c, err)
-	}
-	trial := &trial[C]{i: i, plan: plan, endpoints: plan.Endpoints, tested: len(plan.Files) == 0}
-	if len(plan.Files) == 0 {
-		unlock()
-	}
-	edit := change.Change{
-		Journal: i.target.Journal,
-		Files:   plan.Files,
-		Always:  true,
-		Test:    trial.test,
-		Reload: func(ctx context.Context) error {
-			plan.Log.Mark()
-			return i.target.Server.Reload(ctx)
-		},
-		Probe: func(ctx context.Context) error {
-			return plan.Log.Explain(i.probe(ctx, trial.endpoints, b))
-		},
-	}
-	_, err = edit.Apply(ctx)
-	return err
-}
-
-// trial is one change while it is tested, before the edit and after it.
-type trial[C Configuration] struct {
-	i         *Installer[C]
-	plan      *Plan[C]
-	tested    bool // the test before the edit was
-	endpoints []endpoint.Endpoint
-}
-
-// test runs the operator's test. After the edit it also looks at what has become of the sites.
-func (t *trial[C]) test(ctx context.Context) error {
-	if !t.tested {
-		t.tested = true
-		if t.plan.Stale {
-			return nil
-		}
-		return t.i.target.Server.Test(ctx)
-	}
-	if err := t.i.target.Server.Test(ctx); err != nil || t.plan.Check == nil {
-		return err
-	}
-	c, err := t.i.editor.Read(ctx)
-	if err != nil {
-		return err
-	}
-	t.endpoints, err = t.plan.Check(c)
-	return err
+	return i.target.Server.Together(ctx, &task[C]{Installer: i, bundle: b}, runRound[C])
 }
 
 // prepare mends what keeps the server from reading its configuration.
@@ -182,42 +114,6 @@ func (i *Installer[C]) read(ctx context.Context) (C, error) {
 	return c, err
 }
 
-// renewOnly handles a configuration in which the names cannot all be served any more, for example because a site was
-// removed. The sites that were installed before must not keep an old certificate for that: the server reads the renewed
-// one, and the reason is returned.
-func (i *Installer[C]) renewOnly(ctx context.Context, c C, reason error) error {
-	if broken := (*installers.BrokenServerError)(nil); ctx.Err() != nil || errors.As(reason, &broken) {
-		return reason
-	}
-	if err := i.target.Server.Test(ctx); err != nil {
-		return &installers.BrokenServerError{Err: err}
-	}
-	installed, err := change.Originals(ctx, i.target.Journal)
-	if err != nil || len(installed) == 0 && !c.Names(i.target.FullChain) {
-		return errors.Join(reason, err)
-	}
-	return errors.Join(reason, i.target.Server.Reload(ctx))
-}
-
-// handover is how long the workers of before and after a reload answer side by side: nginx starts the new ones, waits
-// 100 ms and then tells the old ones to stop.
-const handover = 150 * time.Millisecond
-
-// probe waits until every endpoint serves b, then until only the new workers answer, and looks again.
-func (i *Installer[C]) probe(ctx context.Context, endpoints []endpoint.Endpoint, b *certs.Bundle) error {
-	if err := endpoint.Verify(ctx, endpoints, b, i.verifyTimeout); err != nil {
-		return err
-	}
-	timer := time.NewTimer(handover)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return endpoint.Verify(ctx, endpoints, b, i.verifyTimeout)
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // Recover settles what a crash left behind.
 func (i *Installer[C]) Recover(ctx context.Context) error {
 	return change.Recover(ctx, i.target.Journal, i.target.Server.Reload)
@@ -234,9 +130,13 @@ func (i *Installer[C]) Verify(ctx context.Context, b *certs.Bundle) error {
 
 // Endpoints are where the server serves the target, as its configuration says.
 func (i *Installer[C]) Endpoints(ctx context.Context) ([]endpoint.Endpoint, error) {
-	c, err := i.editor.Read(ctx)
-	if err != nil {
-		return nil, err
+	c, ok := recall[C](i.target.Server)
+	if !ok {
+		var err error
+		if c, err = i.editor.Read(ctx); err != nil {
+			return nil, err
+		}
+		remember(i.target.Server, c)
 	}
 	return i.editor.Endpoints(c)
 }

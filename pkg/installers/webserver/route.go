@@ -65,15 +65,6 @@ func (r *Routes) Verify(ctx context.Context) error {
 	return nil
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 func (d *Door) verify(ctx context.Context, token string) error {
 	for {
 		err := d.ask(ctx, token)

@@ -1,16 +1,16 @@
-package nginx
+package webserver
 
 import "slices"
 
-// hunk is one difference between two lists of lines: before[a:b] became after[c:d].
-type hunk struct{ a, b, c, d int }
+// Hunk is one difference between two lists of lines: before[A:B] became after[C:D].
+type Hunk struct{ A, B, C, D int }
 
-// maxDistance bounds the work of a comparison. Files that differ in more lines are no longer the same file edited.
-const maxDistance = 2000
+// MaxDistance bounds the work of a comparison. Files that differ in more lines are no longer the same file edited.
+const MaxDistance = 2000
 
-// compareLines finds a shortest list of differences (Myers, "An O(ND) Difference Algorithm and Its Variations", 1986).
+// CompareLines finds a shortest list of differences (Myers, "An O(ND) Difference Algorithm and Its Variations", 1986).
 // ok is false when there are too many.
-func compareLines(before, after []string) (hunks []hunk, ok bool) {
+func CompareLines(before, after []string) (hunks []Hunk, ok bool) {
 	head := commonHead(before, after)
 	before, after = before[head:], after[head:]
 	tail := commonTail(before, after)
@@ -19,14 +19,14 @@ func compareLines(before, after []string) (hunks []hunk, ok bool) {
 		return nil, false
 	}
 	for _, s := range steps {
-		h := hunk{s.x + head, s.x + head, s.y + head, s.y + head}
+		h := Hunk{s.x + head, s.x + head, s.y + head, s.y + head}
 		if s.insert {
-			h.d++
+			h.D++
 		} else {
-			h.b++
+			h.B++
 		}
-		if n := len(hunks); n > 0 && hunks[n-1].b == h.a && hunks[n-1].d == h.c {
-			hunks[n-1].b, hunks[n-1].d = h.b, h.d
+		if n := len(hunks); n > 0 && hunks[n-1].B == h.A && hunks[n-1].D == h.C {
+			hunks[n-1].B, hunks[n-1].D = h.B, h.D
 			continue
 		}
 		hunks = append(hunks, h)
@@ -58,7 +58,7 @@ type step struct {
 
 // shortest finds a shortest edit script: reach[k] is how far along the old lines one gets on diagonal k = x - y.
 func shortest(before, after []string) ([]step, bool) {
-	limit := min(len(before)+len(after), maxDistance)
+	limit := min(len(before)+len(after), MaxDistance)
 	reach := make([]int, 2*limit+3)
 	at := func(k int) *int { return &reach[k+limit+1] }
 	var history [][]int
