@@ -111,7 +111,7 @@ func runOnce(ctx context.Context, c installers.Command) ([]byte, error) { return
 func TestInspect(t *testing.T) {
 	broken := Config{Binary: "/usr/bin/false", Config: "/x/nginx.conf", Prefix: "/p"}
 	got, err := broken.inspect(t.Context(), runOnce)
-	if want := (build{config: "/x/nginx.conf", prefix: "/p", errorLog: "logs/error.log"}); err != nil || got != want {
+	if want := (build{config: "/x/nginx.conf", prefix: "/p", errorLog: "logs/error.log", pidFile: "logs/nginx.pid"}); err != nil || got != want {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 	broken.HTTP2 = true
