@@ -27,6 +27,9 @@ type Head struct {
 	By          string    `json:"by,omitzero"`     // nonce of the claim under which the version was committed
 	Node        string    `json:"node,omitzero"`   // that committed it
 	Served      string    `json:"served,omitzero"` // node that installed it first and saw it served; "" until then
+	ServedAt    time.Time `json:"served_at,omitzero"`
+	Broken      string    `json:"broken,omitzero"` // why a node took it back from a server; the others keep what they serve
+	Void        bool      `json:"void,omitzero"`   // the version was deleted, because others may know its key
 
 	RenewAt    time.Time `json:"renew_at,omitzero"` // chosen at random in the CA's window
 	ARICheckAt time.Time `json:"ari_check_at,omitzero"`
@@ -116,7 +119,7 @@ func (h *Head) SetVersion(n int64, b *Bundle, spec string) {
 	}
 	h.Names = names[:min(len(names), maxHeadNames)]
 	h.RenewAt, h.ARICheckAt, h.ARIStart, h.ARIEnd, h.ARIURL = time.Time{}, time.Time{}, time.Time{}, time.Time{}, ""
-	h.Served = ""
+	h.Served, h.ServedAt, h.Broken, h.Void = "", time.Time{}, "", false
 }
 
 // Newer reports whether h is to be preferred to other: the greater number, and after a ledger was restored from a backup,

@@ -135,7 +135,7 @@ func mismatch(inner *sealedBundle, b *certs.Bundle, name string, h certs.Head, n
 		return "its fingerprint is not the one in the head"
 	case !now.Before(b.Leaf.NotAfter):
 		return "it expired at " + b.Leaf.NotAfter.UTC().Format(time.RFC3339)
-	case condemned(b, h):
+	case Condemned(b, h):
 		return "its key is known to others"
 	}
 	return ""

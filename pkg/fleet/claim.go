@@ -122,6 +122,18 @@ func (c *Claim) end() {
 	c.cancel(nil)
 }
 
+// Held returns the claim that a job of this process holds on a certificate, nil if none does.
+func (l *Ledger) Held(name string) *Claim {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.claims {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
 // Context ends with the claim, and [LeaseTTL] less 5 s after the store last answered.
 func (c *Claim) Context() context.Context { return c.ctx }
 
@@ -182,7 +194,7 @@ func (c *Claim) fenced(ctx context.Context, ops []Op, done func(head certs.Head)
 // ended before; if the store does not answer, the claim is let go all the same and the version may have been committed.
 func (c *Claim) Commit(ctx context.Context, b *certs.Bundle, h certs.Head) error {
 	defer c.end()
-	if condemned(b, h) {
+	if Condemned(b, h) {
 		return fmt.Errorf("others may know the key of version %d of %s: it is not shared", h.N, c.name)
 	}
 	if h.N <= c.head.N || h.Fingerprint != b.Fingerprint() {

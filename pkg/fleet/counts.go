@@ -34,10 +34,10 @@ type Verdict struct {
 // Judge decides which configuration counts (docs/guides/fleets.md).
 func Judge(f Facts) Verdict {
 	var v Verdict
-	headFits := f.Head.N > 0 && f.Head.Spec == f.Spec
-	v.Superseded = slices.Contains(f.Head.Old, f.Spec) && !f.Changed && !f.Head.InLastTenth(f.Now)
-	v.Adopt, v.Missing = adopts(f, headFits)
+	headFits := f.Head.N > 0 && f.Head.Spec == f.Spec && !f.Head.Void
 	differs := f.ActiveSpec != "" && f.ActiveSpec != f.Spec
+	v.Superseded = slices.Contains(f.Head.Old, f.Spec) && !differs && !f.Head.InLastTenth(f.Now)
+	v.Adopt, v.Missing = adopts(f, headFits)
 	v.Record = differs && (f.ActiveFits || headFits)
 	v.Reorder = differs && !v.Record && !v.Superseded
 	return v
@@ -46,7 +46,7 @@ func Judge(f Facts) Verdict {
 // adopts reports whether the node takes the head's version, and what that lacks.
 func adopts(f Facts, headFits bool) (bool, []string) {
 	switch {
-	case f.Head.N == 0, !f.Now.Before(f.Head.NotAfter), f.Head.Fingerprint == f.Active.Fingerprint:
+	case f.Head.N == 0, f.Head.Void, !f.Now.Before(f.Head.NotAfter), f.Head.Fingerprint == f.Active.Fingerprint:
 		return false, nil
 	case f.Unshared && (f.Head.N <= f.Active.N || f.HeadDue):
 		return false, nil

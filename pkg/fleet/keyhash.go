@@ -18,8 +18,8 @@ func KeyHashes(b *certs.Bundle) []string {
 	return list
 }
 
-// condemned reports whether others may know a key of the bundle.
-func condemned(b *certs.Bundle, h certs.Head) bool {
+// Condemned reports whether others may know a key of the bundle.
+func Condemned(b *certs.Bundle, h certs.Head) bool {
 	hashes := KeyHashes(b)
 	return slices.ContainsFunc(h.Condemned, func(hash string) bool { return slices.Contains(hashes, hash) })
 }

@@ -15,6 +15,11 @@ import (
 	"github.com/acmed/acmed/pkg/fleet/fleettest"
 )
 
+func rank(p *part, name string) int {
+	r, _ := p.Rank(name)
+	return r
+}
+
 func TestRanks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := fleettest.NewMemory()
@@ -34,10 +39,10 @@ func TestRanks(t *testing.T) {
 		first := map[int]int{}
 		before := map[string]int{}
 		for _, name := range names {
-			ranks := []int{parts[0].Rank(name), parts[1].Rank(name), parts[2].Rank(name)}
+			ranks := []int{rank(parts[0], name), rank(parts[1], name), rank(parts[2], name)}
 			want := []int{0, 1, 2}
 			if name == "n0" {
-				ranks, want = append(ranks, narrow.Rank(name)), append(want, 3)
+				ranks, want = append(ranks, rank(narrow, name)), append(want, 3)
 			}
 			first[slices.Index(ranks, 0)]++
 			before[name] = slices.Index(ranks[:3], 0)
@@ -51,13 +56,13 @@ func TestRanks(t *testing.T) {
 				t.Errorf("node %d comes first for %d of 300 names", i, first[i])
 			}
 		}
-		if r := narrow.Rank("n1"); r != 3 {
+		if r := rank(narrow, "n1"); r != 3 {
 			t.Errorf("a node without the certificate has rank %d", r)
 		}
 		parts[2].stop()
 		time.Sleep(time.Second)
 		for _, name := range names {
-			if was := before[name]; was < 2 && name != "n0" && parts[was].Rank(name) != 0 {
+			if was := before[name]; was < 2 && name != "n0" && rank(parts[was], name) != 0 {
 				t.Errorf("%s changed its first node although that one is alive", name)
 			}
 		}
@@ -129,13 +134,13 @@ func TestJudge(t *testing.T) {
 		"head that expired": {
 			fleet.Facts{Spec: "s", Names: ab, HeadNames: ab, Head: with(at(1, "x", 90*day, -time.Hour), "s")}, fleet.Verdict{}},
 		"first of a rolling change": {
-			fleet.Facts{Spec: "new", ActiveSpec: "old", Changed: true, Names: abc, HeadNames: ab, Active: at(1, "x", day, 80*day), Head: with(at(1, "x", day, 80*day), "old")},
+			fleet.Facts{Spec: "new", ActiveSpec: "old", Names: abc, HeadNames: ab, Active: at(1, "x", day, 80*day), Head: with(at(1, "x", day, 80*day), "old")},
 			fleet.Verdict{Reorder: true}},
 		"second of a rolling change": {
-			fleet.Facts{Spec: "new", ActiveSpec: "old", Changed: true, Names: abc, HeadNames: abc, Active: at(1, "x", day, 80*day), Head: with(at(2, "y", 0, 89*day), "new", "old")},
+			fleet.Facts{Spec: "new", ActiveSpec: "old", Names: abc, HeadNames: abc, Active: at(1, "x", day, 80*day), Head: with(at(2, "y", 0, 89*day), "new", "old")},
 			fleet.Verdict{Adopt: true, Record: true}},
 		"adopted before its configuration changed": {
-			fleet.Facts{Spec: "new", ActiveSpec: "old", Changed: true, ActiveFits: true, Names: abc, HeadNames: abc, Active: at(2, "y", 0, 89*day), Head: with(at(2, "y", 0, 89*day), "new", "old")},
+			fleet.Facts{Spec: "new", ActiveSpec: "old", ActiveFits: true, Names: abc, HeadNames: abc, Active: at(2, "y", 0, 89*day), Head: with(at(2, "y", 0, 89*day), "new", "old")},
 			fleet.Verdict{Record: true}},
 		"straggler takes a wider certificate and does not order": {
 			fleet.Facts{Spec: "old", ActiveSpec: "old", ActiveFits: true, Names: ab, HeadNames: abc, Active: at(1, "x", day, 80*day), Head: with(at(2, "y", 0, 89*day), "new", "old")},
@@ -153,7 +158,7 @@ func TestJudge(t *testing.T) {
 			fleet.Facts{Spec: "old", ActiveSpec: "old", ActiveFits: true, Names: ab, HeadNames: ab, Active: at(2, "y", 85*day, 5*day), Head: with(at(2, "y", 85*day, 5*day), "new", "old")},
 			fleet.Verdict{}},
 		"withdrawal on purpose": {
-			fleet.Facts{Spec: "old", ActiveSpec: "new", Changed: true, Names: ab, HeadNames: abc, Active: at(2, "y", day, 80*day), Head: with(at(2, "y", day, 80*day), "new", "old")},
+			fleet.Facts{Spec: "old", ActiveSpec: "new", Names: ab, HeadNames: abc, Active: at(2, "y", day, 80*day), Head: with(at(2, "y", day, 80*day), "new", "old")},
 			fleet.Verdict{Reorder: true}},
 		"unshared, head fits and is newer than its base": {
 			fleet.Facts{Spec: "s", ActiveSpec: "s", ActiveFits: true, Names: ab, HeadNames: ab, Unshared: true, Active: at(4, "x", 0, 90*day), Head: with(at(5, "y", day, 89*day), "s")},

@@ -35,9 +35,10 @@ func rendezvous(name string, ids []string) []string {
 	return slices.Compact(sorted)
 }
 
-// Rank is this node's place in the order of the live nodes that may claim a certificate: 0 comes first. Several processes
-// with one ID have one place. A node that is not listed, such as a command, comes after all.
-func (l *Ledger) Rank(name string) int {
+// Rank is this node's place in the order of the live nodes that may claim a certificate, and their number: 0 comes first.
+// Several processes with one ID have one place. A node that is not listed, such as a command, comes after all. While the
+// store is away, the answer is about the nodes last known.
+func (l *Ledger) Rank(name string) (rank, nodes int) {
 	l.view.mu.RLock()
 	defer l.view.mu.RUnlock()
 	var ids []string
@@ -48,10 +49,16 @@ func (l *Ledger) Rank(name string) int {
 	}
 	sorted := rendezvous(name, ids)
 	if i := slices.Index(sorted, l.config.Node.ID); i >= 0 && !l.config.Node.Unranked {
-		return i
+		return i, len(sorted)
 	}
-	return len(sorted)
+	return len(sorted), len(sorted)
 }
+
+// NodeID is this node's name in the fleet.
+func (l *Ledger) NodeID() string { return l.config.Node.ID }
+
+// Installs reports whether this node only takes what others obtain.
+func (l *Ledger) Installs() bool { return l.config.Node.Install }
 
 // TurnDelay is how long after a certificate became due the node with this rank may claim it.
 func TurnDelay(rank int) time.Duration { return min(time.Duration(rank)*turnStep, turnMost) }

@@ -11,12 +11,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/store"
 )
 
 // Engine carries out plans, one job at a time for each certificate.
 type Engine struct {
 	store *store.Store
+	fleet *fleet.Ledger // nil on a single machine
 	log   *zap.Logger
 	clock func() time.Time
 	ended func(Result)
@@ -40,6 +42,7 @@ type Engine struct {
 // Config makes an [Engine].
 type Config struct {
 	Store *store.Store
+	Fleet *fleet.Ledger // what the nodes share; nil on a single machine
 	Log   *zap.Logger
 	Clock func() time.Time // time.Now if nil
 	Ended func(Result)     // told about every job that has ended; must not wait for anything; may be nil
@@ -54,7 +57,7 @@ func NewEngine(c Config) *Engine {
 		c.Ended = func(Result) {}
 	}
 	base, cancel := context.WithCancel(context.Background())
-	e := &Engine{store: c.Store, log: c.Log, clock: func() time.Time { return c.Clock().Round(0) }, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}, localFailures: map[string]localFailure{}, confirming: make(chan struct{}, 1)}
+	e := &Engine{store: c.Store, fleet: c.Fleet, log: c.Log, clock: func() time.Time { return c.Clock().Round(0) }, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}, localFailures: map[string]localFailure{}, confirming: make(chan struct{}, 1)}
 	e.Swap(&Set{})
 	return e
 }

@@ -38,7 +38,9 @@ func (j *job) fallBack(ctx context.Context, outcomes map[string]error) (bool, er
 		if err != nil || !helped {
 			return false, err
 		}
-		return true, j.recordFallBack(target, old, bundle, outcomes)
+		err = j.recordFallBack(target, old, bundle, outcomes)
+		j.noteBroken(ctx, j.record.State.Held.Reason)
+		return true, err
 	}
 	return false, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
@@ -25,10 +26,11 @@ type job struct {
 	reservation bool           // only keeps other jobs away; see Engine.reserve
 	clock       plan.Suspicion // why the clock was not believed when the job began
 
-	record       *record // nil until it was read
-	ordered      bool    // a job places one order, whatever the state says afterwards
-	unrecorded   bool    // something failed whose next try is not stored, because the clock is doubted
-	result       Result  // written by the job alone, read after done is closed
+	record       *record      // nil until it was read
+	held         *fleet.Claim // on the certificate, while it is ordered or published
+	ordered      bool         // a job places one order, whatever the state says afterwards
+	unrecorded   bool         // something failed whose next try is not stored, because the clock is doubted
+	result       Result       // written by the job alone, read after done is closed
 	localFailure *localFailure
 	progress     progress
 	done         chan struct{}
@@ -53,6 +55,7 @@ func (j *job) answers(opts Options) bool {
 // is missing, and stores the outcome.
 func (j *job) run(ctx context.Context) {
 	err := j.open()
+	defer j.letGo()
 	if err == nil {
 		if err := j.obey(ctx); err != nil { // the operator's to hear, and nobody else's
 			j.result.Err, j.result.Next = err, j.engine.clock().Add(plan.Retries()[1])
@@ -86,6 +89,7 @@ func (j *job) steps(ctx context.Context) error {
 		if err := j.review(); err != nil {
 			return err
 		}
+		opts.Fleet = j.consult(ctx)
 		p := j.decide(ctx, opts)
 		if j.result.Reason == "" || j.result.Reason == plan.ReasonNothing {
 			j.result.Reason, j.result.Message = p.Reason, p.Message
@@ -94,7 +98,7 @@ func (j *job) steps(ctx context.Context) error {
 		if p.Idle() || p.Obtain && j.ordered {
 			return nil
 		}
-		if err := j.apply(ctx, p); err != nil {
+		if err := j.apply(ctx, p, opts.Fleet); err != nil {
 			return err
 		}
 		if j.unrecorded {
@@ -120,10 +124,14 @@ func (j *job) decide(ctx context.Context, opts plan.Options) plan.Plan {
 
 // apply does the first thing that the plan asks for. A returned error ends the job; what is recorded with the time of the
 // next try does not.
-func (j *job) apply(ctx context.Context, p plan.Plan) error {
+func (j *job) apply(ctx context.Context, p plan.Plan, f *plan.Fleet) error {
 	switch {
+	case p.Adopt:
+		return j.adopt(ctx, f.Head)
+	case p.Publish:
+		return j.publish(ctx, f.Head)
 	case p.Obtain:
-		return j.obtain(ctx)
+		return j.obtain(ctx, p, f)
 	case p.Activate != "":
 		return j.activate(p.Activate)
 	case len(p.Install)+len(p.Verify) > 0:

@@ -15,18 +15,18 @@ import (
 )
 
 // obtain orders a new version and stores it.
-func (j *job) obtain(ctx context.Context) error {
+func (j *job) obtain(ctx context.Context, p plan.Plan, f *plan.Fleet) error {
 	r := j.record
 	if j.opts.NewKey && r.Current != nil { // nothing may stay live for the sake of the old key
 		j.engine.markCompromised(r, r.Current)
 		st := r.edit()
 		st.Held, st.Pinned = nil, ""
 	}
-	j.ordered = true
-	if err := r.beginOrder(); err != nil {
+	ok, err := j.begin(ctx, p, f)
+	if !ok || err != nil {
 		return err
 	}
-	bundle, accepted, err := j.order(ctx)
+	bundle, accepted, err := j.orderHeld(ctx)
 	if err != nil {
 		return j.failOrder(err)
 	}
@@ -45,11 +45,39 @@ func (j *job) obtain(ctx context.Context) error {
 		e.Message += " after failures"
 	}
 	r.issued(bundle, j.Hooks.Post != nil, j.opts.NewKey)
+	if f != nil {
+		st := r.share()
+		st.Unshared, st.Base, st.Spec = version, f.Head.N, j.Spec.Hash()
+	}
 	j.event(e)
 	if err := r.save(); err != nil {
 		return err
 	}
+	if j.held != nil {
+		if err := j.commit(bundle, version, f.Head.N+1, j.Spec.Hash()); err != nil {
+			return err
+		}
+	}
 	return r.reread()
+}
+
+// begin notes that an order begins, and takes the claim for it in a fleet. False means that another node was faster, which is
+// no attempt.
+func (j *job) begin(ctx context.Context, p plan.Plan, f *plan.Fleet) (bool, error) {
+	r := j.record
+	attempts, retryAt := r.State.Attempts, r.State.RetryAt
+	if err := r.beginOrder(); err != nil {
+		return false, err
+	}
+	if f != nil && f.Away == "" {
+		if ok, err := j.claim(ctx, f.Head, string(p.Reason)); !ok || err != nil {
+			st := r.edit()
+			st.Attempts, st.RetryAt = attempts, retryAt
+			return false, err
+		}
+	}
+	j.ordered = true
+	return true, nil
 }
 
 // discard drops a new certificate that clients would refuse, because one that they accept waits for the end of its notice.
@@ -57,7 +85,25 @@ func (j *job) discard(h *store.Held) error {
 	j.result.Err = errors.Join(j.result.Err, fmt.Errorf("clients would refuse the new certificate, so version %s, whose notice runs, is kept instead", h.Version))
 	j.record.cancelOrder()
 	j.record.countIssued()
+	j.shareFailure()
 	return j.record.save()
+}
+
+// orderHeld orders as long as the claim lasts, if there is one.
+func (j *job) orderHeld(ctx context.Context) (b *certs.Bundle, accepted bool, err error) {
+	if j.held == nil {
+		return j.order(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	claim := j.held.Context()
+	defer context.AfterFunc(claim, func() { cancel(context.Cause(claim)) })()
+	if j.opts.NewKey {
+		if err := j.condemn(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	return j.order(ctx)
 }
 
 // failOrder records an order that failed. Its error becomes part of the result; only that it could not be stored is
@@ -65,6 +111,7 @@ func (j *job) discard(h *store.Held) error {
 func (j *job) failOrder(err error) error {
 	j.result.Err = errors.Join(j.result.Err, err)
 	r := j.record
+	defer j.shareFailure()
 	switch {
 	case j.engine.base.Err() != nil:
 		r.cancelOrder()
@@ -171,6 +218,7 @@ func (j *job) askARI(ctx context.Context) {
 		j.engine.log.Debug("no renewal window", zap.String("certificate", j.Spec.Name), zap.Error(err))
 	}
 	j.record.window(window, err)
+	j.note(ctx, func(*certs.Head) {})
 }
 
 func (j *job) renewalInfo(ctx context.Context, b *certs.Bundle) (certs.Window, error) {

@@ -3,6 +3,7 @@ package renewal
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,11 +30,13 @@ const (
 // CA, an activation, an installation. Two things would be undone by that, so they are saved at once: what an operator
 // asked for about versions and targets, and that a version was taken back from an endpoint which it broke.
 type record struct {
-	*store.Lineage
-	store   *store.Store
-	now     func() time.Time
-	doubted bool // the state held times that this clock cannot have written
-	dirty   bool // State was changed since it was read or saved
+	*store.Lineage // without a version that must not go live before the fleet has it
+	all            *store.Lineage
+	store          *store.Store
+	fleet          bool
+	now            func() time.Time
+	doubted        bool // the state held times that this clock cannot have written
+	dirty          bool // State was changed since it was read or saved
 }
 
 // open reads what is stored about a certificate. The caller must have kept other jobs away.
@@ -42,7 +45,9 @@ func (e *Engine) open(name string) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &record{Lineage: have, store: e.store, now: e.clock, doubted: doubted}, nil
+	r := &record{store: e.store, now: e.clock, doubted: doubted, fleet: e.fleet != nil}
+	r.see(have)
+	return r, nil
 }
 
 // load reads what is stored, without the times that cannot be believed.
@@ -76,9 +81,29 @@ func (r *record) reread() error {
 	have, err := r.store.Load(r.Name)
 	if err == nil {
 		have.State = r.State
-		r.Lineage = have
+		r.see(have)
 	}
 	return err
+}
+
+// see makes have what decisions are about. In a fleet, a version that was obtained here and could not be committed must
+// not go live for being the newest on disk: another node may have gone on. It does where waiting would be an outage.
+func (r *record) see(have *store.Lineage) {
+	if r.all != nil && r.Lineage != nil { // the state that decisions change is one
+		have.State = r.State
+	}
+	r.Lineage, r.all = have, have
+	st := have.State.Fleet
+	if !r.fleet || st == nil || st.Unshared == "" || st.Unshared == have.Version || have.Current == nil {
+		return
+	}
+	leaf := have.Current.Leaf
+	if !r.now().Before(leaf.NotAfter.Add(-plan.Lifetime(leaf.NotBefore, leaf.NotAfter) / 10)) {
+		return
+	}
+	seen := *have
+	seen.Versions = slices.DeleteFunc(slices.Clone(have.Versions), func(v store.Version) bool { return v.ID == st.Unshared })
+	r.Lineage = &seen
 }
 
 // backoff is when to try again after so many failures.
@@ -282,5 +307,5 @@ var errNotConfigured = errors.New("it is not configured")
 // first question to a CA. It does as well when the certificate or its state come from the future, which is what a machine
 // that is behind sees while nothing seems to be due.
 func (r *record) needsClock(p plan.Plan) bool {
-	return plan.Newest(r.Lineage) != nil && (p.Obtain || p.AskARI || p.Reason == plan.ReasonClock || r.doubted)
+	return plan.Newest(r.Lineage) != nil && (p.Obtain || p.Publish || p.AskARI || p.Reason == plan.ReasonClock || r.doubted)
 }

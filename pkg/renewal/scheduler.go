@@ -19,6 +19,10 @@ import (
 // mistake in a plan and a busy loop.
 const soonest = 30 * time.Second
 
+// pokeDelay is how long after a change by another node a certificate is looked at: changes come in pairs, and this bounds
+// how often.
+const pokeDelay = 200 * time.Millisecond
+
 // SchedulerConfig makes a [Scheduler].
 type SchedulerConfig struct {
 	Engine    *Engine
@@ -47,6 +51,7 @@ type Scheduler struct {
 	next      map[string]time.Time // next run of each certificate that is neither queued nor running
 	queue     []string             // due, and waiting for a job to end; the most urgent first
 	running   map[string]bool      // jobs that the scheduler began; true: to be run again afterwards
+	again     map[string]bool      // certificates that another node changed while they were queued or running
 	attention map[string]bool      // certificates that need somebody's attention, as their last run saw it
 	ends      map[string]time.Time // expiry of each certificate, as its last run saw it
 	timer     time.Time            // what Run waits for
@@ -67,7 +72,7 @@ func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
 	}
 	s := &Scheduler{
 		SchedulerConfig: c, next: map[string]time.Time{}, ends: map[string]time.Time{}, poked: make(chan struct{}, 1),
-		running: map[string]bool{}, attention: map[string]bool{}, share: spread(),
+		running: map[string]bool{}, again: map[string]bool{}, attention: map[string]bool{}, share: spread(),
 	}
 	if err := s.Reschedule(c.Schedule, c.Splay); err != nil {
 		return nil, err
@@ -111,6 +116,19 @@ func (s *Scheduler) Run(ctx context.Context) {
 func (s *Scheduler) Sweep() {
 	s.mu.Lock()
 	s.sweep = time.Time{}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// Poke makes the scheduler look at one certificate now, because another node changed something about it. While a job for
+// it runs, that comes after the job.
+func (s *Scheduler) Poke(name string) {
+	s.mu.Lock()
+	if at, waits := s.next[name]; waits {
+		s.next[name] = clock.Earlier(at, s.Clock().Add(pokeDelay))
+	} else {
+		s.again[name] = true
+	}
 	s.mu.Unlock()
 	s.poke()
 }
@@ -175,6 +193,10 @@ func (s *Scheduler) done(name string, r Result) {
 	defer s.mu.Unlock()
 	if s.running[name] { // with what may be an earlier configuration
 		at = now.Add(soonest)
+	}
+	if s.again[name] {
+		delete(s.again, name)
+		at = now.Add(pokeDelay)
 	}
 	s.next[name], s.ends[name], s.moved = at, r.NotAfter, now
 	delete(s.running, name)

@@ -66,6 +66,7 @@ type Options struct {
 	Force  bool // renew although it is not due, and do not wait for our own backoff
 	NewKey bool // with Force: take a new private key even if the configuration reuses it (after a key compromise)
 	Retry  bool // install and verify again although the last try failed a moment ago; costs the CA nothing
+	Alone  bool // in a fleet: order without its store
 
 	Activate bool   // make the newest version live, and end a pin
 	Anyway   bool   // with Activate: although clients would refuse it, or its notice is not over

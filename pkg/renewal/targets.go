@@ -48,6 +48,7 @@ func (j *job) serve(ctx context.Context, p plan.Plan) error {
 	for i, target := range p.Verify {
 		j.recordLook(target, outcomes[len(p.Install)+i])
 	}
+	j.noteServed(ctx)
 	return nil
 }
 

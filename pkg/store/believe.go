@@ -46,6 +46,9 @@ func (st *State) Believe(now time.Time) (changed bool) {
 	if st.Hook != nil {
 		b.drop(&st.Hook.RetryAt, clock.LongestPause)
 	}
+	if st.Fleet != nil {
+		b.drop(&st.Fleet.RetryAt, clock.LongestPause)
+	}
 	if h := st.Held; h != nil && !clock.Believable(now, h.Since, 0) {
 		if !h.Until.IsZero() { // a notice keeps its length
 			h.Until = now.Add(h.Until.Sub(h.Since))

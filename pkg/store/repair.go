@@ -73,6 +73,7 @@ func (st *State) repair(has func(version string) bool) []string {
 		}
 	}
 	st.Held = r.held(st.Held, has)
+	r.fleet(st.Fleet, has)
 	if st.Hook != nil {
 		r.count("hook.failures", &st.Hook.Failures)
 		r.text("hook.last_error", &st.Hook.LastError)
@@ -142,6 +143,22 @@ func (r *repairer) installed(field string, in *Installed) {
 	r.time(field+".retry_at", &in.RetryAt)
 	r.count(field+".failures", &in.Failures)
 	r.text(field+".last_error", &in.LastError)
+}
+
+func (r *repairer) fleet(f *Fleet, has func(string) bool) {
+	if f == nil {
+		return
+	}
+	if f.Unshared != "" && !has(f.Unshared) {
+		r.say("fleet.unshared", "version %q is not stored", clip(f.Unshared))
+		f.Unshared = ""
+	}
+	if f.N < 0 || f.Base < 0 || f.Version != "" && !has(f.Version) {
+		r.say("fleet", "version %d, %q is not stored", f.N, clip(f.Version))
+		f.N, f.Version, f.Base = 0, "", max(f.Base, 0)
+	}
+	r.text("fleet.last_error", &f.LastError)
+	r.time("fleet.retry_at", &f.RetryAt)
 }
 
 func (r *repairer) held(h *Held, has func(string) bool) *Held {

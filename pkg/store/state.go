@@ -49,9 +49,27 @@ type State struct {
 	Warnings  []string               `json:"warnings,omitempty"`  // what will stand in the way of a renewal, as last looked up
 	Alerted   int                    `json:"alerted,omitempty"`   // smallest days-left threshold already alerted; 0: none
 
+	Fleet *Fleet `json:"fleet,omitempty"` // what this node shares with others; nil on a single machine
+
 	Compromised []string `json:"compromised,omitempty"` // versions whose key others may know; removed when another one is active
 
 	Revoked map[string]Revocation `json:"revoked,omitempty"` // version ID to its revocation, for as long as the version is stored
+}
+
+// Fleet is what a node of a fleet remembers about what it shares.
+type Fleet struct {
+	N        int64  `json:"n,omitzero"`        // number of the newest version here that the fleet has; 0: none
+	Version  string `json:"version,omitzero"`  // its ID here
+	Spec     string `json:"spec,omitzero"`     // hash of the configuration under which it was obtained or adopted
+	By       string `json:"by,omitzero"`       // under which claim it was committed; "" if another node did
+	Unshared string `json:"unshared,omitzero"` // ID of a version that was obtained here and not committed
+	Base     int64  `json:"base,omitzero"`     // the fleet's number when Unshared was ordered
+
+	Rank  int `json:"rank,omitzero"`  // this node's place among those that may order, as last known
+	Nodes int `json:"nodes,omitzero"` // how many they are
+
+	LastError string    `json:"last_error,omitzero"` // of the last version that could not be taken from the fleet
+	RetryAt   time.Time `json:"retry_at,omitzero"`
 }
 
 // ARI is the last renewal information that the CA gave (RFC 9773).

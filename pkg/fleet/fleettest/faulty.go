@@ -18,6 +18,8 @@ type Faulty struct {
 	// Before is called before each call. It may sleep, to pause the process, or return an error, with which the call fails
 	// and has no effect. What names the call: read, commit, watch, grant, keepalive or revoke.
 	Before func(ctx context.Context, what string) error
+	// Late delivers transactions although the context of their caller ended while Before held them up.
+	Late bool
 	// Lost is called after each transaction and tells whether its answer is lost.
 	Lost func(t fleet.Txn) bool
 }
@@ -44,6 +46,9 @@ func (f *Faulty) Read(ctx context.Context, r fleet.Range) (fleet.Snapshot, error
 func (f *Faulty) Commit(ctx context.Context, t fleet.Txn) (fleet.Result, error) {
 	if err := f.before(ctx, "commit"); err != nil {
 		return fleet.Result{}, err
+	}
+	if f.Late {
+		ctx = context.WithoutCancel(ctx)
 	}
 	r, err := f.Engine.Commit(ctx, t)
 	if err == nil && f.Lost != nil && f.Lost(t) {

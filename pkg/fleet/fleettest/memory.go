@@ -27,6 +27,7 @@ type Memory struct {
 	lastLease int64
 	down      bool
 	wake      chan struct{} // closed and replaced at every change
+	observer  func(fleet.Event)
 }
 
 type change struct {
@@ -121,6 +122,13 @@ func (m *Memory) Put(key string, value []byte) {
 	m.changed()
 }
 
+// Watch tells fn, from now on, of every change while it is made. It must not use the store.
+func (m *Memory) Watch(fn func(fleet.Event)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.observer = fn
+}
+
 // Get returns the value of a key, nil if it does not exist.
 func (m *Memory) Get(key string) []byte {
 	m.mu.Lock()
@@ -167,6 +175,9 @@ func (m *Memory) set(op fleet.Op) {
 		m.kvs[op.Key] = e.KV
 	}
 	m.history = append(m.history, change{m.revision, e})
+	if m.observer != nil {
+		m.observer(e)
+	}
 }
 
 // expire ends the leases whose time is over. The lock is held.

@@ -18,6 +18,8 @@ import (
 type Plan struct {
 	Reason   Reason
 	Message  string    // one line for people
+	Adopt    bool      // take the version that the fleet has, then decide again
+	Publish  bool      // give the fleet the version that is here, then decide again
 	AskARI   bool      // fetch the CA's renewal window first, then decide again
 	Obtain   bool      // order a new version; the fields below are decided again afterwards
 	Activate string    // version to make live, "" for none
@@ -31,7 +33,7 @@ type Plan struct {
 
 // Idle reports whether the plan asks for nothing at all.
 func (p *Plan) Idle() bool {
-	return !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0 && !p.Hook && p.Remind == 0 && len(p.Revoke) == 0
+	return !p.Adopt && !p.Publish && !p.AskARI && !p.Obtain && p.Activate == "" && len(p.Install) == 0 && len(p.Verify) == 0 && !p.Hook && p.Remind == 0 && len(p.Revoke) == 0
 }
 
 // Options changes one decision.
@@ -39,6 +41,7 @@ type Options struct {
 	Force bool // renew although it is not due, and do not wait for our own backoff
 	Retry bool // install and verify again although the last try failed a moment ago; costs the CA nothing
 	Clock Suspicion
+	Fleet *Fleet // what the other nodes know; nil on a single machine
 }
 
 // Suspicion says why the machine's clock is not believed; the zero Suspicion believes it.
@@ -76,13 +79,18 @@ func Decide(now time.Time, want *certs.Spec, have *store.Lineage, opts Options) 
 }
 
 func decide(in *input) Plan {
-	if p, ok := stored(in); ok {
-		return p
+	for _, rule := range []func(*input) (Plan, bool){adopt, publish, follow, stored} {
+		if p, ok := rule(in); ok {
+			return p
+		}
 	}
 	if v, ok := clockWrong(in); ok {
 		return addTargets(in, Plan{Reason: v.reason, Message: v.message, Next: in.have.Current.Leaf.NotBefore})
 	}
 	due, isDue := orderDue(in)
+	if !isDue {
+		due, isDue = resumed(in)
+	}
 	if !isDue {
 		return addTargets(in, notDue(in))
 	}
@@ -94,6 +102,9 @@ func decide(in *input) Plan {
 
 // mustWait says why something that is due is not done now.
 func mustWait(in *input, due verdict) (Plan, bool) {
+	if p, ok := waitForFleet(in, due); ok {
+		return p, true
+	}
 	st := &in.have.State
 	switch {
 	case in.opts.Force:
@@ -129,9 +140,14 @@ func notDue(in *input) Plan {
 		p.Message = "renews at " + next.UTC().Format(time.RFC3339)
 	}
 	ari := &in.have.State.ARI
-	p.AskARI = !in.now.Before(ari.CheckAt) || ari.For != certs.Fingerprint(in.have.Current.Leaf)
-	if !p.AskARI {
-		p.Next = clock.Earlier(p.Next, ari.CheckAt)
+	look := ari.CheckAt
+	if ari.For != certs.Fingerprint(in.have.Current.Leaf) {
+		look = in.now
+	}
+	look, ask := in.ariTurn(look)
+	p.AskARI = ask && !in.now.Before(look)
+	if ask && !p.AskARI {
+		p.Next = clock.Earlier(p.Next, look)
 	}
 	return p
 }

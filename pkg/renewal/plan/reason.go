@@ -29,5 +29,13 @@ const (
 	ReasonDrift        Reason = "verify"             // a target's daily check on the wire is due
 	ReasonHook         Reason = "hook"               // the hook after a new version has not succeeded yet
 	ReasonRevoke       Reason = "revocation"         // the CA has yet to revoke a version
+	ReasonAdopt        Reason = "adopt"              // another node obtained a newer version
+	ReasonFollow       Reason = "follow"             // a newer version is here; another node installs it first
+	ReasonPublish      Reason = "publish"            // the fleet does not have the version that is here
+	ReasonResume       Reason = "pending-order"      // a node that is gone left a pending order
+	ReasonElsewhere    Reason = "elsewhere"          // due, but another node is working on it
+	ReasonTurn         Reason = "not-our-turn"       // due, but another node comes first
+	ReasonSuperseded   Reason = "superseded"         // due, but this node's configuration is older than the fleet's
+	ReasonStoreAway    Reason = "store-away"         // due, but the fleet's store cannot be used
 	ReasonNothing      Reason = "nothing-to-do"      // until Next
 )
