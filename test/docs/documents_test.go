@@ -69,7 +69,9 @@ func checkPage(t *testing.T, acmed, page string) {
 			continue
 		}
 		for _, m := range command.FindAllStringSubmatch(b[2], -1) {
-			checkCommand(t, acmed, m[1], m[2])
+			if m[1] != "will" { // "acmed will obtain ..." is what enable prints
+				checkCommand(t, acmed, m[1], m[2])
+			}
 		}
 	}
 }
