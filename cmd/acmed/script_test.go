@@ -110,7 +110,7 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 // until repeats a command until it succeeds, for at most 20 seconds.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		if err = ts.Exec(args[0], args[1:]...); err == nil {
 			return
 		}

@@ -86,7 +86,7 @@ func TestSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = file.Close(), l.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	if err != nil {

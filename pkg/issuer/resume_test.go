@@ -23,20 +23,21 @@ func TestResume(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
 		fault     acmetest.Middleware
-		finalizes int // in all
+		finalizes int           // in all
+		within    time.Duration // after which a CA that does not get on is given up; a minute where it says so itself
 	}{
-		{"finalize never arrives", acmetest.At(acmetest.Reset(), acmetest.Finalize), 4},
-		{"finalize fails", acmetest.At(acmetest.Answer(500, nil, ""), acmetest.Finalize), 4},
-		{"finalize limited", acmetest.At(acmetest.RateLimited("60"), acmetest.Finalize), 2},
-		{"download fails", acmetest.At(acmetest.Answer(500, nil, ""), acmetest.Certificate), 1},
-		{"download cut", acmetest.At(acmetest.Cut(100), acmetest.Certificate), 1},
-		{"stuck in processing", acmetest.At(acmetest.OrderStatus("processing"), acmetest.Order, acmetest.Finalize), 1},
+		{"finalize never arrives", acmetest.At(acmetest.Reset(), acmetest.Finalize), 4, time.Minute},
+		{"finalize fails", acmetest.At(acmetest.Answer(500, nil, ""), acmetest.Finalize), 4, time.Minute},
+		{"finalize limited", acmetest.At(acmetest.RateLimited("60"), acmetest.Finalize), 2, time.Minute},
+		{"download fails", acmetest.At(acmetest.Answer(500, nil, ""), acmetest.Certificate), 1, time.Minute},
+		{"download cut", acmetest.At(acmetest.Cut(100), acmetest.Certificate), 1, time.Minute},
+		{"stuck in processing", acmetest.At(acmetest.OrderStatus("processing"), acmetest.Order, acmetest.Finalize), 1, 5 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)
 			clock := time.Now()
 			w.remake(func(c *issuer.Config) {
-				c.OrderTimeout, c.Clock = 700*time.Millisecond, func() time.Time { return clock }
+				c.OrderTimeout, c.Clock = tc.within, func() time.Time { return clock }
 			})
 			w.ca.Use(tc.fault)
 			if _, err := w.obtain("example.com"); err == nil {
@@ -171,7 +172,7 @@ func TestKillAfterFinalize(t *testing.T) {
 	}
 	select {
 	case <-finalized:
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Error("the child did not get as far as the download")
 	}
 	_ = child.Process.Kill()

@@ -320,7 +320,7 @@ func TestEmailThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	if err := m.Send(t.Context(), []notify.Event{failure}); err == nil || time.Since(begun) > 5*time.Second {
+	if err := m.Send(t.Context(), []notify.Event{failure}); err == nil || time.Since(begun) > time.Minute {
 		t.Error(err, time.Since(begun))
 	}
 }

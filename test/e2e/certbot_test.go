@@ -255,7 +255,7 @@ func (m *certbotMachine) stopNginx() {
 	if out, err := exec.Command(m.nginxCtl(), "-c", m.nginxConf, "-s", "stop").CombinedOutput(); err != nil {
 		m.t.Fatalf("%v: %s", err, out)
 	}
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(m.dir, "nginx.pid")); err != nil {
 			return
 		}

@@ -141,7 +141,7 @@ func (b *box) kill(sig syscall.Signal) {
 // await polls until want is true.
 func (b *box) await(what string, want func() bool) {
 	b.Helper()
-	for end := time.Now().Add(30 * time.Second); !want(); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !want(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			b.Fatalf("never %s", what)
 		}

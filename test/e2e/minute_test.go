@@ -99,7 +99,7 @@ func (p *terminal) text() string {
 // expect waits for a text after the one expected before.
 func (p *terminal) expect(text string) {
 	p.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if i := strings.Index(p.text()[p.seen:], text); i >= 0 {
 			p.seen += i + len(text)
 			return

@@ -72,7 +72,7 @@ notify:
     email: { server: "%[2]s", from: acmed@example.com, to: [ops@example.com] }
 `, r.dir, r.addr["25"]))
 	var out string
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if out, _ = r.acmed.run("notify", "test"); strings.Contains(out, "mail (email): ok\n") {
 			break
 		}
@@ -81,7 +81,7 @@ notify:
 		log, _ := os.ReadFile(r.path("mail.log"))
 		t.Fatalf("%s\n%s", out, log)
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		text, err := os.ReadFile(r.path("box/ops"))
 		if err == nil && strings.Contains(string(text), "this is a test: notifications of acmed arrive") && strings.Contains(string(text), "Auto-Submitted: auto-generated") {
 			return

@@ -63,7 +63,7 @@ func (o *office) at(path string) []post {
 func (o *office) until(t *testing.T, path string, n int) []post {
 	t.Helper()
 	var list []post
-	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if list = o.at(path); len(list) >= n {
 			return list
 		}
@@ -194,7 +194,7 @@ func counted(t *testing.T, address string) string {
 	want := regexp.MustCompile(`(?s)\nacmed_notifications_total\{notifier="broken",outcome="failed"\} [1-9]\d*\n.*` +
 		`\nacmed_notifications_total\{notifier="hook",outcome="sent"\} 2\n`)
 	var text []byte
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		resp, err := http.Get(address)
 		if err != nil {
 			t.Fatal(err)

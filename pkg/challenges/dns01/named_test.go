@@ -156,7 +156,7 @@ func (n *named) write(name, text string) {
 
 func (n *named) await(zone string) {
 	n.t.Helper()
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if m, err := dnsquery.Ask(n.t.Context(), n.addr, dnsquery.Question(dns.Fqdn(zone), dns.TypeSOA, false), 0); err == nil && len(m.Answer) > 0 {
 			return
 		}

@@ -172,7 +172,7 @@ func TestWorkersThatMisbehave(t *testing.T) {
 			if err != nil && (len(err.Error()) > 5000 || strings.ContainsAny(err.Error(), "\n\x1b") || strings.Contains(err.Error(), "T0p")) {
 				t.Errorf("the error is long, has control characters or shows the secret: %q", err)
 			}
-			if time.Since(start) > timeout+3*time.Second {
+			if time.Since(start) > timeout+time.Minute {
 				t.Errorf("it took %s", time.Since(start))
 			}
 			_ = w.CleanUp(t.Context(), r)
@@ -274,7 +274,7 @@ func stop(t *testing.T, pid int) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if stopped(t, pid) {
 			return
 		}

@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/acmed/acmed/pkg/challenges/http01"
 	"golang.org/x/sys/unix"
+
+	"github.com/acmed/acmed/pkg/challenges/http01"
 )
 
 func TestHostileRequests(t *testing.T) {
@@ -103,7 +104,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		}
 	}()
 	_, _ = bufio.NewReader(conn).ReadString(0)
-	if took := time.Since(start); took < time.Second || took > 8*time.Second {
+	if took := time.Since(start); took < time.Second || took > time.Minute {
 		t.Errorf("cut off after %s", took)
 	}
 }
@@ -137,7 +138,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	}
 	cleanUp(t, r, c)
 	last := conns[len(conns)-1]
-	_ = last.SetReadDeadline(time.Now().Add(3 * time.Second))
+	_ = last.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := last.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("an idle connection outlives the clean-up: %v", err)
 	}
@@ -164,7 +165,7 @@ func TestACrowdElsewhereDoesNotCutOffTheCA(t *testing.T) {
 		defer conn.Close()
 	}
 	exchange(t, r.Addr(), get("/")) // by now all are accepted
-	_ = ca.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = ca.SetDeadline(time.Now().Add(time.Minute))
 	_, _ = io.WriteString(ca, get(http01.PathPrefix+token))
 	if answer, err := io.ReadAll(ca); err != nil || body(string(answer)) != c.KeyAuth {
 		t.Errorf("answered %q, %v", answer, err)

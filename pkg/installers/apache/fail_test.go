@@ -115,7 +115,7 @@ func TestReloadHangs(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "reload: "+script) {
 		t.Errorf("Install = %v", err)
 	}
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("Install took %v", took)
 	}
 	a.wantFiles(before, "the failed Install was not undone")

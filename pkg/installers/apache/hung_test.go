@@ -97,7 +97,7 @@ func TestHungAtRenewal(t *testing.T) {
 			l.publish(b)
 			began := time.Now()
 			err := i.Install(t.Context(), b)
-			if took := time.Since(began); took > tt.most {
+			if took := time.Since(began); took > tt.most+time.Minute {
 				t.Errorf("Install took %v", took)
 			}
 			want := a.expand(strings.ReplaceAll(tt.want, "{old}", first.Leaf.SerialNumber.Text(16)))

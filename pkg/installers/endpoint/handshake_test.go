@@ -115,7 +115,7 @@ func TestVerifyGivesUpOnSilence(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), silent.Addr().String()) {
 			t.Errorf("%s: Verify = %v, want an error with the address", wait, err)
 		}
-		if took := time.Since(start); took < wait || took > wait+3*time.Second {
+		if took := time.Since(start); took < wait || took > wait+time.Minute {
 			t.Errorf("%s: took %s", wait, took)
 		}
 	}
@@ -275,7 +275,7 @@ func TestHandshakeWithSilence(t *testing.T) {
 		begun := time.Now()
 		_, err := endpoint.Handshake(ctx, endpoint.Endpoint{Addr: silent.Addr().String(), StartTLS: protocol})
 		cancel()
-		if err == nil || time.Since(begun) > 5*time.Second {
+		if err == nil || time.Since(begun) > time.Minute {
 			t.Errorf("%q: %v after %v", protocol, err, time.Since(begun))
 		}
 	}

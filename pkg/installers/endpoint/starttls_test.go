@@ -266,7 +266,7 @@ func TestHandshakeEndsInOrder(t *testing.T) {
 		begun := time.Now()
 		_, err := endpoint.Handshake(t.Context(), endpoint.Endpoint{Addr: addr, StartTLS: "imap"})
 		close(done)
-		if took := time.Since(begun); err != nil || took > 5*time.Second {
+		if took := time.Since(begun); err != nil || took > time.Minute {
 			t.Errorf("Handshake = %v after %s", err, took)
 		}
 	})

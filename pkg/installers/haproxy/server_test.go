@@ -134,7 +134,7 @@ func (h *instance) run() {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(h.stop)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		err := h.answers()
 		if err == nil {
 			return

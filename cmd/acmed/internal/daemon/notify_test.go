@@ -38,7 +38,7 @@ func TestDigest(t *testing.T) {
 		if e.Kind != notify.Digest || len(e.Summary) != 1 || e.Summary[0].Certificate != "www" || e.Summary[0].State == "" {
 			t.Errorf("got %+v", e)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("no digest came")
 	}
 	m.closeHub()

@@ -73,7 +73,7 @@ func TestLogWithFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer journal.Close()
-	if err := journal.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := journal.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	w, err := os.Create(filepath.Join(t.TempDir(), "stderr"))

@@ -122,7 +122,7 @@ func (m *machine) fetch(address string) string {
 func (m *machine) until(address string, texts ...string) {
 	m.t.Helper()
 	var page string
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		page = m.fetch(address)
 		missing := false
 		for _, text := range texts {
