@@ -10,6 +10,8 @@ import (
 	"path"
 	"strings"
 	"syscall"
+
+	"github.com/acmed/acmed/internal/vetted"
 )
 
 // Guard is asked before each file-system call and can fail it. Tests use one to break the Nth call or to kill the process
@@ -26,9 +28,9 @@ type Dir struct {
 	guard  Guard
 }
 
-// OpenDir opens an existing directory. The guard may be nil.
+// OpenDir opens an existing directory, as [vetted.OpenRoot] does for an absolute path. The guard may be nil.
 func OpenDir(name string, guard Guard) (*Dir, error) {
-	root, err := os.OpenRoot(name)
+	root, err := vetted.OpenRoot(name)
 	if err != nil {
 		return nil, err
 	}

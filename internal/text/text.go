@@ -46,14 +46,15 @@ func Line(s string, most int) string {
 // last why it failed, so of its output the end counts.
 func Tail(s string, most int) string {
 	s = strings.TrimSpace(s)
-	if len(s) <= most {
-		return Printable(s)
+	from, size := len(s), 0
+	for from > 0 {
+		r, n := utf8.DecodeLastRuneInString(s[:from])
+		if size += len(escape(r, "")); size > most {
+			return ellipsis + Printable(s[from:])
+		}
+		from -= n
 	}
-	from := len(s) - most
-	for from < len(s) && !utf8.RuneStart(s[from]) {
-		from++
-	}
-	return ellipsis + Printable(s[from:])
+	return Printable(s)
 }
 
 // Cut returns s, or as much of its beginning and an ellipsis as make width characters. It escapes nothing: the result is

@@ -3,13 +3,12 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -70,28 +69,11 @@ func checkPath(path string) error {
 	return nil
 }
 
-// readFile reads a regular file that nobody but root and the present user can have written. A symbolic link is followed
-// and its target checked.
+// readFile reads a file that decides what acmed does, as [vetted.ReadFile] does: whoever can write it is acmed.
 func readFile(path string, forbidden fs.FileMode, most int64) ([]byte, error) {
-	// Without O_NONBLOCK, opening a FIFO waits for a writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	data, err := vetted.ReadFile(path, forbidden, most)
 	if err != nil {
 		return nil, openError(path, err)
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if err := checkFile(path, info, forbidden); err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > most {
-		return nil, fmt.Errorf("%s is larger than %d KiB", path, most>>10)
 	}
 	return data, nil
 }
@@ -101,26 +83,4 @@ func openError(path string, err error) error {
 		return fmt.Errorf("%s is a symbolic link to %s, which does not exist: %w", path, quote(target), fs.ErrNotExist)
 	}
 	return err
-}
-
-// checkFile applies the rule for every file that decides what acmed does: whoever can write it is acmed.
-func checkFile(path string, info fs.FileInfo, forbidden fs.FileMode) error {
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file (%s)", path, info.Mode().Type())
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fmt.Errorf("%s: the owner is not known on this system", path)
-	}
-	if uid := os.Geteuid(); stat.Uid != 0 && int(stat.Uid) != uid {
-		return fmt.Errorf("%s belongs to user %d, and must belong to root or to the user that runs acmed (%d): chown root %s", path, stat.Uid, uid, path)
-	}
-	mode := info.Mode().Perm()
-	switch {
-	case mode&forbidden&0o044 != 0:
-		return fmt.Errorf("%s holds a secret and can be read by others (mode %04o): chmod 600 %s", path, mode, path)
-	case mode&0o022 != 0:
-		return fmt.Errorf("%s can be changed by others (mode %04o): chmod go-w %s", path, mode, path)
-	}
-	return nil
 }

@@ -6,14 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"time"
 
-	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/internal/vetted"
 )
 
 // Command is one program with its arguments.
@@ -47,7 +45,7 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 	if len(c.Argv) == 0 {
 		return nil, errors.New("a command without a program")
 	}
-	if err := checkProgram(c.Argv[0]); err != nil {
+	if err := vetted.Program(c.Argv[0]); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(c.Timeout, 0), defaultTimeout))
@@ -96,48 +94,6 @@ func (c Command) build(ctx context.Context, stdout, stderr *capped) *exec.Cmd {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = pipeGrace
 	return cmd
-}
-
-// checkProgram refuses a program that somebody other than root and the present user could have put there.
-func checkProgram(path string) error {
-	if !filepath.IsAbs(path) {
-		return fmt.Errorf("the program %q is not an absolute path", path)
-	}
-	file, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return fmt.Errorf("the program: %w", err)
-	}
-	info, err := os.Stat(file)
-	switch {
-	case err != nil:
-		return fmt.Errorf("the program: %w", err)
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("the program %s is not a regular file", path)
-	case info.Mode().Perm()&0o111 == 0:
-		return fmt.Errorf("the program %s is not executable", path)
-	case info.Mode().Perm()&0o002 != 0:
-		return fmt.Errorf("everybody can write to the program %s: not run", path)
-	}
-	if uid := atomicfile.Owner(info); uid != 0 && uid != os.Geteuid() {
-		return fmt.Errorf("the program %s belongs to user %d, neither to root nor to acmed: not run", path, uid)
-	}
-	return checkParents(file)
-}
-
-// checkParents refuses a program in a directory whose entries everybody can replace.
-func checkParents(path string) error {
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return err
-		}
-		if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
-			return fmt.Errorf("everybody can replace the program %s, because the directory %s is open: not run", path, dir)
-		}
-		if dir == filepath.Dir(dir) {
-			return nil
-		}
-	}
 }
 
 // capped keeps the first bytes that are written and swallows the rest, so that the writer is never blocked.

@@ -56,7 +56,7 @@ func TestCommandFails(t *testing.T) {
 	if !errors.As(err, &failed) || failed.ExitCode != 75 || failed.TimedOut || string(out) != "partial\n" {
 		t.Fatalf("Run = %q, %+v", out, err)
 	}
-	if want := `/bin/sh: exit status 75: nginx: \x1b[31mbad\nline`; err.Error() != want {
+	if want := `/bin/sh: exit status 75: nginx: \u001b[31mbad\nline`; err.Error() != want {
 		t.Errorf("the error is %q, want %q", err, want)
 	}
 	if !strings.Contains(failed.Output, "\x1b") {
@@ -180,9 +180,9 @@ func TestRefusedPrograms(t *testing.T) {
 		{"missing", filepath.Join(dir, "none"), "no such file"},
 		{"directory", dir, "not a regular file"},
 		{"not executable", program("plain", 0o644), "not executable"},
-		{"writable", program("writable", 0o777), "everybody can write"},
-		{"link to a writable one", linked, "everybody can write"},
-		{"in an open directory", inOpen, "everybody can replace"},
+		{"writable", program("writable", 0o777), "can be changed by others"},
+		{"link to a writable one", linked, "can be changed by others"},
+		{"in an open directory", inOpen, "can be changed by others"},
 	}
 	if os.Geteuid() == 0 {
 		path := program("foreign", 0o755)

@@ -96,7 +96,7 @@ func TestLogTail(t *testing.T) {
 	}
 	must(t, os.WriteFile(path, []byte("old\n"+strings.Repeat("noise\n", 1000)+"new \x1b[1m\n"), 0o600))
 	got := log.Explain(failed).Error()
-	if !strings.HasSuffix(got, `new \x1b[1m`) || len(got) > 3*text.Most {
+	if !strings.HasSuffix(got, `new \u001b[1m`) || len(got) > 3*text.Most {
 		t.Errorf("got %q", got)
 	}
 	if err := log.Explain(nil); err != nil {

@@ -3,13 +3,13 @@ package dns01
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/dns01/catalog"
 	"github.com/acmed/acmed/pkg/challenges/dnsquery"
@@ -133,7 +133,7 @@ func (c *Config) Check() error {
 		_, err := readSecretFile(c.HTTPReq.PasswordFile)
 		return err
 	case c.Exec != nil:
-		return errors.Join(executable(c.Exec.Command[0]), envFileError(c.Exec.EnvFile))
+		return errors.Join(vetted.Program(c.Exec.Command[0]), envFileError(c.Exec.EnvFile))
 	case c.Provider != "":
 		env := map[string]string{}
 		if c.EnvFile != "" {
@@ -156,17 +156,6 @@ func envFileError(path string) error {
 }
 
 // executable reports why a program cannot be run.
-func executable(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
-		return fmt.Errorf("%s is not an executable file", path)
-	}
-	return nil
-}
-
 // Options are what the daemon lends to its solvers.
 type Options struct {
 	Name    string           // configured name of the solver

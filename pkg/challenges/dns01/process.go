@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/acmed/acmed/internal/vetted"
 )
 
 // process is a running child with a process group of its own, so that it is not hit by a terminal's signals and can be
@@ -29,6 +31,9 @@ const pipeGrace = 2 * time.Second
 // startProcess runs argv[0], never through a shell, with exactly this environment. The writers are used from one goroutine
 // each, or from one when they are the same.
 func startProcess(argv, env []string, stdin *os.File, stdout, stderr io.Writer) (*process, error) {
+	if err := vetted.Program(argv[0]); err != nil {
+		return nil, err
+	}
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // killed as a group by kill, which a context would not do
 	cmd.Env, cmd.Dir, cmd.WaitDelay = env, "/", pipeGrace
 	cmd.Stdout, cmd.Stderr = stdout, stderr

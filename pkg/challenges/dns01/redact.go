@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/acmed/acmed/internal/text"
+	"github.com/acmed/acmed/internal/vetted"
 )
 
 // redactor replaces what is secret in the output of a child: every value of its credential, also in the forms in which it
@@ -25,7 +26,7 @@ func newRedactor(env map[string]string) redactor {
 	for name, value := range env {
 		secrets = append(secrets, value)
 		if strings.HasSuffix(name, "_FILE") {
-			if text, _, err := readSmallFile(value); err == nil {
+			if text, err := vetted.ReadFile(value, 0, maxSecretFile); err == nil {
 				secrets = append(secrets, strings.Split(string([]byte(text)), "\n")...)
 			}
 		}

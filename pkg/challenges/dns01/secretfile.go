@@ -2,50 +2,26 @@ package dns01
 
 import (
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"strings"
-	"syscall"
 
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
 // maxSecretFile bounds files of credentials, which have some lines.
 const maxSecretFile = 64 << 10
 
-// readSecretFile reads a small regular file that nobody but its owner may read.
+// readSecretFile reads a small file, as [vetted.ReadFile] does, that nobody else may read.
 func readSecretFile(path string) (certs.Secret, error) {
-	text, mode, err := readSmallFile(path)
-	if err == nil && mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %04o, so others can read the secrets in it; run: chmod 600 %s", path, mode, path)
-	}
+	data, err := vetted.ReadFile(path, 0o077, maxSecretFile)
 	if err != nil {
 		return nil, err
 	}
-	if text, err = certs.CleanSecret(text); err != nil {
+	secret, err := certs.CleanSecret(data)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return text, nil
-}
-
-func readSmallFile(path string) (certs.Secret, fs.FileMode, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not block the open
-	if err != nil {
-		return nil, 0, err
-	}
-	defer f.Close() //nolint:errcheck // only read from
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, 0, err
-	case !info.Mode().IsRegular():
-		return nil, 0, fmt.Errorf("%s is not a regular file", path)
-	case info.Size() > maxSecretFile:
-		return nil, 0, fmt.Errorf("%s has %d bytes, at most %d are allowed", path, info.Size(), maxSecretFile)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile))
-	return text, info.Mode().Perm(), err
+	return secret, nil
 }
 
 // readEnvFile reads NAME=value lines. Empty lines and lines that begin with # or ; are skipped, "export " before a name

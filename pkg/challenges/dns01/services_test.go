@@ -254,7 +254,7 @@ func TestCheckReadsFilesOnly(t *testing.T) {
 		{"accounts", Config{ACMEDNS: &ACMEDNSConfig{Server: "https://a", AccountsFile: "/nonexistent"}}, "no such file"},
 		{"password", Config{HTTPReq: &HTTPReqConfig{Endpoint: "https://a", Username: "u", PasswordFile: open}}, "chmod 600"},
 		{"exec", Config{Exec: &ExecConfig{Command: []string{"/bin/sh"}}}, ""},
-		{"exec not executable", Config{Exec: &ExecConfig{Command: []string{"/etc/passwd"}}}, "not an executable"},
+		{"exec not executable", Config{Exec: &ExecConfig{Command: []string{"/etc/passwd"}}}, "not executable"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := tc.config.Check()

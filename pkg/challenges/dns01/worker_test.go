@@ -336,7 +336,7 @@ func TestWorkerThatCannotStart(t *testing.T) {
 	}
 	for want, w := range map[string]*worker{
 		"is acmed-dns installed?":              newWorker("/nonexistent/acmed-dns", "x", env, nil, time.Second),
-		"has mode 0644":                        newWorker(os.Args[0], "x", open, nil, time.Second),
+		"can be read by others (mode 0644)":    newWorker(os.Args[0], "x", open, nil, time.Second),
 		"no such file":                         newWorker(os.Args[0], "x", env+".not", nil, time.Second),
 		"environment file: /tmp is not a regu": newWorker(os.Args[0], "x", "/tmp", nil, time.Second),
 	} {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/challenges"
 )
 
@@ -61,7 +62,7 @@ func (w *Webroot) Ready() error {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return &fs.PathError{Op: "write into", Path: dir, Err: err}
 	}
-	root, err := openPath(dir)
+	root, err := vetted.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func (w *Webroot) remove(c challenges.Challenge) error {
 // open goes down to the challenge directory, and creates what is missing if told so. The webroot itself must exist.
 func (w *Webroot) open(create bool) (*os.Root, error) {
 	path := w.config.Dir
-	dir, err := openPath(path)
+	dir, err := vetted.OpenRoot(path)
 	if w.config.Exact {
 		return dir, err
 	}
@@ -181,7 +182,7 @@ func (w *Webroot) enter(parent *os.Root, name, path string, create bool) (*os.Ro
 	var dir *os.Root
 	var err error
 	if info, seen := parent.Lstat(name); w.config.FollowLinks && seen == nil && info.Mode()&fs.ModeSymlink != 0 {
-		dir, err = openPath(path)
+		dir, err = vetted.OpenRoot(path)
 	} else {
 		dir, err = openReal(parent, name)
 	}
@@ -203,7 +204,7 @@ func (w *Webroot) removeDirs() {
 		return
 	}
 	for _, path := range slices.Backward(w.made) {
-		if parent, err := openPath(filepath.Dir(path)); err == nil {
+		if parent, err := vetted.OpenRoot(filepath.Dir(path)); err == nil {
 			_ = parent.Remove(filepath.Base(path))
 			_ = parent.Close()
 		}

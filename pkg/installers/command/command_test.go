@@ -197,7 +197,7 @@ func TestExitCodes(t *testing.T) {
 		{"later", "echo the cluster is busy; exit 75", 0, true, "asked to be called later: "},
 		{"hang", "sleep 60 & wait", time.Second, false, "did not end in time"},
 		{"flood", "head -c 300000000 /dev/zero; exit 1", 0, false, "exit status 1"},
-		{"escapes", `printf '\033[2Jgone\r\n'; exit 1`, 0, false, `\x1b[2Jgone`},
+		{"escapes", `printf '\033[2Jgone\r\n'; exit 1`, 0, false, `\u001b[2Jgone`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(dir, tt.name)

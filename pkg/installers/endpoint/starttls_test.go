@@ -110,7 +110,7 @@ func TestStartTLS(t *testing.T) {
 			s.hear("EHLO acmed.invalid")
 			s.say("250 mail.example\r\n")
 		}, "does not offer STARTTLS"},
-		{"smtp busy", "smtp", func(s *talker) { s.say("421 too \x1b[31mbusy\r\n") }, `answered: 421 too \x1b[31mbusy`},
+		{"smtp busy", "smtp", func(s *talker) { s.say("421 too \x1b[31mbusy\r\n") }, `answered: 421 too \u001b[31mbusy`},
 		{"smtp refuses", "smtp", func(s *talker) {
 			s.say("220 x\r\n")
 			s.hear("EHLO acmed.invalid")

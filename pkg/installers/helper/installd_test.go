@@ -258,7 +258,7 @@ func TestErrorsKeepTheirType(t *testing.T) {
 		}
 	}
 	h.server.err = errors.New("\x1b[31mred")
-	h.want(c.Install(ctx, b), `\x1b[31mred`)
+	h.want(c.Install(ctx, b), `\u001b[31mred`)
 }
 
 func TestFailureGoesBack(t *testing.T) {

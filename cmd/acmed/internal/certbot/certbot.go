@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -268,14 +269,5 @@ func unquote(text string) string {
 	return text
 }
 
-// readFile reads a file of bounded size.
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("%s is not a regular file of at most %d KiB", path, maxFile>>10)
-	}
-	return os.ReadFile(path)
-}
+// readFile reads a file that nobody but root and this user can have put there.
+func readFile(path string) ([]byte, error) { return vetted.ReadFile(path, 0, maxFile) }
