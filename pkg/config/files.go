@@ -7,9 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
 )
@@ -80,8 +83,13 @@ func (v *validator) files() {
 			cert.csr, err = readCSR(cert)
 			v.also(path+".csr_file", err)
 		}
+		if h := cert.Hooks; h != nil {
+			v.program(path+".hooks.pre", h.Pre)
+			v.program(path+".hooks.post", h.Post)
+		}
 		for j := range cert.Install {
 			at := fmt.Sprintf("%s.install[%d]", path, j)
+			v.programs(at, &cert.Install[j])
 			if f := cert.Install[j].File; f != nil {
 				v.secret(at+".file.password_file", f.PasswordFile)
 			}
@@ -90,6 +98,39 @@ func (v *validator) files() {
 				v.secret(at+".imperva.passphrase_file", i.PassphraseFile)
 			}
 		}
+	}
+}
+
+// programs looks at what an entry of install runs.
+func (v *validator) programs(at string, in *Install) {
+	if c := in.Nginx; c != nil {
+		v.program(at+".nginx.test", c.Test)
+		v.program(at+".nginx.reload", c.Reload)
+	}
+	if c := in.Apache; c != nil {
+		v.program(at+".apache.test", c.Test)
+		v.program(at+".apache.reload", c.Reload)
+	}
+	if c := in.HAProxy; c != nil {
+		v.program(at+".haproxy.reload", c.Reload)
+	}
+	if c := in.File; c != nil {
+		v.program(at+".file.reload", c.Reload)
+	}
+	if c := in.Command; c != nil {
+		v.program(at+".command.run", c.Run)
+		v.program(at+".command.check", c.Check)
+	}
+}
+
+// program reports a program that somebody else could have put there. One that is missing may still be installed; it fails
+// when it is run.
+func (v *validator) program(at string, argv []string) {
+	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
+		return
+	}
+	if err := vetted.Program(argv[0]); !errors.Is(err, fs.ErrNotExist) {
+		v.also(at, err)
 	}
 }
 

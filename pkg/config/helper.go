@@ -156,6 +156,7 @@ func (v *validator) helperTarget(path string, t *HelperTarget) {
 	}
 	p := plugins[0]
 	v.section(join(path+".install", p.key), p.section, p.section.Validate())
+	v.programs(path+".install", &t.Install)
 	if f := t.Install.File; f != nil && f.PasswordFile != "" {
 		_, err := ReadSecret(f.PasswordFile)
 		v.also(path+".install.file.password_file", err)

@@ -167,6 +167,9 @@ func (v *validator) notifierFiles() {
 		if slices.ContainsFunc(v.problems, func(p Problem) bool { return strings.HasPrefix(p.Path, path) }) {
 			continue
 		}
+		if n.Command != nil {
+			v.program(path+".command.run", n.Command.Run)
+		}
 		_, err := n.Channel(nil)
 		if err == nil {
 			continue
