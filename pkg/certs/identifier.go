@@ -239,7 +239,7 @@ func checkALabel(label string) error {
 func CheckPublic(id Identifier) error {
 	if id.Type == IP {
 		addr, err := netip.ParseAddr(id.Value)
-		if err != nil || !addr.IsGlobalUnicast() || addr.IsPrivate() || reservedAddr(addr) {
+		if err != nil || !PublicAddr(addr) {
 			return fmt.Errorf("%s is not a globally reachable address, so no public CA certifies it; use an issuer with private: true", id.Value)
 		}
 		return nil
@@ -256,8 +256,21 @@ func CheckPublic(id Identifier) error {
 	return nil
 }
 
+// PublicAddr reports whether an address is globally reachable (the registries of RFC 6890). An IPv4 address within an IPv6
+// address counts as what it is: an address that is mapped (::ffff:0:0/96) or translated by NAT64 (64:ff9b::/96).
+func PublicAddr(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	if addr.Zone() != "" || !addr.IsGlobalUnicast() || addr.IsPrivate() || reservedAddr(addr) {
+		return false
+	}
+	if raw := addr.As16(); netip.MustParsePrefix("64:ff9b::/96").Contains(addr) {
+		return PublicAddr(netip.AddrFrom4([4]byte(raw[12:])))
+	}
+	return true
+}
+
 func reservedAddr(addr netip.Addr) bool {
-	for _, p := range []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24",
+	for _, p := range []string{"::/96", "::ffff:0:0:0/96", "2001::/32", "2001:10::/28", "3fff::/20", "5f00::/16", "fec0::/10", "192.88.99.0/24", "0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24",
 		"203.0.113.0/24", "240.0.0.0/4", "2001:db8::/32", "100::/64", "64:ff9b:1::/48", "2002::/16"} {
 		if netip.MustParsePrefix(p).Contains(addr) {
 			return true

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/text"
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/http01"
 )
@@ -104,12 +105,27 @@ func (p *httpProbe) dial(ctx context.Context, network, target string, addr netip
 		if to, err = p.elsewhere(ctx, host); err != nil {
 			return nil, err
 		}
-		if !addr.IsPrivate() && !addr.IsLoopback() && (to.IsPrivate() || to.IsLoopback() || to.IsLinkLocalUnicast()) {
-			return nil, fmt.Errorf("a redirect from a public address to %s, which is not public", to)
+		if to = to.Unmap(); !mayFollow(addr, to) {
+			return nil, fmt.Errorf("a redirect from %s to %s, an address that is not public: not followed", addr, to)
 		}
 	}
 	var d net.Dialer
 	return d.DialContext(ctx, network, net.JoinHostPort(to.String(), strconv.Itoa(p.ports[port])))
+}
+
+// mayFollow says where a redirect may lead: from a public name to public addresses, within a private network also to
+// private ones, and to this machine from this machine alone. Addresses for special uses, which the kernel may take for this
+// machine, are none of these.
+func mayFollow(from, to netip.Addr) bool {
+	switch {
+	case certs.PublicAddr(to):
+		return true
+	case certs.PublicAddr(from):
+		return false
+	case to.IsLoopback():
+		return from.IsLoopback()
+	}
+	return to.IsPrivate()
 }
 
 // elsewhere finds the address of another host that a redirect leads to.

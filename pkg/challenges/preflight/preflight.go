@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -76,6 +77,10 @@ func (r *Report) lookUp(ctx context.Context, res *resolver, id certs.Identifier)
 	}
 	r.DNS.CAA, r.DNS.Zone, errCAA = res.caa(ctx, id.Base())
 	for _, addr := range list {
+		if addr.IsUnspecified() || addr.Is4() && addr.As4()[0] == 0 { // the kernel would take it for this machine
+			errAddresses = errors.Join(errAddresses, fmt.Errorf("the address %s in the DNS is none that a CA can connect to", addr))
+			continue
+		}
 		r.Addresses = append(r.Addresses, Address{Address: addr})
 	}
 	err := errors.Join(errAddresses, errCAA)
