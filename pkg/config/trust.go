@@ -19,6 +19,9 @@ type TrustStore struct {
 	Anchors string `mapstructure:"anchors"`
 	// System takes the trust store of this machine, for clients such as common browsers. Default false.
 	System bool `mapstructure:"system"`
+	// Client is the software that uses the anchors: openssl, gnutls, mbedtls, java, python or system. They differ in which
+	// chains they accept. Default: the strictest of those that can use such anchors.
+	Client string `mapstructure:"client"`
 }
 
 // Load reads what the client trusts.
@@ -34,7 +37,7 @@ func (s *TrustStore) Load() (*trust.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Anchors, err)
 	}
-	return store, nil
+	return store.For(trust.Client(s.Client)), nil
 }
 
 // TrustStores reads the stores with the given names, all of them without names.
@@ -82,6 +85,12 @@ func (v *validator) trustStore(path string, s *TrustStore) {
 		v.report(path, "give either anchors, a PEM file, or system: true")
 	case s.Anchors != "":
 		v.check(path+".anchors", checkPath(s.Anchors))
+	}
+	switch {
+	case s.Client != "" && !slices.Contains(trust.Clients(), trust.Client(s.Client)):
+		v.report(path+".client", "%s is none of %s", quote(s.Client), strings.Trim(fmt.Sprint(trust.Clients()), "[]"))
+	case s.System && s.Client != "" && s.Client != string(trust.SystemClient):
+		v.report(path+".client", "system: true is the store of the system's client; give anchors for another one")
 	}
 }
 

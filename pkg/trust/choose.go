@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"slices"
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -54,7 +55,8 @@ func Failing(verdicts []Verdict) []Verdict {
 }
 
 // Choose returns b so that it presents the first of the offered chains, the present one before the alternates, that
-// verifies for all clients at all the given times. The twin of a dual unit gets a chain of its own. If there is none it
+// verifies for all clients at all the given times. If there is none, a chain that ends earlier may do: some clients stop
+// at what they know only when nothing above it is presented. The twin of a dual unit gets a chain of its own. If there is none it
 // returns b as it is, and who would refuse its present chain at the first of those times at which anybody does.
 func Choose(b *certs.Bundle, stores []*Store, at ...time.Time) (chosen *certs.Bundle, failing []Verdict) {
 	chosen, failing = chooseOne(b, stores, at)
@@ -72,8 +74,8 @@ func Choose(b *certs.Bundle, stores []*Store, at ...time.Time) (chosen *certs.Bu
 
 func chooseOne(b *certs.Bundle, stores []*Store, at []time.Time) (*certs.Bundle, []Verdict) {
 	var first []Verdict
-	for n := range len(b.Alternates) + 1 {
-		one := *b.WithChain(n)
+	for n, candidate := range candidates(b) {
+		one := *candidate
 		one.RSA = nil
 		failing := failingAt(&one, stores, at)
 		if len(failing) == 0 {
@@ -86,6 +88,32 @@ func chooseOne(b *certs.Bundle, stores []*Store, at []time.Time) (*certs.Bundle,
 	}
 	return b, first
 }
+
+// candidates are the offered chains, and behind them each without its last certificates, down to one issuer.
+func candidates(b *certs.Bundle) []*certs.Bundle {
+	var whole, shorter []*certs.Bundle
+	for n := range len(b.Alternates) + 1 {
+		one := b.WithChain(n)
+		whole = append(whole, one)
+		issuers, err := certs.ParseChain(one.ChainPEM)
+		if err != nil || len(b.Alternates) >= maxAlternates {
+			continue
+		}
+		for k := len(issuers) - 1; k > 0; k-- {
+			less := *one
+			less.ChainPEM = nil
+			for _, c := range issuers[:k] {
+				less.ChainPEM = append(less.ChainPEM, certs.EncodeCert(c)...)
+			}
+			less.Alternates = append(slices.Clone(one.Alternates), one.ChainPEM) // nothing is lost
+			shorter = append(shorter, &less)
+		}
+	}
+	return append(whole, shorter...)
+}
+
+// maxAlternates is how many alternate chains a version may have.
+const maxAlternates = 10
 
 func failingAt(b *certs.Bundle, stores []*Store, at []time.Time) []Verdict {
 	for _, t := range at {

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type world struct {
 	r     *rand.Rand
 	all   []*x509.Certificate // everything but the leaf
 	leaf  *x509.Certificate
+	key   *ecdsa.PrivateKey // of the leaf
 	asked []string
 }
 
@@ -110,6 +112,7 @@ func newWorld(t *testing.T, r *rand.Rand) *world {
 		parents = middle
 	}
 	leaf := newAuthority(t, "leaf")
+	w.key = leaf.key
 	signer := parents[r.IntN(len(parents))]
 	if w.one(20) {
 		signer = leaf
@@ -208,7 +211,7 @@ func compare(t *testing.T, name string, q question) bool {
 	if err != nil {
 		t.Error(err)
 	}
-	got := New("client", q.anchors).Verify(q.chain, []certs.Identifier{id}, q.at)
+	got := New("client", q.anchors).For(OpenSSL).Verify(q.chain, []certs.Identifier{id}, q.at)
 	want, said := openssl(t, q)
 	if (got == nil) != want {
 		t.Errorf("case %s: we say %v, openssl says %s\n%s", name, got, strings.TrimSpace(said), describe(q))

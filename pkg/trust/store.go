@@ -19,6 +19,7 @@ type Store struct {
 	name    string
 	anchors []*x509.Certificate
 	system  *x509.CertPool // instead of anchors
+	client  Client
 }
 
 // New returns the store of a client that trusts exactly these certificates, each as an anchor.

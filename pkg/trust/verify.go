@@ -27,10 +27,8 @@ func (s *Store) Path(chain []*x509.Certificate, names []certs.Identifier, at tim
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range path {
-		if err := errors.Join(validAt(c, at), forServers(c)); err != nil {
-			return nil, err
-		}
+	if err := usable(path, at); err != nil {
+		return nil, err
 	}
 	if err := leafUsage(chain[0]); err != nil {
 		return nil, err
@@ -40,7 +38,25 @@ func (s *Store) Path(chain []*x509.Certificate, names []certs.Identifier, at tim
 			return nil, fmt.Errorf("the certificate is not for %s", id)
 		}
 	}
+	if s.system != nil {
+		return path, nil
+	}
+	for _, c := range s.clients() {
+		if err := s.minds(c, chain, at); err != nil {
+			return nil, err
+		}
+	}
 	return path, nil
+}
+
+// usable checks the times and the uses of a path.
+func usable(path []*x509.Certificate, at time.Time) error {
+	for _, c := range path {
+		if err := errors.Join(validAt(c, at), forServers(c)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Until is the time at which a path stops to verify: the end of the certificate in it that ends first.
@@ -56,13 +72,12 @@ func Until(path []*x509.Certificate) time.Time {
 
 // find returns a path whose signatures and constraints are good.
 func (s *Store) find(chain []*x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
-	options := x509.VerifyOptions{
-		Roots: s.system, Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	roots := s.system
+	if roots == nil && s.client == SystemClient {
+		roots = pool(s.anchors)
 	}
-	if s.system != nil {
-		for _, c := range chain[1:] {
-			options.Intermediates.AddCert(c)
-		}
+	if roots != nil {
+		options := anyUse(roots, chain[1:], at)
 		paths, err := chain[0].Verify(options)
 		if errors.As(err, new(x509.UnknownAuthorityError)) {
 			way := Arrange(chain, at).Path
@@ -74,24 +89,39 @@ func (s *Store) find(chain []*x509.Certificate, at time.Time) ([]*x509.Certifica
 		return paths[0], nil
 	}
 	path, err := s.path(chain, at)
+	if err == nil {
+		err = s.check(path, at)
+	}
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range path {
-		if err := validAt(c, at); err != nil {
-			return nil, err
-		}
+	return path, nil
+}
+
+// check verifies the signatures, constraints, times and uses along a path.
+func (s *Store) check(path []*x509.Certificate, at time.Time) error {
+	if err := usable(path, at); err != nil {
+		return err
 	}
 	last := len(path) - 1
-	options.Roots = x509.NewCertPool()
-	options.Roots.AddCert(path[last])
-	for _, c := range path[:last] {
-		options.Intermediates.AddCert(c)
+	if _, err := path[0].Verify(anyUse(pool(path[last:]), path[:last], at)); err != nil {
+		return plain(err)
 	}
-	if _, err := path[0].Verify(options); err != nil {
-		return nil, plain(err)
+	return nil
+}
+
+func pool(list []*x509.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, c := range list {
+		p.AddCert(c)
 	}
-	return path, nil
+	return p
+}
+
+func anyUse(roots *x509.CertPool, intermediates []*x509.Certificate, at time.Time) x509.VerifyOptions {
+	return x509.VerifyOptions{
+		Roots: roots, Intermediates: pool(intermediates), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}
 }
 
 // plain takes the library's name off a message.

@@ -64,7 +64,7 @@ func TestJudge(t *testing.T) {
 	upper, lower := sign(t, "Upper", root, 500), (*signer)(nil)
 	lower = sign(t, "Lower", upper, 400)
 	leaf, stranger := sign(t, "example.com", lower, 90), sign(t, "Stranger", nil, 90)
-	clients := []*trust.Store{trust.New("partner", []*x509.Certificate{root.cert}), trust.New("nobody", []*x509.Certificate{stranger.cert})}
+	clients := []*trust.Store{trust.New("partner", []*x509.Certificate{root.cert}).For(trust.OpenSSL), trust.New("nobody", []*x509.Certificate{stranger.cert})}
 	for name, c := range map[string]struct {
 		chain   []*signer
 		host    string

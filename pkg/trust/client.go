@@ -1,0 +1,189 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Client is the software that uses a store. Clients differ in how they find a way from a leaf to an anchor, so the same
+// chain and the same anchors please one and not another.
+type Client string
+
+// The clients whose rules are known. Each is tested against the program.
+const (
+	Strictest    Client = ""        // all of the following that can use such anchors at all
+	OpenSSL      Client = "openssl" // with partial chains: any certificate is an anchor
+	GnuTLS       Client = "gnutls"
+	MbedTLS      Client = "mbedtls"
+	Java         Client = "java"
+	Python       Client = "python" // and OpenSSL without partial chains: only self-signed anchors count
+	SystemClient Client = "system" // looks for any way, as common operating systems and browsers do
+)
+
+// Clients lists the names.
+func Clients() []Client { return []Client{OpenSSL, GnuTLS, MbedTLS, Java, Python, SystemClient} }
+
+// For returns the store as this client uses it. A store of [System] is for the system's client always.
+func (s *Store) For(c Client) *Store {
+	copied := *s
+	copied.client = c
+	return &copied
+}
+
+// ClientError says that one kind of software would refuse a chain that others accept.
+type ClientError struct {
+	Client Client
+	Err    error
+}
+
+// Error names the software.
+func (e *ClientError) Error() string { return fmt.Sprintf("%s: %v", e.Client, e.Err) }
+
+// Unwrap returns what it minds.
+func (e *ClientError) Unwrap() error { return e.Err }
+
+// clients are those whose rules the store stands for. A store that pins intermediates or leaves alone cannot belong to
+// software that knows no such anchors.
+func (s *Store) clients() []Client {
+	if s.client != Strictest {
+		return []Client{s.client}
+	}
+	list := []Client{Java}
+	if slices.ContainsFunc(s.anchors, func(c *x509.Certificate) bool { return c.IsCA }) {
+		list = append(list, GnuTLS, MbedTLS)
+	}
+	if slices.ContainsFunc(s.anchors, SelfSigned) {
+		list = append(list, Python)
+	}
+	return list
+}
+
+// minds reports what a client has against a chain that has a good way to an anchor.
+func (s *Store) minds(c Client, chain []*x509.Certificate, at time.Time) error {
+	var err error
+	switch c {
+	case GnuTLS:
+		err = s.gnutls(chain, at)
+	case MbedTLS:
+		err = s.mbedtls(chain)
+	case Java:
+		err = s.java(chain)
+	case Python:
+		err = s.python(chain, at)
+	}
+	if err != nil {
+		return &ClientError{Client: c, Err: err}
+	}
+	return nil
+}
+
+// gnutls wants the last presented certificate to be an anchor, or to be issued by one. It does not stop at an anchor on the
+// way, so that an intermediate that is pinned counts only when nothing above it is presented. A self-signed certificate at
+// the end is left out. A leaf is no anchor. Of several anchors of one name it may take any, so all must do.
+func (s *Store) gnutls(chain []*x509.Certificate, at time.Time) error {
+	layout := Arrange(chain, at)
+	path := layout.Path
+	if layout.Misordered && len(layout.Extra) > 0 {
+		return errors.New("the presented certificates are neither in order nor all of one chain")
+	}
+	if last := path[len(path)-1]; len(path) > 1 && SelfSigned(last) {
+		path = path[:len(path)-1]
+	}
+	last := path[len(path)-1]
+	if above := s.named(last.RawIssuer); len(above) > 0 {
+		for _, c := range above {
+			if err := s.check(append(slices.Clone(path), c), at); err != nil || !issued(c, last) {
+				return fmt.Errorf("the anchor %q did not issue the end of the presented chain", Title(c))
+			}
+		}
+		return nil
+	}
+	if len(path) == 1 || !s.has(last) || len(s.named(last.RawSubject)) > 1 {
+		return fmt.Errorf("the presented chain ends in %q, which no anchor issued", Title(last))
+	}
+	return s.check(path, at)
+}
+
+// named are the anchors with a subject.
+func (s *Store) named(subject []byte) []*x509.Certificate {
+	return slices.DeleteFunc(slices.Clone(s.anchors), func(c *x509.Certificate) bool { return !bytes.Equal(c.RawSubject, subject) })
+}
+
+// mbedtls looks for each issuer among the anchors and then among what is presented behind the certificate. It knows neither
+// pinned leaves nor critical extensions beyond the usual ones.
+func (s *Store) mbedtls(chain []*x509.Certificate) error {
+	for _, c := range slices.Concat(chain, s.anchors) {
+		if e := slices.IndexFunc(c.Extensions, unusual); e >= 0 {
+			return fmt.Errorf("%q has the critical extension %v", Title(c), c.Extensions[e].Id)
+		}
+	}
+	for at := 0; ; {
+		if s.issuedByAnchor(chain[at]) {
+			return nil
+		}
+		next := slices.IndexFunc(chain[at+1:], func(c *x509.Certificate) bool { return issued(c, chain[at]) })
+		if next < 0 {
+			return fmt.Errorf("no anchor issued %q, and nothing behind it in the chain did", Title(chain[at]))
+		}
+		at += 1 + next
+	}
+}
+
+func unusual(e pkix.Extension) bool {
+	known := []asn1.ObjectIdentifier{{2, 5, 29, 15}, {2, 5, 29, 17}, {2, 5, 29, 19}, {2, 5, 29, 37}} // RFC 5280 section 4.2.1
+	return e.Critical && !slices.ContainsFunc(known, e.Id.Equal)
+}
+
+// java stops at the first presented certificate that is an anchor, or looks for an anchor by its name, and fails when that
+// one may not issue. A leaf may be an anchor.
+func (s *Store) java(chain []*x509.Certificate) error {
+	for _, a := range s.anchors {
+		wanted := slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, a.RawSubject) })
+		if wanted && (!a.IsCA || a.KeyUsage != 0 && a.KeyUsage&x509.KeyUsageCertSign == 0) {
+			return fmt.Errorf("the anchor %q may not issue", Title(a))
+		}
+	}
+	return nil
+}
+
+// python goes on from an anchor to the one that issued it, until one is self-signed.
+func (s *Store) python(chain []*x509.Certificate, at time.Time) error {
+	path, rest, trusted := chain[:1:1], slices.Clone(chain[1:]), false
+	for len(path) <= len(chain)+len(s.anchors) {
+		last := path[len(path)-1]
+		if SelfSigned(last) {
+			if !s.has(last) {
+				return &UntrustedError{Store: s.name, Last: last}
+			}
+			return s.check(path, at)
+		}
+		next := issuerOf(last, s.anchors, at)
+		if next != nil {
+			trusted = true
+		} else if !trusted {
+			if next = issuerOf(last, rest, at); next != nil {
+				rest = slices.DeleteFunc(rest, next.Equal)
+			}
+		}
+		if next == nil {
+			return fmt.Errorf("it wants a self-signed root and knows none that issued %q", Title(last))
+		}
+		path = append(path, next)
+	}
+	return errors.New("the anchors issued each other")
+}
+
+func (s *Store) issuedByAnchor(c *x509.Certificate) bool {
+	return slices.ContainsFunc(s.anchors, func(a *x509.Certificate) bool { return issued(a, c) })
+}
+
+// issued reports whether a certificate is of a CA that signed another one.
+func issued(parent, child *x509.Certificate) bool {
+	return mayIssue(parent, child) && parent.IsCA && child.CheckSignatureFrom(parent) == nil
+}
