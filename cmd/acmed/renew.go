@@ -17,16 +17,16 @@ func newRenew(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "renew [NAME...]",
-		Short: "Do what is due for certificates now",
-		Long: `Bring the named certificates, or all, to where they should be: obtain what is missing or due, activate, install,
-verify. Without --force nothing is ordered that is not due.
+		Short: "Renew and install certificates that are due",
+		Long: `Bring the named certificates, or all, to the configured state: obtain certificates that are missing or due, activate,
+install and verify them. Every target is verified now, and installed again if it serves another certificate. Without
+--force, only certificates that are due are ordered.
 
-With --force a new certificate is ordered although the present one is good, and a running wait after a failure is cut
-short. The CA's own rate limits are kept nevertheless, and a third certificate within a day needs --yes as well. Many
-certificates are renewed gently with --all --force --spread 6h: each gets a time of its own within six hours, those that
-expire first come first, and the daemon goes on with it through restarts.
+With --force, acmed orders a new certificate even if the current one is valid, and ends a wait after a failure. The rate
+limits of the CA still apply, and a third certificate within a day also needs --yes. With --all --force --spread 6h
+renewals are spread over six hours, certificates that expire first come first, and the daemon continues after restarts.
 
-The daemon does the work when one runs; interrupting this command does not stop it then.`,
+If the daemon runs, it does the work, and interrupting this command does not stop it.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err

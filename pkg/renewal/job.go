@@ -84,14 +84,15 @@ func (j *job) open() (err error) {
 
 // steps decides and applies until a plan is idle.
 func (j *job) steps(ctx context.Context) error {
-	opts := plan.Options{Force: j.opts.Force, Retry: j.opts.Retry}
+	opts := plan.Options{Force: j.opts.Force, Retry: j.opts.Retry, Again: j.opts.Retry}
 	for range maxRounds {
 		if err := j.review(); err != nil {
 			return err
 		}
 		opts.Fleet = j.consult(ctx)
 		p := j.decide(ctx, opts)
-		if j.result.Reason == "" || j.result.Reason == plan.ReasonNothing {
+		switch j.result.Reason { // what was found in order is not worth a line
+		case "", plan.ReasonNothing, plan.ReasonDrift:
 			j.result.Reason, j.result.Message = p.Reason, p.Message
 		}
 		j.result.Next = p.Next
@@ -105,7 +106,10 @@ func (j *job) steps(ctx context.Context) error {
 			j.result.Next = j.engine.clock().Add(plan.ClockCheck)
 			return nil
 		}
-		opts = plan.Options{Retry: opts.Retry && len(p.Install)+len(p.Verify) == 0} // until the targets had their try
+		serving := len(p.Install)+len(p.Verify) > 0
+		opts = plan.Options{ // until those who are asked for had their try
+			Retry: opts.Retry && !serving, Again: opts.Again && (serving || p.Obtain || p.Activate != ""),
+		}
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func TestOpenRefuses(t *testing.T) {
 				t.Skip("needs root to give a directory away")
 			}
 			must(t, os.Chown(dir, 4711, 4711))
-		}, "belongs to user 4711, but acmed runs as user root; run acmed as its owner, or: chown -R root "},
+		}, "belongs to user 4711, but acmed runs as user root; run it as user 4711, or with sudo"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

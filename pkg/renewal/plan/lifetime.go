@@ -86,8 +86,9 @@ func lifetimeOf(have *store.Lineage) time.Duration {
 	return Lifetime(have.Current.Leaf.NotBefore, have.Current.Leaf.NotAfter)
 }
 
-// verifyEvery is how often a target that serves the right certificate is looked at again.
-func verifyEvery(lifetime time.Duration) time.Duration { return share(day, lifetime, 2) }
+// verifyEvery is how often a target that serves the right certificate is looked at again: another tool may overwrite its
+// configuration at any time.
+func verifyEvery(lifetime time.Duration) time.Duration { return share(time.Hour, lifetime, 2) }
 
 // ClockCheck is how often a doubted clock is compared with the CAs'.
 const ClockCheck = 10 * time.Minute

@@ -39,7 +39,8 @@ func (p *Plan) Idle() bool {
 // Options changes one decision.
 type Options struct {
 	Force bool // renew although it is not due, and do not wait for our own backoff
-	Retry bool // install and verify again although the last try failed a moment ago; costs the CA nothing
+	Retry bool // install and verify now, whenever that was done last; costs the CA nothing
+	Again bool // repeat hooks and revocations that failed a moment ago
 	Clock Suspicion
 	Fleet *Fleet // what the other nodes know; nil on a single machine
 }

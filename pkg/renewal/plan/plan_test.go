@@ -29,7 +29,7 @@ func TestDecide(t *testing.T) {
 			Name: "www", Current: b, Version: "v1", Versions: []store.Version{{ID: "v1"}},
 			State: store.State{
 				ARI:       store.ARI{For: certs.Fingerprint(b.Leaf), CheckAt: now.Add(time.Hour)},
-				Installed: map[string]store.Installed{"nginx": {Fingerprint: f, VerifiedAt: now.Add(-time.Hour)}},
+				Installed: map[string]store.Installed{"nginx": {Fingerprint: f, VerifiedAt: now.Add(-30 * time.Minute)}},
 			},
 		}
 	}

@@ -26,7 +26,7 @@ const (
 	ReasonNotice       Reason = "notice"             // a newer version waits until its new issuer was announced long enough
 	ReasonActivate     Reason = "not-active"         // a newer version is stored but not live
 	ReasonNotInstalled Reason = "not-installed"      // a target does not have the active version
-	ReasonDrift        Reason = "verify"             // a target's daily check on the wire is due
+	ReasonDrift        Reason = "verify"             // a target's hourly verification is due
 	ReasonHook         Reason = "hook"               // the hook after a new version has not succeeded yet
 	ReasonRevoke       Reason = "revocation"         // the CA has yet to revoke a version
 	ReasonAdopt        Reason = "adopt"              // another node obtained a newer version

@@ -26,7 +26,7 @@ func addRevocations(in *input, p Plan) Plan {
 	for _, id := range slices.Sorted(maps.Keys(in.have.State.Revoked)) {
 		switch rev := in.have.State.Revoked[id]; {
 		case !rev.DoneAt.IsZero():
-		case in.now.Before(rev.RetryAt) && !in.opts.Retry:
+		case in.now.Before(rev.RetryAt) && !in.opts.Again:
 			p.Next = clock.Earlier(p.Next, rev.RetryAt)
 		default:
 			p.Revoke = append(p.Revoke, id)

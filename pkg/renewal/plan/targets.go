@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/acmed/acmed/internal/clock"
-	"github.com/acmed/acmed/pkg/store"
 )
 
 // addTargets adds what has to happen at the targets of the active version, and then the hook. While the clock is doubted
@@ -22,7 +21,7 @@ func addTargets(in *input, p Plan) Plan {
 		}
 		switch {
 		case t.Off, served && in.opts.Clock.Reason != "":
-		case in.now.Before(again) && !in.impatient(t):
+		case in.now.Before(again) && !in.impatient():
 			p.Next = clock.Earlier(p.Next, again)
 		case !served:
 			p.Install = append(p.Install, target)
@@ -38,16 +37,16 @@ func addTargets(in *input, p Plan) Plan {
 	case len(p.Install) > 0:
 		p.Reason, p.Message = ReasonNotInstalled, fmt.Sprintf("not installed at %s", p.Install)
 	case len(p.Verify) > 0:
-		p.Reason, p.Message = ReasonDrift, fmt.Sprintf("daily check of %s", p.Verify)
+		p.Reason, p.Message = ReasonDrift, fmt.Sprintf("verification of %s is due", p.Verify)
 	case p.Hook:
 		p.Reason, p.Message = ReasonHook, "the hook after the new certificate is due"
 	}
 	return p
 }
 
-// impatient reports whether an operator wants to see a target tried now.
-func (in *input) impatient(t store.Installed) bool {
-	return in.opts.Force || in.opts.Retry && t.LastError != ""
+// impatient reports whether an operator wants to see targets tried now.
+func (in *input) impatient() bool {
+	return in.opts.Force || in.opts.Retry
 }
 
 // addHook adds the hook after a new version, once all targets serve it.
@@ -61,7 +60,7 @@ func addHook(in *input, p *Plan) {
 			return
 		}
 	}
-	if in.now.Before(h.RetryAt) && !in.opts.Force && !in.opts.Retry {
+	if in.now.Before(h.RetryAt) && !in.opts.Force && !in.opts.Again {
 		p.Next = clock.Earlier(p.Next, h.RetryAt)
 		return
 	}
