@@ -62,22 +62,7 @@ func (s *Server) Together(ctx context.Context, work any, run func(context.Contex
 	if s.rounds.join(j) {
 		close(j.lead)
 	}
-	err := Wait(ctx, func() error {
-		select {
-		case <-j.lead:
-		case <-j.done:
-		case <-ctx.Done():
-			if s.rounds.leave(j) {
-				return fmt.Errorf("wait for another edit of %s: %w", s.name, context.Cause(ctx))
-			}
-			select {
-			case <-j.lead:
-			case <-j.done:
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := Wait(ctx, func() error { return s.await(ctx, j) }); err != nil {
 		return err
 	}
 	if !j.Finished() {
@@ -85,6 +70,23 @@ func (s *Server) Together(ctx context.Context, work any, run func(context.Contex
 	}
 	<-j.done
 	return j.err
+}
+
+// await waits until the job leads or is done.
+func (s *Server) await(ctx context.Context, j *Job) error {
+	select {
+	case <-j.lead:
+	case <-j.done:
+	case <-ctx.Done():
+		if s.rounds.leave(j) {
+			return fmt.Errorf("wait for another edit of %s: %w", s.name, context.Cause(ctx))
+		}
+		select {
+		case <-j.lead:
+		case <-j.done:
+		}
+	}
+	return nil
 }
 
 // leadRound runs one round and hands over to the next.
@@ -198,8 +200,8 @@ func (r *rounds) next() {
 
 type waitKey struct{}
 
-// WithWait makes around be called with every wait for other targets of a server, so that a caller whose places are scarce
-// can give its own away for that time.
+// WithWait makes around be called where a target comes to a server that others may be waiting for, so that a caller whose
+// places are scarce can give its own away. Around must not wait for one itself: it may hold up the others.
 func WithWait(ctx context.Context, around func(wait func() error) error) context.Context {
 	return context.WithValue(ctx, waitKey{}, around)
 }

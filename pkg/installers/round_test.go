@@ -139,10 +139,10 @@ func TestWait(t *testing.T) {
 		for range 20 {
 			wg.Go(func() {
 				slots <- struct{}{}
-				defer func() { <-slots }()
+				away := sync.OnceFunc(func() { <-slots })
+				defer away()
 				ctx := installers.WithWait(t.Context(), func(wait func() error) error {
-					<-slots
-					defer func() { slots <- struct{}{} }()
+					away()
 					return wait()
 				})
 				if err := s.Together(ctx, nil, func(_ context.Context, jobs []*installers.Job) {

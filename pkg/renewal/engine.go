@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,6 +35,9 @@ type Engine struct {
 	closed        bool
 	clocks        clocks
 	localFailures map[string]localFailure // by certificate
+
+	waiting atomic.Int32           // jobs that gave their slots away and go on
+	onWait  atomic.Pointer[func()] // called when one more does
 
 	confirming chan struct{} // has a place for the one who asks a CA for the time after the start
 	confirmed  bool          // it was asked; guarded by confirming
@@ -153,8 +157,9 @@ func (e *Engine) work(j *job, slots chan struct{}) {
 	}()
 	select {
 	case slots <- struct{}{}:
-		defer func() { <-slots }()
-		j.run(e.base)
+		p := &place{engine: e, slots: slots}
+		defer p.end()
+		j.run(p.with(e.base))
 	case <-e.base.Done():
 		j.result.Err = ErrClosed
 	}

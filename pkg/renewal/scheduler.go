@@ -96,6 +96,8 @@ func (s *Scheduler) Reschedule(expr string, splay time.Duration) error {
 // Run sweeps until ctx ends, then waits for the jobs that it began; [Engine.Close] bounds how long they take.
 func (s *Scheduler) Run(ctx context.Context) {
 	defer s.wg.Wait()
+	poke := s.poke
+	s.Engine.onWait.Store(&poke)
 	for ctx.Err() == nil {
 		now := s.Clock()
 		s.mu.Lock()
@@ -170,12 +172,13 @@ func (s *Scheduler) enqueue(now time.Time) {
 	slices.SortFunc(s.queue, func(a, b string) int { return cmp.Or(s.ends[a].Compare(s.ends[b]), strings.Compare(a, b)) })
 }
 
-// start begins jobs for the first in the queue, at most as many at a time as the engine's set says.
+// start begins jobs for the first in the queue, at most as many at a time as the engine's set says. Those that only wait
+// for others do not count.
 func (s *Scheduler) start(ctx context.Context) {
 	most := max(s.Engine.current().Concurrency, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) > 0 && len(s.running) < most && ctx.Err() == nil {
+	for len(s.queue) > 0 && len(s.running) < most+int(s.Engine.waiting.Load()) && ctx.Err() == nil {
 		name := s.queue[0]
 		s.queue = s.queue[1:]
 		s.running[name], s.moved = false, s.Clock()
