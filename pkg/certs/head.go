@@ -108,7 +108,8 @@ func (h *Head) SetVersion(n int64, b *Bundle, spec string) {
 	if h.Spec != "" && h.Spec != spec {
 		h.Old = append(slices.DeleteFunc(slices.Clone(h.Old), func(s string) bool { return s == h.Spec }), h.Spec)
 	}
-	h.Old = slices.DeleteFunc(slices.Clone(h.Old), func(s string) bool { return s == spec })
+	seen := map[string]bool{spec: true}
+	h.Old = slices.DeleteFunc(slices.Clone(h.Old), func(s string) bool { again := seen[s]; seen[s] = true; return again })
 	h.Old = h.Old[max(0, len(h.Old)-maxHeadOld):]
 	h.N, h.Spec, h.Fingerprint = n, spec, b.Fingerprint()
 	h.NotBefore, h.NotAfter = b.Leaf.NotBefore, b.Leaf.NotAfter

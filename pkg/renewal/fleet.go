@@ -79,7 +79,7 @@ func (j *job) settle(h certs.Head) {
 		if st != nil && st.Unshared == v.ID { // nobody else had it
 			by = h.By
 		}
-		j.shared(h.N, v.ID, j.Spec.Hash(), by)
+		j.shared(h, v.ID, by)
 		r.see(r.all)
 		return
 	}
@@ -199,8 +199,8 @@ func (j *job) compare(ctx context.Context, h certs.Head) fleet.Facts {
 	}
 	facts.Active = j.newest()
 	if st := r.State.Fleet; st != nil {
-		facts.ActiveSpec, facts.Unshared = st.Spec, st.Unshared != ""
-		if facts.Unshared {
+		facts.ActiveSpec, facts.Unshared = st.Spec, st.Unshared != "" && st.Spec == facts.Spec
+		if st.Unshared != "" {
 			facts.Active.N = st.Base
 		}
 	}
@@ -236,7 +236,7 @@ func (j *job) standing(f *plan.Fleet) {
 	switch {
 	case !usable:
 	case st != nil && st.Unshared != "":
-		f.Publish = true
+		f.Publish = st.Spec == j.Spec.Hash() // what answers an earlier configuration is nobody's
 	case mine.N == 0: // it never was in a fleet
 		f.Publish = r.Current != nil && f.Head.N == 0 && !plan.IsStale(&j.Spec, r.Current)
 	default: // the store went back
@@ -293,7 +293,7 @@ func (j *job) adopt(ctx context.Context, h certs.Head) error {
 		j.result.Changed = true
 	}
 	st := r.edit()
-	j.shared(h.N, id, j.Spec.Hash(), "")
+	j.shared(h, id, "")
 	st.Hook = nil
 	if j.Hooks.Post != nil {
 		st.Hook = &store.Hook{For: b.Fingerprint()}
@@ -306,9 +306,9 @@ func (j *job) adopt(ctx context.Context, h certs.Head) error {
 }
 
 // shared notes that the fleet has a version that is here.
-func (j *job) shared(n int64, id, spec, by string) {
+func (j *job) shared(h certs.Head, id, by string) {
 	st := j.record.share()
-	*st = store.Fleet{N: n, Version: id, Spec: spec, By: by, Rank: st.Rank, Nodes: st.Nodes}
+	*st = store.Fleet{N: h.N, Version: id, Spec: j.Spec.Hash(), Answers: h.Spec, Old: h.Old, By: by, Rank: st.Rank, Nodes: st.Nodes}
 }
 
 // claim takes the right to order, or to publish. It reports false without an error when another node was faster: the
@@ -357,15 +357,12 @@ func (j *job) shareFailure() {
 // publish gives the fleet the version that it does not have.
 func (j *job) publish(ctx context.Context, h certs.Head) error {
 	r, st := j.record, j.record.share()
-	id, spec := st.Version, st.Spec
+	id, answers, old := st.Version, st.Answers, st.Old
 	switch {
 	case st.Unshared != "":
-		id = st.Unshared
+		id, answers, old = st.Unshared, j.Spec.Hash(), nil
 	case id == "":
-		id = r.Version
-	}
-	if spec == "" {
-		spec = j.Spec.Hash()
+		id, answers = r.Version, j.Spec.Hash()
 	}
 	b, err := j.engine.store.Bundle(j.Spec.Name, id)
 	if err != nil {
@@ -374,16 +371,18 @@ func (j *job) publish(ctx context.Context, h certs.Head) error {
 	if ok, err := j.claim(ctx, h, "publish"); !ok || err != nil {
 		return err
 	}
-	return j.commit(b, id, max(h.N+1, st.N), spec)
+	return j.commit(b, id, max(h.N+1, st.N), answers, old...)
 }
 
-// commit gives the version that the job holds a claim for to the fleet. One that could not be given stays unshared.
-func (j *job) commit(b *certs.Bundle, id string, n int64, spec string) error {
+// commit gives the version that the job holds a claim for to the fleet. One that could not be given stays unshared. Spec is
+// the configuration that it answers; old are those that this one replaced, which a store that went back may not know.
+func (j *job) commit(b *certs.Bundle, id string, n int64, spec string, old ...string) error {
 	c, r := j.held, j.record
 	j.held = nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.engine.base), commitPatience)
 	defer cancel()
 	h := r.shareWith(c.Head())
+	h.Old = append(old, h.Old...)
 	h.SetVersion(n, b, spec)
 	if r.State.ARI.For == certs.Fingerprint(b.Leaf) {
 		h.ARICheckAt = r.State.ARI.CheckAt
@@ -392,7 +391,7 @@ func (j *job) commit(b *certs.Bundle, id string, n int64, spec string) error {
 		j.engine.log.Warn("the new version is kept here and was not shared", zap.String("certificate", j.Spec.Name), zap.String("version", id), zap.Error(err))
 		return nil
 	}
-	j.shared(n, id, spec, c.Nonce)
+	j.shared(h, id, c.Nonce)
 	if err := r.save(); err != nil {
 		return err
 	}

@@ -30,7 +30,8 @@ import (
 // TestFleetSimulation lives through hours of a fleet, with certificates of one hour, for many seeds: the real decision and
 // job of each node against the ledger on a store in memory. Nodes are killed and paused beyond their lease, cut off, lose
 // answers; the store goes away, loses its history, and goes back to a backup; the configuration is rolled out node by node
-// and withdrawn, with a straggler. ACMED_SEEDS=N runs N seeds, ACMED_SEED=N the one.
+// with stragglers. ACMED_SEEDS=N runs N seeds, ACMED_SEED=N the one with a trace. The seed fixes what happens when; keys and
+// jitter differ from run to run.
 func TestFleetSimulation(t *testing.T) {
 	first, seeds := 1, simSeeds
 	for name, to := range map[string]*int{"ACMED_SEEDS": &seeds, "ACMED_SEED": &first} {
@@ -97,11 +98,15 @@ type world struct {
 	restored  bool             // the store went back: what was counted is void
 	heads     map[int64]string // number to fingerprint
 	newest    int64
+	last      certs.Head
 	commits   int
 	faults    int // each may cost an order
 	alone     int
 	violation string
 	busy      chan *simNode // a node that began an order
+
+	traceMu sync.Mutex
+	lines   []string
 }
 
 // simOrder is an order at the CA.
@@ -299,6 +304,7 @@ func (w *world) place(n *simNode, names []string, alone bool) *simOrder {
 	defer w.mu.Unlock()
 	w.serial++
 	w.sum.orders.Add(1)
+	w.trace("node %d orders %v, alone %v", n.id, names, alone)
 	if alone {
 		w.alone++
 	}
@@ -332,7 +338,11 @@ func (w *world) seen(ev fleet.Event) {
 	if h.N < w.newest {
 		w.violation = fmt.Sprintf("the head went from version %d back to %d", w.newest, h.N)
 	}
-	w.newest = h.N
+	if h.N > w.newest && slices.Contains(w.last.Old, h.Spec) && rolled(h) < rolled(w.last) && !w.last.InLastTenth(time.Now()) {
+		w.violation = fmt.Sprintf("version %d goes back to a configuration that version %d replaced", h.N, w.last.N)
+	}
+	w.trace("head %d of %s, spec %s, before %v, %v, %d attempts", h.N, h.Node, h.Spec, h.Old, h.Names, h.Attempts)
+	w.newest, w.last = h.N, h
 	if was, ok := w.heads[h.N]; ok && was != h.Fingerprint && h.N > 0 {
 		w.violation = fmt.Sprintf("version %d was given twice", h.N)
 	} else if !ok && h.N > 0 {
@@ -340,6 +350,14 @@ func (w *world) seen(ev fleet.Event) {
 		w.sum.versions.Add(1)
 	}
 	w.heads[h.N] = h.Fingerprint
+}
+
+// rolled is the configuration that a head's version is for.
+func rolled(h certs.Head) (n int) {
+	for _, name := range h.Names {
+		_, _ = fmt.Sscanf(name, "v%d.", &n)
+	}
+	return n
 }
 
 func simulate(t *testing.T, seed uint64, sum *tally) {
@@ -378,6 +396,11 @@ func simulate(t *testing.T, seed uint64, sum *tally) {
 			}
 		}
 	}()
+	defer func() {
+		if t.Failed() {
+			w.tell()
+		}
+	}()
 	w.live(t)
 	w.judge(t)
 }
@@ -399,6 +422,7 @@ func (w *world) live(t *testing.T) {
 			w.kill(n)
 		case 2, 3: // beyond the lease
 			w.sum.pauses.Add(1)
+			w.trace("pauses of node %d", n.id)
 			w.fault()
 			n.cutOff = time.Now()
 			d := time.Duration(30+w.rand.IntN(120)) * time.Second
@@ -407,6 +431,7 @@ func (w *world) live(t *testing.T) {
 			n.recovered()
 		case 4:
 			w.sum.cuts.Add(1)
+			w.trace("cuts of node %d", n.id)
 			w.fault()
 			n.fault.Cut.Store(true)
 			n.cutOff = time.Now()
@@ -415,6 +440,7 @@ func (w *world) live(t *testing.T) {
 			n.recovered()
 		case 5:
 			w.sum.outages.Add(1)
+			w.trace("outages of node %d", n.id)
 			w.fault()
 			w.store.Down(true)
 			w.pause(600)
@@ -429,6 +455,7 @@ func (w *world) live(t *testing.T) {
 		case 8:
 			if backup != nil {
 				w.sum.restores.Add(1)
+				w.trace("restores of node %d", n.id)
 				w.restore(backup)
 				backup = nil
 			}
@@ -440,7 +467,7 @@ func (w *world) live(t *testing.T) {
 				w.rand.Shuffle(len(rolling), func(a, b int) { rolling[a], rolling[b] = rolling[b], rolling[a] })
 			}
 		}
-		if len(rolling) > 0 {
+		if len(rolling) > 0 && (len(rolling) == len(w.nodes) || w.rand.IntN(3) == 0) { // some follow after renewals
 			w.fault() // one order for each roll-out
 			n := rolling[0]
 			rolling = rolling[1:]
@@ -483,6 +510,24 @@ func (w *world) victim() *simNode {
 
 func (n *simNode) recovered() { n.cutOff, n.well = time.Time{}, time.Now() }
 
+// trace remembers what happened, to be told if something is wrong at the end, or at once for one seed.
+func (w *world) trace(format string, args ...any) {
+	line := fmt.Sprintf(time.Now().Format("15:04:05 ")+format, args...)
+	if os.Getenv("ACMED_SEED") != "" {
+		w.t.Log(line)
+	}
+	w.traceMu.Lock()
+	defer w.traceMu.Unlock()
+	w.lines = append(w.lines, line)
+}
+
+// tell shows the end of the trace.
+func (w *world) tell() {
+	w.traceMu.Lock()
+	defer w.traceMu.Unlock()
+	w.t.Log("what happened:\n" + strings.Join(w.lines[max(0, len(w.lines)-40):], "\n"))
+}
+
 // fault counts something that may cost an order.
 func (w *world) fault() {
 	w.mu.Lock()
@@ -493,6 +538,7 @@ func (w *world) fault() {
 // kill ends a node's process and starts the next one.
 func (w *world) kill(n *simNode) {
 	w.sum.kills.Add(1)
+	w.trace("kill node %d with %v", n.id, n.names)
 	w.fault()
 	n.dead.Store(true)
 	n.fault.Cut.Store(true)
@@ -505,7 +551,7 @@ func (w *world) kill(n *simNode) {
 func (w *world) restore(b *fleettest.Backup) {
 	w.mu.Lock()
 	w.restored = true
-	w.heads, w.newest = map[int64]string{}, 0
+	w.heads, w.newest, w.last = map[int64]string{}, 0, certs.Head{}
 	w.faults += simNodes // one for each order that was under way, and for what was shared since
 	w.mu.Unlock()
 	w.store.Restore(b)

@@ -60,10 +60,13 @@ type State struct {
 type Fleet struct {
 	N        int64  `json:"n,omitzero"`        // number of the newest version here that the fleet has; 0: none
 	Version  string `json:"version,omitzero"`  // its ID here
-	Spec     string `json:"spec,omitzero"`     // hash of the configuration under which it was obtained or adopted
+	Spec     string `json:"spec,omitzero"`     // hash of the configuration that this node had when it obtained or adopted it
+	Answers  string `json:"answers,omitzero"`  // hash of the configuration that it answers, another node's perhaps
 	By       string `json:"by,omitzero"`       // under which claim it was committed; "" if another node did
 	Unshared string `json:"unshared,omitzero"` // ID of a version that was obtained here and not committed
 	Base     int64  `json:"base,omitzero"`     // the fleet's number when Unshared was ordered
+
+	Old []string `json:"old,omitempty"` // hashes of the configurations that Answers replaced
 
 	Rank  int `json:"rank,omitzero"`  // this node's place among those that may order, as last known
 	Nodes int `json:"nodes,omitzero"` // how many they are
