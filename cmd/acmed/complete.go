@@ -49,16 +49,6 @@ func (a *app) flagWords(cmd *cobra.Command, f *pflag.Flag) func(*cobra.Command, 
 	switch f.Name {
 	case "output":
 		return fixed(strings.FieldsFunc(strings.ReplaceAll(f.Usage, " or ", ","), func(r rune) bool { return r == ',' || r == ' ' })...)
-	case "reason":
-		return fixed(revocationReasons()...)
-	case "server":
-		return fixed(setup.Nginx, setup.Apache, "none")
-	case "key-type":
-		return fixed(keyTypes()...)
-	case "mode":
-		return fixed("proxy", "stateless", "tls-alpn")
-	case "starttls":
-		return fixed(endpoint.StartTLSProtocols()...)
 	case "issuer":
 		return func(*cobra.Command, []string) []string { return a.issuers() }
 	case "solver":
@@ -70,11 +60,21 @@ func (a *app) flagWords(cmd *cobra.Command, f *pflag.Flag) func(*cobra.Command, 
 			return a.versions
 		}
 	}
+	if list := fixedWords()[f.Name]; list != nil {
+		return fixed(list...)
+	}
 	return nil
 }
 
-func revocationReasons() []string {
-	return []string{"unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"}
+// fixedWords are the values of options that take one of a list.
+func fixedWords() map[string][]string {
+	return map[string][]string{
+		"reason":   {"unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"},
+		"server":   {setup.Nginx, setup.Apache, "none"},
+		"key-type": keyTypes(),
+		"mode":     {"proxy", "stateless", "tls-alpn"},
+		"starttls": endpoint.StartTLSProtocols(),
+	}
 }
 
 // completeArgs completes positional arguments out of a list: each once, and as many as the command takes.

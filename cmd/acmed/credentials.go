@@ -79,24 +79,27 @@ func (a *app) askDNS(ctx context.Context, q *asker, m *setup.Machine, f *enableR
 	}
 	d.Values = map[string]string{}
 	for _, group := range groups {
-		name, value := group[0], ""
-		for _, alias := range group {
-			if value = os.Getenv(alias); value != "" {
-				break
-			}
+		value, err := a.credential(ctx, q, group, file)
+		if err != nil {
+			return nil, err
 		}
-		if value == "" && !q.terminal {
-			return nil, &exitError{exitUsage, fmt.Errorf("%s is not set, and there is no terminal to ask on; set it in the environment, or write it to %s with mode 0600", strings.Join(group, " or "), file)}
-		}
-		if value == "" {
-			if value, err = q.secret(ctx, name+":"); err != nil {
-				return nil, err
-			}
-		}
-		if value == "" {
-			return nil, errors.New(name + " is empty; nothing was changed")
-		}
-		d.Values[name] = value
+		d.Values[group[0]] = value
 	}
 	return d, nil
+}
+
+// credential is the value of a variable, from the environment or from the operator.
+func (a *app) credential(ctx context.Context, q *asker, aliases []string, file string) (value string, err error) {
+	for _, name := range aliases {
+		if value = os.Getenv(name); value != "" {
+			return value, nil
+		}
+	}
+	if !q.terminal {
+		return "", &exitError{exitUsage, fmt.Errorf("%s is not set, and there is no terminal to ask on; set it in the environment, or write it to %s with mode 0600", strings.Join(aliases, " or "), file)}
+	}
+	if value, err = q.secret(ctx, aliases[0]+":"); err == nil && value == "" {
+		err = errors.New(aliases[0] + " is empty; nothing was changed")
+	}
+	return value, err
 }

@@ -69,16 +69,8 @@ func (a *app) takeAway(ctx context.Context, m *setup.Machine, cert *config.Certi
 		return err
 	}
 	defer func() { done() }()
-	if len(cert.Install) > 0 {
-		display := newDisplay(a.out)
-		report, err := b.Install(ctx, control.InstallRequest{Certificate: cert.Name, Undo: true}, display.update)
-		display.close()
-		if err == nil {
-			err = reportExit(report)
-		}
-		if err != nil {
-			return err
-		}
+	if err := a.uninstallAll(ctx, b, cert); err != nil {
+		return err
 	}
 	if !mine {
 		return &exitError{exitAttention, fmt.Errorf("%s is still configured, because its file is not as acmed wrote it; remove it there, then run 'acmed reload'", cert.Name)}
@@ -107,4 +99,17 @@ func (a *app) takeAway(ctx context.Context, m *setup.Machine, cert *config.Certi
 		return nil
 	}
 	return b.Forget(ctx, control.ForgetRequest{Certificate: cert.Name})
+}
+
+func (a *app) uninstallAll(ctx context.Context, b control.Backend, cert *config.Certificate) error {
+	if len(cert.Install) == 0 {
+		return nil
+	}
+	display := newDisplay(a.out)
+	report, err := b.Install(ctx, control.InstallRequest{Certificate: cert.Name, Undo: true}, display.update)
+	display.close()
+	if err != nil {
+		return err
+	}
+	return reportExit(report)
 }

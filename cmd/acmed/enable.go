@@ -124,36 +124,46 @@ func (f *enableRequest) check() error {
 	if f.settings, err = setup.Settings(f.pairs); err != nil {
 		return usageError(fmt.Errorf("--set: %w", err))
 	}
+	return f.checkWebroot()
+}
+
+func (f *enableRequest) checkWebroot() (err error) {
 	if f.Webroot == "" {
 		return nil
 	}
 	if f.Webroot, err = filepath.Abs(f.Webroot); err != nil {
 		return err
 	}
-	if info, err := os.Stat(f.Webroot); err != nil {
+	info, err := os.Stat(f.Webroot)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is not a directory", f.Webroot)
+	}
+	if err != nil {
 		return usageError(fmt.Errorf("--webroot: %w", err))
-	} else if !info.IsDir() {
-		return usageError(fmt.Errorf("--webroot: %s is not a directory", f.Webroot))
 	}
 	return nil
 }
 
+// isOther reports a value that was given and is none of a list.
+func isOther(value string, list ...string) bool { return value != "" && !slices.Contains(list, value) }
+
 func (f *enableRequest) contradiction() error {
 	ways := slices.DeleteFunc([]bool{f.Webroot != "", f.Alone, f.Listen != "", len(f.Solvers) > 0, f.dns != "", f.manual, f.persist}, func(given bool) bool { return !given })
+	none := f.server == "none"
 	for _, bad := range []struct {
 		is   bool
 		text string
 	}{
 		{len(ways) > 1, "give only one of --webroot, --standalone, --listen, --solver, --dns, --dns-persist and --manual"},
-		{!slices.Contains([]string{"", setup.Nginx, setup.Apache, "none"}, f.server), "--server: unknown server " + strconv.Quote(f.server) + ", use nginx, apache or none"},
-		{f.KeyType != "" && !slices.Contains(keyTypes(), f.KeyType), "--key-type: unknown type " + strconv.Quote(f.KeyType) + ", use " + strings.Join(keyTypes(), ", ")},
-		{len(f.pairs) > 0 && f.server != setup.Nginx && f.server != setup.Apache, "--set needs --server nginx or --server apache"},
-		{f.server == "none" && (f.Redirect || f.HSTS != ""), "--redirect and --hsts need a web server to install into"},
+		{isOther(f.server, setup.Nginx, setup.Apache, "none"), "--server: unknown server " + strconv.Quote(f.server) + ", use nginx, apache or none"},
+		{isOther(f.KeyType, keyTypes()...), "--key-type: unknown type " + strconv.Quote(f.KeyType) + ", use " + strings.Join(keyTypes(), ", ")},
+		{len(f.pairs) > 0 && (none || f.server == ""), "--set needs --server nginx or --server apache"},
+		{none && (f.Redirect || f.HSTS != ""), "--redirect and --hsts need a web server to install into"},
 		{f.Staging && f.Directory != "", "give either --staging or --directory"},
 		{f.CAFile != "" && f.Directory == "", "--ca-file needs --directory"},
 		{f.Expand && len(f.domains) == 0, "--expand needs the names to add: -d example.com"},
-		{f.server == "none" && len(f.domains) == 0, "name the certificate's domains: -d example.com"},
-		{f.server == "none" && len(ways) == 0 && !f.Expand, "choose how to validate the names: --standalone, --webroot, --listen, --solver, --dns, --dns-persist or --manual"},
+		{none && len(f.domains) == 0, "name the certificate's domains: -d example.com"},
+		{none && len(ways) == 0 && !f.Expand, "choose how to validate the names: --standalone, --webroot, --listen, --solver, --dns, --dns-persist or --manual"},
 	} {
 		if bad.is {
 			return errors.New(bad.text)
@@ -179,7 +189,7 @@ func (a *app) enable(ctx context.Context, f *enableRequest) error {
 	if err != nil {
 		return err
 	}
-	if f.Options.DNS, err = a.askDNS(ctx, q, m, f); err != nil {
+	if f.DNS, err = a.askDNS(ctx, q, m, f); err != nil {
 		return err
 	}
 	if err := a.askMain(ctx, q, m, &f.Main, f.CAFile != ""); err != nil {

@@ -29,13 +29,9 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 	if p.enable, err = p.files.resolve("proxy_http", m.modules, m.root, nil); err != nil {
 		return nil, err
 	}
-	var files []change.File
-	for _, module := range p.enable {
-		links, err := p.files.links(module)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, links...)
+	files, err := p.moduleLinks()
+	if err != nil {
+		return nil, err
 	}
 	made, seen := &webserver.Routes{}, map[*vhost]bool{}
 	for _, r := range routes {
@@ -65,6 +61,18 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 		made.Files = append(files, edited...)
 	}
 	return made, err
+}
+
+// moduleLinks enable the modules that Apache does not load yet.
+func (p *planner) moduleLinks() (files []change.File, err error) {
+	for _, module := range p.enable {
+		links, err := p.files.links(module)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, links...)
+	}
+	return files, nil
 }
 
 // doors are where a virtual host answers without TLS. For all addresses, loopback stands.
@@ -123,18 +131,21 @@ func (p *planner) routeLines(v *vhost, pos int, r installers.ChallengeRoute, lin
 
 // servesFiles reports whether the virtual host answers a challenge with a file below its root: nothing of it redirects,
 // forwards or refuses such a path. What cannot be told counts as no.
-func (v *vhost) servesFiles() bool {
-	return !slices.ContainsFunc(v.body, func(d *directive) bool {
-		switch name := strings.ToLower(d.name); {
-		case name == "rewriterule":
-			return !strings.Contains(d.args, "acme-challenge") && !strings.HasPrefix(strings.TrimSpace(d.args), "^/?$")
-		case name == "location" || name == "redirect" || name == "redirectpermanent" || name == "redirecttemp" || name == "proxypass" || name == "alias" || name == "scriptalias":
-			return slices.ContainsFunc(words(d.args), func(w string) bool {
-				return strings.HasPrefix(w, "/") && strings.HasPrefix(installers.ChallengePath, w)
-			})
-		case name == "locationmatch" || name == "redirectmatch" || name == "proxypassmatch" || name == "aliasmatch" || name == "scriptaliasmatch":
-			return true
-		}
-		return false
-	})
+func (v *vhost) servesFiles() bool { return !slices.ContainsFunc(v.body, mayTakeChallenges) }
+
+// mayTakeChallenges reports a directive or section that may answer a challenge in the place of a file. A rule that speaks of
+// challenges is one that spares them.
+func mayTakeChallenges(d *directive) bool {
+	prefixes := []string{"location", "redirect", "redirectpermanent", "redirecttemp", "proxypass", "alias", "scriptalias"}
+	patterns := []string{"locationmatch", "redirectmatch", "proxypassmatch", "aliasmatch", "scriptaliasmatch"}
+	name := strings.ToLower(d.name)
+	if name == "rewriterule" {
+		return !strings.Contains(d.args, "acme-challenge") && !strings.HasPrefix(strings.TrimSpace(d.args), "^/?$")
+	}
+	if slices.Contains(prefixes, name) {
+		return slices.ContainsFunc(words(d.args), func(w string) bool {
+			return strings.HasPrefix(w, "/") && strings.HasPrefix(installers.ChallengePath, w)
+		})
+	}
+	return slices.Contains(patterns, name)
 }

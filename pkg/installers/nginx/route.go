@@ -96,27 +96,32 @@ const challengeSample = installers.ChallengePath + "aBcDeFgHiJkLmNoPqRsTuVwXyZ01
 // or refuses such a path. What cannot be told counts as no.
 func (s *server) servesFiles() bool {
 	var best *directive
-	length := -1
 	for _, d := range s.body {
-		switch {
-		case slices.Contains([]string{"if", "return", "rewrite"}, d.name()) && !slices.Contains(d.args(), "("+redirectVariable):
+		if slices.Contains([]string{"if", "return", "rewrite"}, d.name()) && !slices.Contains(d.args(), "("+redirectVariable) {
 			return false
-		case !d.isBlock("location"):
+		}
+		if !d.isBlock("location") {
 			continue
 		}
-		args := d.args()
-		pattern := args[len(args)-1]
-		switch {
-		case len(args) == 2 && strings.HasPrefix(args[0], "~"):
-			re, err := regexp.Compile(pattern)
-			if err != nil || re.MatchString(challengeSample) {
-				return false
-			}
-		case args[0] != "=" && strings.HasPrefix(challengeSample, pattern) && len(pattern) > length:
-			best, length = d, len(pattern)
+		switch pattern, isRegex, fits := d.fits(challengeSample); {
+		case isRegex && fits:
+			return false
+		case fits && (best == nil || len(pattern) > len(best.args()[len(best.args())-1])):
+			best = d
 		}
 	}
 	return best == nil || !slices.ContainsFunc(best.children, func(c *directive) bool {
 		return strings.HasSuffix(c.name(), "_pass") || slices.Contains([]string{"return", "rewrite", "if", "deny", "internal", "alias", "root", "location", "auth_basic"}, c.name())
 	})
+}
+
+// fits reports whether a location is for a path. A regular expression that only nginx understands may be.
+func (d *directive) fits(path string) (pattern string, isRegex, fits bool) {
+	args := d.args()
+	pattern = args[len(args)-1]
+	if len(args) == 2 && (args[0] == "~" || args[0] == "~*") {
+		re, err := regexp.Compile(pattern)
+		return pattern, true, err != nil || re.MatchString(path)
+	}
+	return pattern, false, args[0] != "=" && strings.HasPrefix(path, pattern)
 }

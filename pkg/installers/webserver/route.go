@@ -40,7 +40,7 @@ func (r *Routes) Verify(ctx context.Context) error {
 			continue
 		}
 		servers[d.Upstream] = true
-		l, err := net.Listen("tcp", d.Upstream)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.Upstream)
 		if err != nil {
 			continue // a running acmed, whose answer is known as well
 		}

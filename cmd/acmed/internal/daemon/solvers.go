@@ -72,8 +72,12 @@ func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solve
 	return nil, errors.New("it has no section")
 }
 
-// tokens is the one list of challenge files, so that a reload does not take those of this process for left ones.
+// tokens is the one list of challenge files, so that a reload does not take those of this process for left ones. A preflight,
+// which has no state directory yet, has none.
 func (b *builder) tokens(state string) *http01.Tokens {
+	if b.store == nil {
+		return nil
+	}
 	if b.files == nil {
 		b.files = http01.NewTokens(filepath.Join(state, "http"))
 	}

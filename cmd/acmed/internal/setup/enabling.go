@@ -209,7 +209,6 @@ func (e *Enabling) plan(w *Wish, issuer string) error {
 		d = w.old.clone()
 	}
 	c := &d.Certificates[0]
-	issuers := c.Issuers
 	c.Name, c.Names = w.Name, w.Names
 	switch {
 	case issuer != "":
@@ -223,91 +222,17 @@ func (e *Enabling) plan(w *Wish, issuer string) error {
 			return err
 		}
 	}
-	w.changed = w.changed || w.old != nil && (e.Options.Validates() || !slices.Equal(issuers, c.Issuers) || c.KeyType != w.old.Certificates[0].KeyType)
+	w.changed = w.changed || w.old != nil && (e.Options.Validates() || w.differs(c))
 	if err := e.install(w, c); err != nil {
 		return err
 	}
 	return e.Machine.Add(e.Change, w.Name, d)
 }
 
-// generated reports whether the solvers of an earlier enable came from the sites of a web server, so that further names
-// get theirs in the same way.
-func (w *Wish) generated() bool {
-	return len(w.old.Solvers) > 0 && !slices.ContainsFunc(w.old.Solvers, func(s Solver) bool { return s.HTTP01 == nil })
-}
-
-// validation says how the names are validated: as the options say, by files in the directories that a web server serves,
-// and where it serves none by a route to acmed.
-func (e *Enabling) validation(w *Wish, d *Dropin) error {
-	o, c := &e.Options, &d.Certificates[0]
-	d.Solvers, c.Solvers = nil, nil
-	listen := func(address string, zones []string) {
-		d.Solvers = append(d.Solvers, Solver{Name: w.Name + "-listen", Zones: zones, HTTP01: &HTTP01{Listen: address}})
-	}
-	usual := e.Machine.Config != nil && len(e.Machine.Config.Defaults.Solvers) > 0
-	switch {
-	case len(o.Solvers) > 0:
-		c.Solvers = o.Solvers
-	case o.DNS != nil:
-		if err := e.dns(w, d); err != nil {
-			return err
-		}
-	case o.Listen != "":
-		listen(o.Listen, nil)
-	case o.Alone:
-		c.Solvers = []string{"http-01", "tls-alpn-01"}
-	case o.Webroot == "" && e.helper != nil && usual:
-	default:
-		root := w.Root
-		if e.helper != nil && o.Webroot == "" {
-			root = func(string) string { return "" } // the daemon may not write there
-		}
-		var without []string
-		d.Solvers, without = Webroots(w.Name, w.Names, root)
-		switch {
-		case len(without) == 0:
-		case w.Site == nil:
-			return usagef("%s: no directory is served for it; give --webroot, --listen or --solver", strings.Join(without, ", "))
-		default:
-			address := e.upstream()
-			zones := without
-			if len(without) == len(w.Names) {
-				zones = nil
-			}
-			listen(address, zones)
-			e.Change.Routes = append(e.Change.Routes, Route{Server: w.Site.Server,
-				ChallengeRoute: installers.ChallengeRoute{Certificate: w.Name, Names: without, Upstream: address}})
-		}
-	}
-	for _, s := range d.Solvers {
-		c.Solvers = append(c.Solvers, s.Name)
-	}
-	return nil
-}
-
-// firstUpstream is where acmed answers challenges that a web server forwards, unless another program has the port.
-const firstUpstream = 5080
-
-// upstream is a loopback address for forwarded challenges: the one of an earlier enable, or one that is free.
-func (e *Enabling) upstream() string {
-	for _, r := range e.Change.Routes {
-		return r.Upstream
-	}
-	if c := e.Machine.Config; c != nil {
-		for _, s := range c.Solvers {
-			if s.HTTP01 != nil && strings.HasPrefix(s.HTTP01.Listen, "127.0.0.1:") && s.HTTP01.Webroot == "" && len(s.HTTP01.ProxyProtocol) == 0 {
-				return s.HTTP01.Listen
-			}
-		}
-	}
-	for port := firstUpstream; port < firstUpstream+20; port++ {
-		address := fmt.Sprintf("127.0.0.1:%d", port)
-		if l, err := net.Listen("tcp", address); err == nil {
-			_ = l.Close()
-			return address
-		}
-	}
-	return fmt.Sprintf("127.0.0.1:%d", firstUpstream)
+// differs reports whether the certificate would be another one than an earlier enable wanted.
+func (w *Wish) differs(c *Certificate) bool {
+	before := &w.old.Certificates[0]
+	return !slices.Equal(before.Issuers, c.Issuers) || before.KeyType != c.KeyType
 }
 
 // install says where the certificate is installed: as before, with what the options add.

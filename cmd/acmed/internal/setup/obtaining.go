@@ -101,14 +101,8 @@ func (e *Enabling) work(ctx context.Context, b control.Backend, out *Outcome, pr
 	if err != nil {
 		return err
 	}
-	for _, c := range status.Certificates {
-		if !anyTarget(c, func(t renewal.TargetStatus) bool { return t.Off }) || slices.Contains(failed, c.Name) {
-			continue
-		}
-		// A target from which disable took the certificate is left alone until it is asked for.
-		if _, err := b.Install(ctx, control.InstallRequest{Certificate: c.Name}, progress); err != nil {
-			return err
-		}
+	if err := installAgain(ctx, b, status, failed, progress); err != nil {
+		return err
 	}
 	if status, err = b.Status(ctx, control.StatusRequest{Names: names}); err != nil {
 		return err
@@ -148,6 +142,19 @@ func (e *Enabling) publish(ctx context.Context, b control.Backend) error {
 		records = append(records, account.PersistRecords...)
 	}
 	return e.Publish(ctx, records)
+}
+
+// installAgain installs where disable took a certificate away before: such a target is left alone until it is asked for.
+func installAgain(ctx context.Context, b control.Backend, status control.Status, failed []string, progress func(control.Progress)) error {
+	for _, c := range status.Certificates {
+		if !anyTarget(c, func(t renewal.TargetStatus) bool { return t.Off }) || slices.Contains(failed, c.Name) {
+			continue
+		}
+		if _, err := b.Install(ctx, control.InstallRequest{Certificate: c.Name}, progress); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // order obtains what is missing. A certificate whose settings changed is ordered at once: an order is the proof that they
