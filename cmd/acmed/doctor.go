@@ -17,7 +17,8 @@ func newDoctor(a *app) *cobra.Command {
 		Short: "Find out what keeps names from being validated",
 		Long: `Look at the named certificates, or at single names of certificates, or at all, the way a CA would: what DNS says (A,
 AAAA, CNAME, CAA, DNSSEC), who answers on the ports of http-01 and tls-alpn-01 at each address, whether acmed can listen
-there itself, and whether the clock agrees with the CA's. Nothing is ordered and nothing is changed.
+there itself, and whether the clock agrees with the CA's. DNS solvers set and remove one record each, webroots get a file
+for a moment. Nothing is ordered.
 
 What works from here may not work for a CA, and the other way round, where names have other addresses inside or a router
 does not loop packets back; see probe in the configuration. The exit code is 3 when something needs attention.`,
@@ -42,7 +43,7 @@ func (a *app) doctor(ctx context.Context, names []string, output string) error {
 	if err != nil {
 		return err
 	}
-	daemon.Identify(&d)
+	daemon.Identify(ctx, &d)
 	if output == "json" {
 		if err := a.json(d); err != nil {
 			return err

@@ -176,7 +176,7 @@ func New(c Config, o Options) (*Solver, error) {
 	}
 	provider, credential := c.provider(o)
 	s := &Solver{
-		name: o.Name, kind: challenges.DNS01, credential: credential, provider: provider, journal: o.Journal, locks: o.Locks, now: o.Now,
+		name: o.Name, file: c.credentialFile(), kind: challenges.DNS01, credential: credential, provider: provider, journal: o.Journal, locks: o.Locks, now: o.Now,
 		retries: defaultRetries(), resolvers: systemResolvers, pending: map[string]Record{}, follow: c.FollowCNAME,
 		wait: propagation{
 			kind: c.Propagation, port: strconv.Itoa(int(c.AuthoritativePort)), timeout: c.PropagationTimeout, interval: c.PollInterval, grace: defaultGrace,
@@ -218,6 +218,18 @@ func (c *Config) provider(o Options) (p Provider, credential string) {
 		return &execProvider{command: c.Exec.Command, envFile: c.Exec.EnvFile, timeout: timeout}, "exec " + strings.Join(c.Exec.Command, " ")
 	}
 	return newWorker(o.Worker, c.Provider, c.EnvFile, c.resolvers(), timeout), c.Provider + " " + c.EnvFile
+}
+
+func (c *Config) credentialFile() string {
+	switch {
+	case c.RFC2136 != nil:
+		return c.RFC2136.TSIGKeyFile
+	case c.ACMEDNS != nil:
+		return c.ACMEDNS.AccountsFile
+	case c.HTTPReq != nil:
+		return c.HTTPReq.PasswordFile
+	}
+	return c.EnvFile
 }
 
 func (c *Config) resolvers() []string {

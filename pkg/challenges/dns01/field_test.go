@@ -180,6 +180,30 @@ func TestViewsAreNamed(t *testing.T) {
 	}
 }
 
+// A try changes nothing that stays, and says what the server answers.
+func TestTry(t *testing.T) {
+	n := startNamed(t, freePort(t), zone{"example.com", updatable, oneServer})
+	s := solverFor(t, n.config(t), Options{})
+	if err := s.Try(t.Context(), identify(t, "*.example.com")); err != nil {
+		t.Error(err)
+	}
+	c := n.config(t)
+	c.RFC2136.TSIGKeyFile = secretFile(t, strings.Replace(testKey, "c3Vw", "d3Vw", 1))
+	bad := solverFor(t, c, Options{})
+	if err := bad.Try(t.Context(), identify(t, "example.com")); err == nil || !strings.Contains(err.Error(), "BADSIG") {
+		t.Errorf("%v, want BADSIG", err)
+	}
+	if bad.Credential() != c.RFC2136.TSIGKeyFile {
+		t.Errorf("the credential is %q", bad.Credential())
+	}
+	if left := n.txt("_acme-challenge.example.com"); len(left) != 0 {
+		t.Errorf("records %q are left", left)
+	}
+	if left := append(entries(t, s.journal), entries(t, bad.journal)...); len(left) != 0 {
+		t.Errorf("journals: %v", left)
+	}
+}
+
 // A credential that was rejected is asked once, and nothing is removed that was never set.
 func TestRejectedCredential(t *testing.T) {
 	for text, want := range map[string]bool{

@@ -2,12 +2,14 @@ package dns01
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/acmed/acmed/pkg/advice"
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 )
 
@@ -16,6 +18,7 @@ type Solver struct {
 	name       string
 	kind       challenges.Type
 	credential string // what the lock of a name is for
+	file       string // with the credential
 	provider   Provider
 	journal    *Journal
 	locks      *Locks
@@ -80,6 +83,39 @@ func (s *Solver) Present(ctx context.Context, c challenges.Challenge) error {
 	defer cancel()
 	return errors.Join(err, s.remove(undo, r))
 }
+
+// Try sets and removes a record of no challenge for an identifier, and returns what the provider has against it, at the
+// first attempt. It does not wait until the record is visible. Programs of the operator are not run for it.
+func (s *Solver) Try(ctx context.Context, id certs.Identifier) error {
+	if _, ok := s.provider.(*execProvider); ok {
+		return nil
+	}
+	token := rand.Text()
+	r := recordOf(challenges.Challenge{Identifier: id, Type: s.kind, Token: token, KeyAuth: token + ".try", AccountURI: "try"})
+	net, err := s.network()
+	if err == nil && (s.follow == nil || *s.follow) {
+		r.FQDN, err = net.resolver.delegated(ctx, r.FQDN, s.follow != nil)
+	}
+	if err != nil {
+		return err
+	}
+	s.remember(r)
+	if err := s.journal.add(Entry{Solver: s.name, Created: s.now(), Record: r}); err != nil {
+		s.forget(r)
+		return err
+	}
+	err = s.change(ctx, r, s.provider.Present)
+	if _, nothing := permanence(err); nothing {
+		s.forget(r)
+		return errors.Join(err, s.journal.remove(s.name, r))
+	}
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	return errors.Join(err, s.remove(undo, r))
+}
+
+// Credential is the file with the credential, "" if the section names none.
+func (s *Solver) Credential() string { return s.file }
 
 // CleanUp removes the record of the challenge, at the name where Present put it whatever the DNS says now. A record that
 // the provider could not remove stays in the journal for [Solver.Recover].

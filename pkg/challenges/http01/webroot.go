@@ -52,6 +52,9 @@ func NewWebroot(c WebrootConfig, t *Tokens) *Webroot {
 	return &Webroot{config: c, tokens: t, pending: map[string]int{}}
 }
 
+// Directory is the webroot, or the challenge directory itself.
+func (w *Webroot) Directory() string { return w.config.Dir }
+
 // Type returns http-01.
 func (w *Webroot) Type() challenges.Type { return challenges.HTTP01 }
 

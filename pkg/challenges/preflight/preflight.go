@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -100,7 +101,12 @@ func (r *Report) probe(ctx context.Context, c *Config, res *resolver, id certs.I
 	t := tlsProbe{port: strconv.Itoa(c.TLSPort), timeout: c.Timeout}
 	challenge := makeChallenge(id, c.Thumbprint)
 	var running sync.WaitGroup
+	own := ownAddresses()
+	for i := range r.Addresses {
+		r.Addresses[i].Own = own[r.Addresses[i].Address] && !r.Addresses[i].Address.IsLoopback()
+	}
 	if c.HTTP != nil {
+		r.Webroot = directory(c.HTTP)
 		defer r.present(ctx, c.HTTP, challenge)()
 		for i := range r.Addresses {
 			a := &r.Addresses[i]
@@ -122,7 +128,7 @@ func (r *Report) probe(ctx context.Context, c *Config, res *resolver, id certs.I
 func (r *Report) present(ctx context.Context, s challenges.Solver, c challenges.Challenge) (cleanUp func()) {
 	c.Type = s.Type()
 	if err := s.Present(ctx, c); err != nil {
-		local := Local{Type: c.Type, Error: err.Error()}
+		local := Local{Type: c.Type, Error: err.Error(), Path: directory(s)}
 		var bind *challenges.BindError
 		if errors.As(err, &bind) {
 			local.Addr = bind.Addr
@@ -137,6 +143,26 @@ func (r *Report) present(ctx context.Context, s challenges.Solver, c challenges.
 			r.Local = append(r.Local, Local{Type: c.Type, Error: err.Error()})
 		}
 	}
+}
+
+// directory is where a solver writes, "" if it does not.
+func directory(s challenges.Solver) string {
+	if w, ok := s.(interface{ Directory() string }); ok {
+		return w.Directory()
+	}
+	return ""
+}
+
+// ownAddresses are those of this machine's interfaces.
+func ownAddresses() map[netip.Addr]bool {
+	own := map[netip.Addr]bool{}
+	list, _ := net.InterfaceAddrs() // without them, no address is known to be ours
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own[p.Addr().Unmap()] = true
+		}
+	}
+	return own
 }
 
 // Identify finds out which processes hold the ports that the examining process found taken. It is for a caller who may see

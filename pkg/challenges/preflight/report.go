@@ -20,6 +20,9 @@ type Findings struct {
 	Addresses  []Address `json:"addresses"`       // at most 16
 	Local      []Local   `json:"local,omitempty"` // solvers of this machine that could not present the probe
 
+	Webroot string `json:"webroot,omitempty"` // where the http-01 probe was written, if it was
+	Served  string `json:"served,omitempty"`  // the directory that the web server serves for the name by its configuration
+
 	Persist *dnspersist01.Finding `json:"dns_persist,omitempty"` // the record of dns-persist-01; nil: not looked for
 }
 
@@ -44,9 +47,13 @@ type CAARecord struct {
 // Address is one address of the name and who answers there.
 type Address struct {
 	Address netip.Addr `json:"address"`
+	Own     bool       `json:"own,omitempty"` // of this machine
 	HTTP    HTTP       `json:"http"`
 	TLS     TLS        `json:"tls"`
 }
+
+// OfThisMachine reports whether the address is one of this machine.
+func (a *Address) OfThisMachine() bool { return a.Own || a.Address.IsLoopback() }
 
 // Outcome says who answered a probe.
 type Outcome string
@@ -86,6 +93,8 @@ type Local struct {
 	Addr   string              `json:"addr,omitempty"`   // where it would listen
 	Taken  bool                `json:"taken,omitempty"`  // another process has the port
 	Holder *challenges.Process `json:"holder,omitempty"` // which one; nil when it cannot be told
+	Solver string              `json:"solver,omitempty"` // its configured name, where it was tried by itself
+	Path   string              `json:"path,omitempty"`   // the directory or the file with the credential that it is about
 	Error  string              `json:"error"`
 }
 

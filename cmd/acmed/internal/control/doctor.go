@@ -39,6 +39,7 @@ type IssuerDiagnosis struct {
 type NameDiagnosis struct {
 	Certificate string            `json:"certificate"`
 	Identifier  string            `json:"identifier"`
+	Server      string            `json:"server,omitempty"` // into which the certificate is installed: nginx, apache or haproxy
 	Solver      string            `json:"solver,omitempty"` // the first one that should work; "" when none should
 	Works       []string          `json:"works,omitempty"`  // solvers, in order
 	Fails       []string          `json:"fails,omitempty"`

@@ -1,28 +1,71 @@
 package daemon
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/preflight"
+	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/installers/apache"
+	"github.com/acmed/acmed/pkg/installers/nginx"
+	"github.com/acmed/acmed/pkg/installers/webserver"
 )
 
 // Identify adds the processes that hold ports to a diagnosis, where the one who made it could not see them: a confined daemon
 // sees no other process, but root who asks it does.
-func Identify(d *control.Diagnosis) {
+func Identify(ctx context.Context, d *control.Diagnosis) {
+	served := sync.OnceValue(func() map[string]string { return servedDirectories(ctx, nil) })
 	for i := range d.Names {
 		n := &d.Names[i]
 		before := nameFindings(n)
 		n.Report.Identify()
+		if n.Report.Webroot != "" && n.Report.Served == "" && len(n.Fails) > 0 {
+			n.Report.Served = served()[n.Identifier]
+		}
 		for k, f := range nameFindings(n) {
 			if at := slices.Index(d.Findings, before[k]); at >= 0 {
 				d.Findings[at] = f
 			}
 		}
 	}
+}
+
+// servedDirectories asks the configuration of the web servers of these targets, and of those that the distribution put here,
+// which directory they serve for which name.
+func servedDirectories(ctx context.Context, certificates []config.Certificate) map[string]string {
+	n, a := []nginx.Config{{}}, []apache.Config{{}}
+	for i := range certificates {
+		for _, in := range certificates[i].Install {
+			if in.Nginx != nil {
+				n = append(n, *in.Nginx)
+			}
+			if in.Apache != nil {
+				a = append(a, *in.Apache)
+			}
+		}
+	}
+	served := map[string]string{}
+	note := func(sites []webserver.Site, _ error) { // a server that is not here, or not to be read, serves nothing
+		for _, s := range sites {
+			for _, name := range s.Names {
+				served[name] = cmp.Or(s.Root, served[name])
+			}
+		}
+	}
+	for i := range n {
+		note(nginx.Sites(ctx, n[i]))
+	}
+	for i := range a {
+		note(apache.Sites(ctx, a[i]))
+	}
+	return served
 }
 
 // nameFindings advises about one name. What keeps a solver from working needs attention only when no other solver of the
@@ -43,7 +86,14 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 		say(lost, "DNS does not lead to a server", r.DNS.Error, "publish an A or AAAA record of the server, or prove the name with a dns-01 solver")
 	}
 	for _, l := range r.Local {
-		say(lost, fmt.Sprintf("%s is not available on this machine", l.Type), l.Error, localAdvice(&l))
+		what := fmt.Sprintf("%s is not available on this machine", l.Type)
+		switch {
+		case l.Solver != "":
+			what = fmt.Sprintf("the solver %s does not work", l.Solver)
+		case l.Path != "":
+			what = fmt.Sprintf("http-01 cannot use the directory %s", l.Path)
+		}
+		say(lost || l.Solver != "", what, l.Error, localAdvice(&l))
 	}
 	if p := r.Persist; p != nil && len(p.Problems) > 0 {
 		say(lost, "dns-persist-01 cannot validate the name", strings.Join(p.Problems, "; "), "publish: "+p.Publish)
@@ -53,7 +103,7 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 	}
 	for _, a := range r.Addresses {
 		if why := a.HTTP.Trouble(); why != "" {
-			say(lost, fmt.Sprintf("http-01 does not reach acmed at %s", a.Address), why, httpAdvice(&a.HTTP))
+			say(lost, fmt.Sprintf("http-01 does not reach acmed at %s", a.Address), why, httpAdvice(n, &a))
 		}
 		if why := a.TLS.Trouble(); why != "" {
 			say(lost, fmt.Sprintf("tls-alpn-01 does not reach acmed at %s", a.Address), why, tlsAdvice(&a.TLS))
@@ -65,6 +115,12 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 // localAdvice says how to live with a port that is taken.
 func localAdvice(l *preflight.Local) string {
 	switch {
+	case l.Solver != "" && l.Path != "":
+		return fmt.Sprintf("check the credential in %s; the service says above what it has against it", l.Path)
+	case l.Solver != "":
+		return "check the settings of the solver; the service says above what it has against it"
+	case l.Path != "":
+		return fmt.Sprintf("create %s or correct the path in the solver; acmed must be able to write into it (owner, mode, ReadWritePaths= of the unit)", l.Path)
 	case l.Holder == nil && l.Taken:
 		return "find out which ('acmed doctor' as root names it), and let it pass challenges on: acmed snippet nginx, or what it is"
 	case l.Holder == nil:
@@ -83,16 +139,39 @@ func localAdvice(l *preflight.Local) string {
 	return fmt.Sprintf("let it pass challenges on: acmed snippet %s", server)
 }
 
-func httpAdvice(h *preflight.HTTP) string {
+func httpAdvice(n *control.NameDiagnosis, a *preflight.Address) string {
+	r, h := n.Report, &a.HTTP
 	switch {
+	case h.Outcome == preflight.Closed && a.OfThisMachine() && r.Webroot+n.Server != "":
+		server := cmp.Or(n.Server, "the web server")
+		return fmt.Sprintf("the address is this machine's, and %s is not running there: start it (systemctl start %s)", server, unitOf(n.Server))
+	case h.Outcome == preflight.Closed && a.OfThisMachine():
+		return "the address is this machine's, and nothing listens on port 80: is a packet filter in the way?"
 	case h.Outcome == preflight.Timeout:
 		return "open port 80 in the firewall and forward it to this machine, or prove the name with a dns-01 solver"
 	case h.Outcome == preflight.Closed:
 		return "forward port 80 of this address to this machine, or correct the record if the address is an old one"
 	case h.Proxy != "":
 		return fmt.Sprintf("let %s pass %s on to this machine unchanged, or answer there: acmed snippet SERVER --stateless", h.Proxy, "/.well-known/acme-challenge/")
+	case r.Webroot != "" && r.Served != "" && r.Served != r.Webroot:
+		return fmt.Sprintf("the solver writes into %s, and the web server serves %s for this name by its configuration; make both the same", r.Webroot, r.Served)
+	case r.Webroot != "" && h.Status == http.StatusForbidden:
+		return fmt.Sprintf("let the web server read %s: each directory on the way needs the mode o+x or its group", r.Webroot)
+	case r.Webroot != "":
+		return fmt.Sprintf("compare %s with the directory that the web server serves for this name (root, alias or DocumentRoot in its configuration)", r.Webroot)
 	}
 	return "let that server pass challenges on: acmed snippet SERVER; if it is not yours, correct the record"
+}
+
+// unitOf is what the service of a server is usually called.
+func unitOf(server string) string {
+	switch server {
+	case "apache":
+		return "apache2, or httpd"
+	case "":
+		return "nginx, or what it is"
+	}
+	return server
 }
 
 func tlsAdvice(t *preflight.TLS) string {

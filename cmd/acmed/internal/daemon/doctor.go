@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +16,7 @@ import (
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/acmed/acmed/pkg/challenges/preflight"
 	"github.com/acmed/acmed/pkg/config"
 )
@@ -23,12 +25,14 @@ import (
 const (
 	doctorNames  = 32               // names at a time
 	issuerTime   = 15 * time.Second // for all that a CA is asked
+	tryTime      = time.Minute      // for all that DNS services are asked
 	clockAllowed = time.Minute      // less is of no consequence
 )
 
 // patient is one name to look at.
 type patient struct {
 	certificate string
+	server      string // of the first target that is a web server
 	id          certs.Identifier
 	ladder      challenges.Ladder
 	issuers     []string
@@ -49,7 +53,7 @@ func (d *Daemon) Doctor(ctx context.Context, r control.DoctorRequest) (control.D
 			used[name] = issuers[name]
 		}
 	}
-	return diagnose(ctx, c, patients, examineIssuers(ctx, used))
+	return diagnose(ctx, c, patients, examineIssuers(ctx, used), tryDNS(ctx, patients))
 }
 
 // Preflight looks at the names of certificates as Doctor does, and needs no state directory for it. CAs are not asked.
@@ -63,19 +67,19 @@ func Preflight(ctx context.Context, c *config.Config, certificates []string) (co
 	if err != nil {
 		return control.Diagnosis{}, errors.Join(err, b.close())
 	}
-	d, err := diagnose(ctx, c, patients, nil)
+	d, err := diagnose(ctx, c, patients, nil, nil)
 	return d, errors.Join(err, b.close())
 }
 
 // diagnose looks at all patients at the same time.
-func diagnose(ctx context.Context, c *config.Config, patients []patient, issuers []control.IssuerDiagnosis) (control.Diagnosis, error) {
+func diagnose(ctx context.Context, c *config.Config, patients []patient, issuers []control.IssuerDiagnosis, broken map[string]preflight.Local) (control.Diagnosis, error) {
 	out := control.Diagnosis{Version: control.Version, Issuers: issuers, Names: make([]control.NameDiagnosis, len(patients)), Findings: []control.Finding{}}
 	probe := probeOf(&c.Probe)
 	var group errgroup.Group
 	group.SetLimit(doctorNames)
 	for i, p := range patients {
 		group.Go(func() error {
-			out.Names[i] = examine(ctx, withAccount(probe, p, issuers), p)
+			out.Names[i] = examine(ctx, withAccount(probe, p, issuers), p, broken)
 			return nil
 		})
 	}
@@ -83,8 +87,58 @@ func diagnose(ctx context.Context, c *config.Config, patients []patient, issuers
 	if err := ctx.Err(); err != nil {
 		return control.Diagnosis{}, err
 	}
+	served := sync.OnceValue(func() map[string]string { return servedDirectories(ctx, c.Certificates) })
+	for i := range out.Names {
+		if n := &out.Names[i]; n.Report.Webroot != "" && len(n.Fails) > 0 {
+			n.Report.Served = served()[n.Identifier]
+		}
+	}
 	out.Findings = findings(&out, patients)
 	return out, nil
+}
+
+func serverOf(cert *config.Certificate) string {
+	for _, in := range cert.Install {
+		switch {
+		case in.Nginx != nil:
+			return "nginx"
+		case in.Apache != nil:
+			return "apache"
+		case in.HAProxy != nil:
+			return "haproxy"
+		}
+	}
+	return ""
+}
+
+// tryDNS sets and removes a record through each DNS solver, for the first name that it is for, and returns those that do not
+// work: a credential that is rejected is found before an order needs it.
+func tryDNS(ctx context.Context, patients []patient) map[string]preflight.Local {
+	ctx, cancel := context.WithTimeout(ctx, tryTime)
+	defer cancel()
+	broken, seen := map[string]preflight.Local{}, map[string]bool{}
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(doctorNames)
+	for _, p := range patients {
+		for _, r := range p.ladder.For(p.id) {
+			s, ok := r.Solver.(*dns01.Solver)
+			if !ok || seen[r.Name] {
+				continue
+			}
+			seen[r.Name] = true
+			group.Go(func() error {
+				if err := s.Try(ctx, p.id); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					broken[r.Name] = preflight.Local{Type: s.Type(), Solver: r.Name, Path: s.Credential(), Error: err.Error()}
+				}
+				return nil
+			})
+		}
+	}
+	_ = group.Wait() // the functions return no errors
+	return broken
 }
 
 // withAccount adds to a probe what dns-persist-01 records must name: the first CA and the account there.
@@ -112,7 +166,7 @@ func patientsIn(c *config.Config, rungs map[string]challenges.Rung, asked []stri
 				continue
 			}
 			found[spec.Name], found[id.Value] = true, true
-			list = append(list, patient{certificate: spec.Name, id: id, ladder: ladder, issuers: spec.Issuers})
+			list = append(list, patient{certificate: spec.Name, server: serverOf(&c.Certificates[i]), id: id, ladder: ladder, issuers: spec.Issuers})
 		}
 	}
 	for _, name := range asked {
@@ -153,9 +207,15 @@ func examineIssuer(ctx context.Context, name string, made madeIssuer) control.Is
 	return out
 }
 
-func examine(ctx context.Context, probe preflight.Config, p patient) control.NameDiagnosis {
+func examine(ctx context.Context, probe preflight.Config, p patient, broken map[string]preflight.Local) control.NameDiagnosis {
 	o := preflight.Look(ctx, probe, p.id, p.ladder)
-	out := control.NameDiagnosis{Certificate: p.certificate, Identifier: p.id.Value, Report: o.Report, Summary: o.Report.Summary()}
+	for _, r := range p.ladder.For(p.id) {
+		if local, bad := broken[r.Name]; bad {
+			o.Works[r.Name], o.Fails[r.Name] = false, true
+			o.Report.Local = append(o.Report.Local, local)
+		}
+	}
+	out := control.NameDiagnosis{Certificate: p.certificate, Server: p.server, Identifier: p.id.Value, Report: o.Report, Summary: o.Report.Summary()}
 	for _, r := range p.ladder.For(p.id) {
 		switch {
 		case o.Works[r.Name]:

@@ -1,8 +1,15 @@
 package daemon
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,6 +17,7 @@ import (
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/acmed/acmed/pkg/challenges/preflight"
 	"github.com/acmed/acmed/pkg/issuer"
 	"github.com/acmed/acmed/pkg/store"
@@ -29,6 +37,7 @@ func TestFindings(t *testing.T) {
 		issuer    control.IssuerDiagnosis
 		findings  preflight.Findings
 		works     string
+		server    string
 		attention bool
 		want      string // what|why|do, parts of them; "" for nothing
 	}{
@@ -56,13 +65,29 @@ func TestFindings(t *testing.T) {
 			want: "tls-alpn-01 does not reach acmed at 192.0.2.1|cdn.example|use http-01"},
 		{name: "closed", attention: true, findings: preflight.Findings{Addresses: at(closed, preflight.TLS{})},
 			want: "http-01 does not reach acmed at 192.0.2.1|connection refused|forward port 80"},
+		{name: "stopped here", attention: true, server: "nginx", findings: preflight.Findings{Addresses: []preflight.Address{{Address: netip.MustParseAddr("192.0.2.1"), Own: true, HTTP: closed}}},
+			want: "http-01 does not reach|connection refused|the address is this machine's, and nginx is not running there: start it (systemctl start nginx)"},
+		{name: "stopped here, webroot", attention: true, findings: preflight.Findings{Webroot: "/srv/www", Addresses: []preflight.Address{{Address: netip.MustParseAddr("127.0.0.1"), HTTP: closed}}},
+			want: "http-01 does not reach|connection refused|the web server is not running there"},
+		{name: "webroot missing", attention: true, findings: preflight.Findings{Local: []preflight.Local{{Type: challenges.HTTP01, Path: "/srv/gone", Error: "open /srv/gone: no such file or directory"}}},
+			want: "http-01 cannot use the directory /srv/gone|no such file|create /srv/gone or correct the path in the solver"},
+		{name: "webroot elsewhere", attention: true, findings: preflight.Findings{Webroot: "/srv/www", Served: "/var/www/html", Addresses: at(preflight.HTTP{Outcome: preflight.Other, Status: 404}, preflight.TLS{})},
+			want: "http-01 does not reach|status 404|the solver writes into /srv/www, and the web server serves /var/www/html"},
+		{name: "webroot not readable", attention: true, findings: preflight.Findings{Webroot: "/srv/www", Served: "/srv/www", Addresses: at(preflight.HTTP{Outcome: preflight.Other, Status: 403}, preflight.TLS{})},
+			want: "http-01 does not reach|status 403|let the web server read /srv/www"},
+		{name: "webroot not served", attention: true, findings: preflight.Findings{Webroot: "/srv/www", Addresses: at(preflight.HTTP{Outcome: preflight.Other, Status: 404}, preflight.TLS{})},
+			want: "http-01 does not reach|status 404|compare /srv/www with the directory"},
+		{name: "DNS service", works: "http-01", attention: true, findings: preflight.Findings{Local: []preflight.Local{{Type: challenges.DNS01, Solver: "team-a", Path: "/etc/acmed/secrets/team-a.env", Error: "[status code 403] Authentication error"}}},
+			want: "the solver team-a does not work|status code 403|check the credential in /etc/acmed/secrets/team-a.env"},
+		{name: "resolver", attention: true, findings: preflight.Findings{DNS: preflight.DNS{Silent: true, Error: "the resolver 192.0.2.53:53 (/etc/resolv.conf) does not answer"}},
+			want: "the resolver does not answer|192.0.2.53:53 (/etc/resolv.conf)|probe.resolver"},
 		{name: "CDN", attention: true, findings: preflight.Findings{Addresses: at(preflight.HTTP{Outcome: preflight.Other, Status: 403, Proxy: "Imperva"}, preflight.TLS{})},
 			want: "http-01 does not reach|Imperva answered with status 403|let Imperva pass"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.issuer.Name, tc.issuer.Directory, tc.issuer.CAAIdentities = "ca", "https://ca.example/dir", []string{"ca.example"}
 			id := certs.Identifier{Type: certs.DNS, Value: "example.com"}
-			n := control.NameDiagnosis{Identifier: id.Value, Solver: tc.works, Report: &preflight.Report{Findings: tc.findings}}
+			n := control.NameDiagnosis{Identifier: id.Value, Server: tc.server, Solver: tc.works, Report: &preflight.Report{Findings: tc.findings}}
 			if tc.works == "" || tc.want != "" {
 				n.Fails = []string{"tls-alpn-01"}
 			}
@@ -111,5 +136,48 @@ func TestDoctorFindsTheClock(t *testing.T) {
 		if len(got) != 1 || !got[0].Attention || !strings.Contains(got[0].What, want) || (time.Duration(is.ClockOffset)*time.Second-ahead).Abs() > 2*time.Second {
 			t.Errorf("%s: %+v, %+v", ahead, is, got)
 		}
+	}
+}
+
+// TestDoctorTriesDNS: a service that rejects the credential is found without an order, asked once, and named with the file.
+func TestDoctorTriesDNS(t *testing.T) {
+	var asked atomic.Int32
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		http.Error(w, "no such token", http.StatusForbidden)
+	}))
+	defer service.Close()
+	names := acmetest.Start(t).DNS
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := dns01.New(dns01.Config{
+		HTTPReq: &dns01.HTTPReqConfig{Endpoint: service.URL, Username: "acmed", PasswordFile: password}, Resolvers: []string{names.Addr},
+	}, dns01.Options{Name: "team-a", Journal: dns01.NewJournal(filepath.Join(t.TempDir(), "dns")), Locks: new(dns01.Locks), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var patients []patient
+	for _, name := range []string{"example.com", "*.example.com"} {
+		id, _, err := certs.ParseIdentifier(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patients = append(patients, patient{certificate: "www", id: id, ladder: challenges.Ladder{{Name: "team-a", Solver: s}}, issuers: []string{"ca"}})
+	}
+	broken := tryDNS(t.Context(), patients)
+	n := examine(t.Context(), preflight.Config{Resolver: names.Addr}, patients[1], broken)
+	found := nameFindings(&n)
+	if len(found) != 1 || !found[0].Attention || n.Solver != "" || !slices.Equal(n.Fails, []string{"team-a"}) {
+		t.Fatalf("%+v, %+v", n, found)
+	}
+	for _, want := range []string{"the solver team-a does not work", "403 Forbidden: no such token", password} {
+		if text := fmt.Sprint(found[0]); !strings.Contains(text, want) || strings.Contains(text, "secret") {
+			t.Errorf("%s, want %q", text, want)
+		}
+	}
+	if asked.Load() != 1 {
+		t.Errorf("asked %d times", asked.Load())
 	}
 }
