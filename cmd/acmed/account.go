@@ -67,7 +67,7 @@ func newAccountVerb(a *app, action control.AccountAction, args, short, long stri
 			r := control.AccountRequest{Issuer: args[0], Action: action}
 			switch action {
 			case control.AccountDeactivate:
-				question := "Close the account at " + args[0] + " for good? The next order registers another one."
+				question := "Close the account at " + args[0] + " for good? The next order registers another one, which TXT records of dns-persist-01 do not name."
 				if err := newAsker(a, yes).agreeTo(cmd.Context(), question); err != nil {
 					return err
 				}
@@ -136,11 +136,15 @@ func (a *app) accountText(c control.Account) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	methods := "http-01,tls-alpn-01,dns-01"
+	if len(c.PersistRecords) > 0 {
+		methods += ",dns-persist-01"
+	}
 	for i, ca := range c.CAAIdentities {
 		if i == 0 {
 			a.printf("\nDNS records that restrict issuance for a domain to this account:\n")
 		}
-		a.printf("example.com. IN CAA 0 issue \"%s; accounturi=%s; validationmethods=http-01,tls-alpn-01,dns-01\"\n", ca, c.URI)
+		a.printf("example.com. IN CAA 0 issue \"%s; accounturi=%s; validationmethods=%s\"\n", ca, c.URI, methods)
 	}
 	if len(c.CAAIdentities) == 0 || c.URI == "" {
 		return nil

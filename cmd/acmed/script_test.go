@@ -33,7 +33,7 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               newScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": code, "until": until, "nobody": nobody, "signal": signalDaemon, "newca": newCA, "revoked": revoked,
+			"code": code, "until": until, "nobody": nobody, "signal": signalDaemon, "newca": newCA, "revoked": revoked, "publish": publish,
 		},
 	})
 }
@@ -54,6 +54,7 @@ func newScript(env *testscript.Env) error {
 	for _, v := range [][2]string{
 		{"CA", ca.Directory}, {"CA_FILE", at("ca.pem")}, {"HTTP_PORT", strconv.Itoa(ca.HTTPPort)},
 		{"STATE", at("state")}, {"SOCKET", at("acmed.sock")}, {"ACMED_CONFIG", at("acmed.yaml")},
+		{"DNS_ADDR", ca.DNS.Addr}, {"DNS_PORT", ca.DNS.Addr[strings.LastIndex(ca.DNS.Addr, ":")+1:]},
 	} {
 		env.Setenv(v[0], v[1])
 	}
@@ -71,7 +72,7 @@ probe: { resolver: "` + ca.DNS.Addr + `", http_port: ` + strconv.Itoa(ca.HTTPPor
 	return errors.Join(
 		os.Mkdir(at("state"), 0o750),
 		os.MkdirAll(at("conf.d"), 0o755),
-		expand(env.WorkDir),
+		expand(env.WorkDir, env.Getenv),
 		os.WriteFile(at("ca.pem"), ca.RootPEM, 0o644),
 		os.WriteFile(at("intermediate.pem"), ca.IntermediatePEM(0), 0o644),
 		os.WriteFile(at("root.pem"), ca.IssuingRootPEM(0), 0o644),
@@ -79,12 +80,12 @@ probe: { resolver: "` + ca.DNS.Addr + `", http_port: ` + strconv.Itoa(ca.HTTPPor
 	)
 }
 
-// expand puts the work directory in the place of $WORK in the drop-in files.
-func expand(dir string) error {
+// expand puts values in the place of $WORK, $DNS_ADDR and $DNS_PORT in the drop-in files.
+func expand(dir string, env func(string) string) error {
 	files, err := filepath.Glob(filepath.Join(dir, "conf.d", "*.yaml"))
 	for _, name := range files {
 		text, readErr := os.ReadFile(name)
-		err = errors.Join(err, readErr, os.WriteFile(name, []byte(strings.ReplaceAll(string(text), "$WORK", dir)), 0o644))
+		err = errors.Join(err, readErr, os.WriteFile(name, []byte(strings.NewReplacer("$WORK", dir, "$DNS_ADDR", env("DNS_ADDR"), "$DNS_PORT", env("DNS_PORT")).Replace(string(text))), 0o644))
 	}
 	return err
 }
@@ -124,6 +125,16 @@ func signalDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	pid, err := strconv.Atoi(strings.TrimSpace(text))
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]))
+}
+
+// publish puts the TXT records that a file has as lines of a zone file into the DNS that the CA asks: publish stdout.
+func publish(ts *testscript.TestScript, _ bool, args []string) {
+	dns := ts.Value("ca").(*acmetest.CA).DNS
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " IN TXT "); ok {
+			dns.AddDNSTXTRecord(name, strings.Trim(value, `"`))
+		}
+	}
 }
 
 // newCA gives the CA new issuing certificates, and writes the new intermediate to $WORK/next.pem.

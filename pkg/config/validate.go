@@ -303,13 +303,8 @@ func (v *validator) http01(path string, h *HTTP01) {
 	} else {
 		v.listen(path+".listen", h.Listen)
 	}
-	ways := 0
-	for _, given := range []bool{h.Listen != "", h.Webroot != "", h.ChallengeDir != "", h.Stateless} {
-		if given {
-			ways++
-		}
-	}
-	if ways > 1 {
+	ways := slices.DeleteFunc([]bool{h.Listen != "", h.Webroot != "", h.ChallengeDir != "", h.Stateless}, func(given bool) bool { return !given })
+	if len(ways) > 1 {
 		v.report(path, "give only one of listen, webroot, challenge_dir and stateless")
 	}
 	if h.Webroot != "" {

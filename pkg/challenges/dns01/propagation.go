@@ -54,19 +54,10 @@ func (p propagation) wait(ctx context.Context, r Record) error {
 	defer cancel()
 	var seen view
 	var last error
-	var agreed time.Time // when all that answer began to agree
 	for pause := firstPause; ; pause = min(2*pause, p.interval) {
 		start := time.Now()
 		err := p.round(limited, &seen, r)
-		switch {
-		case err == nil && !seen.mayAnswer():
-			return nil
-		case err != nil:
-			agreed = time.Time{}
-		case agreed.IsZero():
-			agreed = start
-		}
-		if !agreed.IsZero() && (time.Since(agreed) >= p.grace || limited.Err() != nil && ctx.Err() == nil) {
+		if seen.settled(err, start, p.grace) {
 			return nil
 		}
 		if last == nil || limited.Err() == nil { // an interrupted round says nothing about the servers
@@ -74,23 +65,38 @@ func (p propagation) wait(ctx context.Context, r Record) error {
 		}
 		select {
 		case <-time.After(pause):
+			continue
 		case <-limited.Done():
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if !agreed.IsZero() {
-				return nil
-			}
-			return advice.Tag(advice.DNSPropagation, fmt.Errorf("the TXT record at %s was not visible everywhere after %s, so the CA was not told to validate: %w%s",
-				r.FQDN, p.timeout, last, seen.hint(p.kind)))
 		}
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !seen.agreed.IsZero():
+			return nil
+		}
+		return advice.Tag(advice.DNSPropagation, fmt.Errorf("the TXT record at %s was not visible everywhere after %s, so the CA was not told to validate: %w%s",
+			r.FQDN, p.timeout, last, seen.hint(p.kind)))
 	}
+}
+
+// settled takes the outcome of a round that began at start: all that answer have the record, and the others answered too or
+// had their grace.
+func (v *view) settled(err error, start time.Time, grace time.Duration) bool {
+	switch {
+	case err != nil:
+		v.agreed = time.Time{}
+		return false
+	case v.agreed.IsZero():
+		v.agreed = start
+	}
+	return !v.mayAnswer() || time.Since(v.agreed) >= grace
 }
 
 // view is what was seen of the servers of one zone.
 type view struct {
 	servers []server
 	states  []sighting // of the same index
+	agreed  time.Time  // since when all that answer have the record; zero: they do not
 }
 
 // round asks the servers that were not seen with the record, which it finds first when there are none yet. The error tells

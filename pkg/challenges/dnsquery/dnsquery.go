@@ -39,39 +39,32 @@ func Question(name string, qtype uint16, recurse bool) *dns.Msg {
 // that says that the server does not know EDNS0 (RFC 6891 section 7) makes it ask without. Timeout is of one attempt;
 // 0: [Timeout]. The error wraps [ErrSilent] when no attempt was answered.
 func Ask(ctx context.Context, server string, m *dns.Msg, timeout time.Duration) (*dns.Msg, error) {
-	if timeout == 0 {
-		timeout = Timeout
-	}
 	plain := m.Copy()
 	plain.Extra = slices.DeleteFunc(plain.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT })
 	var last error
-	cut := false
 	for _, network := range []string{"udp", "udp", "tcp"} {
-		if cut && network == "udp" {
-			continue
+		in, err := understood(ctx, &dns.Client{Net: network, Timeout: cmp.Or(timeout, Timeout)}, server, m, plain)
+		if err == nil && in.Truncated && network == "udp" {
+			in, err = understood(ctx, &dns.Client{Net: "tcp", Timeout: cmp.Or(timeout, Timeout)}, server, m, plain)
 		}
-		in, err := exchange(ctx, &dns.Client{Net: network, Timeout: timeout}, server, m)
-		if err == nil && noEDNS(in.Rcode) && m.IsEdns0() != nil {
-			m = plain
-			in, err = exchange(ctx, &dns.Client{Net: network, Timeout: timeout}, server, m)
-		}
-		switch {
-		case err == nil && in.Truncated && network == "udp":
-			cut = true
-			continue
-		case err == nil:
+		if err == nil {
 			return in, nil
 		}
-		last = err
-		if ctx.Err() != nil {
+		if last, m = err, plain; ctx.Err() != nil {
 			break
 		}
-		if !cut {
-			m = plain
-		}
 	}
-	q := m.Question[0]
+	q := plain.Question[0]
 	return nil, fmt.Errorf("ask %s for %s %s: %w", server, q.Name, dns.TypeToString[q.Qtype], silent(last))
+}
+
+// understood asks once more without EDNS0 when the answer says that the server does not know it.
+func understood(ctx context.Context, c *dns.Client, server string, m, plain *dns.Msg) (*dns.Msg, error) {
+	in, err := exchange(ctx, c, server, m)
+	if err == nil && noEDNS(in.Rcode) && m.IsEdns0() != nil {
+		return exchange(ctx, c, server, plain)
+	}
+	return in, err
 }
 
 // noEDNS are the codes by which servers reject EDNS0, beside other things.

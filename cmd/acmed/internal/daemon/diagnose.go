@@ -86,17 +86,10 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 		say(lost, "DNS does not lead to a server", r.DNS.Error, "publish an A or AAAA record of the server, or prove the name with a dns-01 solver")
 	}
 	for _, l := range r.Local {
-		what := fmt.Sprintf("%s is not available on this machine", l.Type)
-		switch {
-		case l.Solver != "":
-			what = fmt.Sprintf("the solver %s does not work", l.Solver)
-		case l.Path != "":
-			what = fmt.Sprintf("http-01 cannot use the directory %s", l.Path)
-		}
-		say(lost || l.Solver != "", what, l.Error, localAdvice(&l))
+		say(lost || l.Solver != "", localProblem(&l), l.Error, localAdvice(&l))
 	}
-	if p := r.Persist; p != nil && len(p.Problems) > 0 {
-		say(lost, "dns-persist-01 cannot validate the name", strings.Join(p.Problems, "; "), "publish: "+p.Publish)
+	if r.Persist != nil && len(r.Persist.Problems) > 0 {
+		say(lost, "dns-persist-01 cannot validate the name", strings.Join(r.Persist.Problems, "; "), "publish: "+r.Persist.Publish)
 	}
 	if len(n.Fails) == 0 {
 		return list
@@ -112,13 +105,21 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 	return list
 }
 
+func localProblem(l *preflight.Local) string {
+	switch {
+	case l.Solver != "":
+		return fmt.Sprintf("the solver %s does not work", l.Solver)
+	case l.Path != "":
+		return fmt.Sprintf("http-01 cannot use the directory %s", l.Path)
+	}
+	return fmt.Sprintf("%s is not available on this machine", l.Type)
+}
+
 // localAdvice says how to live with a port that is taken.
 func localAdvice(l *preflight.Local) string {
 	switch {
-	case l.Solver != "" && l.Path != "":
-		return fmt.Sprintf("check the credential in %s; the service says above what it has against it", l.Path)
 	case l.Solver != "":
-		return "check the settings of the solver; the service says above what it has against it"
+		return fmt.Sprintf("check %s; the service says above what it has against it", cmp.Or(l.Path, "the settings of the solver"))
 	case l.Path != "":
 		return fmt.Sprintf("create %s or correct the path in the solver; acmed must be able to write into it (owner, mode, ReadWritePaths= of the unit)", l.Path)
 	case l.Holder == nil && l.Taken:
@@ -140,27 +141,40 @@ func localAdvice(l *preflight.Local) string {
 }
 
 func httpAdvice(n *control.NameDiagnosis, a *preflight.Address) string {
-	r, h := n.Report, &a.HTTP
+	h := &a.HTTP
 	switch {
-	case h.Outcome == preflight.Closed && a.OfThisMachine() && r.Webroot+n.Server != "":
-		server := cmp.Or(n.Server, "the web server")
-		return fmt.Sprintf("the address is this machine's, and %s is not running there: start it (systemctl start %s)", server, unitOf(n.Server))
 	case h.Outcome == preflight.Closed && a.OfThisMachine():
-		return "the address is this machine's, and nothing listens on port 80: is a packet filter in the way?"
+		return stoppedAdvice(n)
 	case h.Outcome == preflight.Timeout:
 		return "open port 80 in the firewall and forward it to this machine, or prove the name with a dns-01 solver"
 	case h.Outcome == preflight.Closed:
 		return "forward port 80 of this address to this machine, or correct the record if the address is an old one"
 	case h.Proxy != "":
 		return fmt.Sprintf("let %s pass %s on to this machine unchanged, or answer there: acmed snippet SERVER --stateless", h.Proxy, "/.well-known/acme-challenge/")
-	case r.Webroot != "" && r.Served != "" && r.Served != r.Webroot:
-		return fmt.Sprintf("the solver writes into %s, and the web server serves %s for this name by its configuration; make both the same", r.Webroot, r.Served)
-	case r.Webroot != "" && h.Status == http.StatusForbidden:
-		return fmt.Sprintf("let the web server read %s: each directory on the way needs the mode o+x or its group", r.Webroot)
-	case r.Webroot != "":
-		return fmt.Sprintf("compare %s with the directory that the web server serves for this name (root, alias or DocumentRoot in its configuration)", r.Webroot)
+	case n.Report.Webroot != "":
+		return webrootAdvice(n.Report, h)
 	}
 	return "let that server pass challenges on: acmed snippet SERVER; if it is not yours, correct the record"
+}
+
+// stoppedAdvice is for a port of this machine on which nothing listens.
+func stoppedAdvice(n *control.NameDiagnosis) string {
+	if n.Report.Webroot+n.Server == "" {
+		return "the address is this machine's, and nothing listens on port 80: is a packet filter in the way?"
+	}
+	return fmt.Sprintf("the address is this machine's, and %s is not running there: start it (systemctl start %s)",
+		cmp.Or(n.Server, "the web server"), unitOf(n.Server))
+}
+
+// webrootAdvice is for a web server that did not serve the file which acmed wrote.
+func webrootAdvice(r *preflight.Report, h *preflight.HTTP) string {
+	switch {
+	case r.Served != "" && r.Served != r.Webroot:
+		return fmt.Sprintf("the solver writes into %s, and the web server serves %s for this name by its configuration; make both the same", r.Webroot, r.Served)
+	case h.Status == http.StatusForbidden:
+		return fmt.Sprintf("let the web server read %s: each directory on the way needs the mode o+x or its group", r.Webroot)
+	}
+	return fmt.Sprintf("compare %s with the directory that the web server serves for this name (root, alias or DocumentRoot in its configuration)", r.Webroot)
 }
 
 // unitOf is what the service of a server is usually called.

@@ -78,7 +78,7 @@ func TestFindings(t *testing.T) {
 		{name: "webroot not served", attention: true, findings: preflight.Findings{Webroot: "/srv/www", Addresses: at(preflight.HTTP{Outcome: preflight.Other, Status: 404}, preflight.TLS{})},
 			want: "http-01 does not reach|status 404|compare /srv/www with the directory"},
 		{name: "DNS service", works: "http-01", attention: true, findings: preflight.Findings{Local: []preflight.Local{{Type: challenges.DNS01, Solver: "team-a", Path: "/etc/acmed/secrets/team-a.env", Error: "[status code 403] Authentication error"}}},
-			want: "the solver team-a does not work|status code 403|check the credential in /etc/acmed/secrets/team-a.env"},
+			want: "the solver team-a does not work|status code 403|check /etc/acmed/secrets/team-a.env"},
 		{name: "resolver", attention: true, findings: preflight.Findings{DNS: preflight.DNS{Silent: true, Error: "the resolver 192.0.2.53:53 (/etc/resolv.conf) does not answer"}},
 			want: "the resolver does not answer|192.0.2.53:53 (/etc/resolv.conf)|probe.resolver"},
 		{name: "CDN", attention: true, findings: preflight.Findings{Addresses: at(preflight.HTTP{Outcome: preflight.Other, Status: 403, Proxy: "Imperva"}, preflight.TLS{})},
