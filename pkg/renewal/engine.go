@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type Engine struct {
 	closed        bool
 	clocks        clocks
 	localFailures map[string]localFailure // by certificate
+	logged        map[string][]string     // notes of the store that were logged, by certificate
 
 	waiting atomic.Int32           // jobs that gave their slots away and go on
 	onWait  atomic.Pointer[func()] // called when one more does
@@ -61,7 +63,11 @@ func NewEngine(c Config) *Engine {
 		c.Ended = func(Result) {}
 	}
 	base, cancel := context.WithCancel(context.Background())
-	e := &Engine{store: c.Store, fleet: c.Fleet, log: c.Log, clock: func() time.Time { return c.Clock().Round(0) }, ended: c.Ended, base: base, cancel: cancel, jobs: map[string]*job{}, localFailures: map[string]localFailure{}, confirming: make(chan struct{}, 1)}
+	e := &Engine{
+		store: c.Store, fleet: c.Fleet, log: c.Log, clock: func() time.Time { return c.Clock().Round(0) }, ended: c.Ended,
+		base: base, cancel: cancel, jobs: map[string]*job{}, localFailures: map[string]localFailure{}, logged: map[string][]string{},
+		confirming: make(chan struct{}, 1),
+	}
 	e.Swap(&Set{})
 	return e
 }
@@ -179,3 +185,15 @@ func (e *Engine) Close(ctx context.Context) {
 
 // spread returns a number in [0, 1) for jitter.
 func spread() float64 { return rand.Float64() } //nolint:gosec // spreads load, hides nothing
+
+// newNotes returns what the store repaired, unless a job logged it before.
+func (e *Engine) newNotes(have *store.Lineage) []string {
+	if len(have.Notes) == 0 {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.logged[have.Name]
+	e.logged[have.Name] = have.Notes
+	return slices.DeleteFunc(slices.Clone(have.Notes), func(note string) bool { return slices.Contains(before, note) })
+}

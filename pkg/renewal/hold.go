@@ -53,22 +53,33 @@ func (j *job) review() error {
 		return nil
 	}
 	j.opts.NewKey = j.opts.NewKey || plan.IsCompromised(r.Lineage)
-	for again := true; again; {
-		v, h := plan.Newest(r.Lineage), r.State.Held
-		if v == nil || v.ID == r.Version || r.Current == nil || !j.engine.clock().Before(r.Current.Leaf.NotAfter) || // nothing could serve meanwhile
-			h != nil && h.Version == v.ID && plan.TakenBack(h) {
-			break
-		}
-		var held *store.Held
-		var err error
-		if held, again, err = j.hold(v.ID); err != nil {
+	for v := j.waits(); v != nil; {
+		held, again, err := j.hold(v.ID)
+		if err != nil {
 			return err
 		}
-		if !again && !same(h, held) {
+		if again {
+			v = j.waits()
+			continue
+		}
+		if !same(r.State.Held, held) {
 			r.edit().Held = held
 		}
+		break
 	}
 	return j.markStale()
+}
+
+// waits is the newest version if it is not live and clients have a say in that: nil when nothing else could serve
+// meanwhile, and for one that an endpoint did not work with.
+func (j *job) waits() *store.Version {
+	r := j.record
+	v, h := plan.Newest(r.Lineage), r.State.Held
+	if v == nil || v.ID == r.Version || r.Current == nil || !j.engine.clock().Before(r.Current.Leaf.NotAfter) ||
+		h != nil && h.Version == v.ID && plan.TakenBack(h) {
+		return nil
+	}
+	return v
 }
 
 // markStale notes whether the version that waits is still what the configuration asks for.

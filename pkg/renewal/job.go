@@ -47,6 +47,8 @@ func (j *job) answers(opts Options) bool {
 	switch {
 	case j.reservation, opts.aboutVersions(), opts.Targets != "", opts.NewKey && !j.opts.NewKey:
 		return false
+	case opts.Again && !j.opts.Again && !j.ordered:
+		return false
 	}
 	return !opts.Force || j.opts.Force || j.result.Obtained
 }
@@ -78,8 +80,14 @@ func (j *job) run(ctx context.Context) {
 }
 
 func (j *job) open() (err error) {
-	j.record, err = j.engine.open(j.Spec.Name)
-	return err
+	if j.record, err = j.engine.open(j.Spec.Name); err != nil {
+		return err
+	}
+	for _, note := range j.engine.newNotes(j.record.Lineage) {
+		j.engine.log.Warn("stored files were repaired", zap.String("certificate", j.Spec.Name), zap.String("what", note))
+	}
+	j.record.resume(&j.Certificate, j.opts.Again)
+	return nil
 }
 
 // steps decides and applies until a plan is idle.

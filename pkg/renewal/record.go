@@ -116,6 +116,29 @@ func (r *record) backoff(failures int) time.Time {
 	return r.now().Add(plan.Backoff(failures, left, life, spread()))
 }
 
+// backoffAfter skips the quick tries after a failure that only an operator can mend.
+func (r *record) backoffAfter(failures int, permanent bool) time.Time {
+	if permanent {
+		failures = max(failures, len(plan.Retries())+1)
+	}
+	return r.backoff(failures)
+}
+
+// resume ends acmed's own pauses where what failed is not what is asked for now, or where an operator asked again.
+func (r *record) resume(c *Certificate, again bool) {
+	if st := &r.State; !st.RetryAt.IsZero() && !st.Paused && (again || changed(st.Asked, c.Asked)) {
+		r.edit().RetryAt = time.Time{}
+	}
+	for target, asked := range c.AskedOf {
+		if t := r.State.Installed[target]; !t.RetryAt.IsZero() && changed(t.Asked, asked) {
+			t.RetryAt = time.Time{}
+			r.setTarget(target, t)
+		}
+	}
+}
+
+func changed(before, now string) bool { return before != "" && now != "" && before != now }
+
 // beginOrder notes that a try begins. A try that never ended, because acmed was killed, is followed by one prompt further
 // try and then by the ordinary schedule.
 func (r *record) beginOrder() error {
@@ -135,7 +158,7 @@ func (r *record) cancelOrder() {
 
 // failOrder notes why no certificate could be obtained and when to try again. It reports false when the error is no news:
 // nothing was tried, because names failed too often before, and why they did stays on record.
-func (r *record) failOrder(err error) (news bool) {
+func (r *record) failOrder(err error, asked string) (news bool) {
 	st, now := r.edit(), r.now()
 	st.Attempts = 0
 	var refused *certs.VetError
@@ -147,7 +170,7 @@ func (r *record) failOrder(err error) (news bool) {
 		st.RetryAt = r.believable(clock.Later(st.RetryAt, budget.At))
 		return false
 	}
-	st.LastError, st.LastCode, st.LastErrorAt = shorten(err), advice.Of(err), now
+	st.LastError, st.LastCode, st.LastErrorAt, st.Asked = shorten(err), advice.Of(err), now, asked
 	if st.FailingSince.IsZero() {
 		st.FailingSince = now
 	}
@@ -163,15 +186,13 @@ func (r *record) believable(t time.Time) time.Time {
 func (r *record) retryAt(err error) time.Time {
 	st, now := r.edit(), r.now()
 	var limited *certs.RateLimitError
-	if errors.As(err, &limited) && limited.At.After(now.Add(2*time.Minute)) { // sooner is the issuer's word for "did not say"
+	st.Paused = errors.As(err, &limited) && limited.At.After(now.Add(2*time.Minute)) // sooner is the issuer's word for "did not say"
+	if st.Paused {
 		return limited.At.Add(time.Duration(spread() * float64(time.Minute)))
 	}
 	st.Failures = min(st.Failures+1, maxFailures)
 	var permanent *certs.PermanentError
-	if errors.As(err, &permanent) { // only an operator can help, so the quick tries are skipped
-		st.Failures = max(st.Failures, len(plan.Retries())+1)
-	}
-	again := r.backoff(st.Failures)
+	again := r.backoffAfter(st.Failures, errors.As(err, &permanent))
 	var budget *certs.BudgetError
 	if errors.As(err, &budget) {
 		again = clock.Later(again, budget.At)
@@ -184,7 +205,7 @@ func (r *record) issued(b *certs.Bundle, hook, newKey bool) {
 	r.countIssued()
 	st, now := r.edit(), r.now()
 	st.Attempts, st.Failures, st.LastError, st.LastCode = 0, 0, "", ""
-	st.LastErrorAt, st.FailingSince, st.RetryAt = time.Time{}, time.Time{}, time.Time{}
+	st.LastErrorAt, st.FailingSince, st.RetryAt, st.Asked, st.Paused = time.Time{}, time.Time{}, time.Time{}, "", false
 	st.RenewAt, st.RenewFor, st.Requested = time.Time{}, "", time.Time{}
 	if newKey {
 		st.Held, st.Pinned = nil, ""

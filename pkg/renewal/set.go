@@ -26,6 +26,11 @@ type Certificate struct {
 	Targets map[string]installers.Installer // one for each ID in Spec.Targets
 	Hooks   Hooks
 	Clients Clients
+	// Asked is a hash of everything that an order depends on besides the CA: names, keys, profile, and the settings of issuers
+	// and solvers with the contents of their secret files. When it changes, acmed's own pause after a failed order ends.
+	// AskedOf is the same for the settings of each target. "" and nil: nothing is known to have changed.
+	Asked   string
+	AskedOf map[string]string
 }
 
 // Hooks are what the operator wants to happen around a new version; either may be nil.
@@ -65,6 +70,7 @@ type Set struct {
 type Options struct {
 	Force  bool // renew although it is not due, and do not wait for our own backoff
 	NewKey bool // with Force: take a new private key even if the configuration reuses it (after a key compromise)
+	Again  bool // order although the last try failed; ends acmed's own pause, never the CA's
 	Retry  bool // install and verify again although the last try failed a moment ago; costs the CA nothing
 	Alone  bool // in a fleet: order without its store
 

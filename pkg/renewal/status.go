@@ -214,9 +214,7 @@ func health(now time.Time, s *Status, have *store.Lineage) Health {
 		return HealthExpired
 	case s.Revoked != nil && s.Revoked.Version == s.Version:
 		return HealthRevoked
-	case s.Revoked != nil && s.Revoked.Error != "":
-		return HealthFailing
-	case s.Error != "":
+	case s.Error != "" || s.Revoked != nil && s.Revoked.Error != "":
 		return HealthFailing
 	case s.Reason == plan.ReasonHeld, s.Reason == plan.ReasonPinned:
 		return HealthHeld

@@ -122,7 +122,7 @@ func (j *job) recordInstall(target string, err error) {
 		j.result.Changed = true
 		return
 	}
-	deferred := j.postpone(&t, err)
+	deferred := j.postpone(target, &t, err)
 	t.LastError, t.LastCode = shorten(err), advice.Of(err)
 	if j.clock.Reason != "" {
 		j.unrecorded = true
@@ -159,16 +159,18 @@ const (
 )
 
 // postpone sets the time of the next try, and reports whether the target only asked to be called later. One that names no
-// time gets the ordinary schedule, and counts as failed when it still asks after all the quick tries.
-func (j *job) postpone(t *store.Installed, err error) (deferred bool) {
+// time gets the ordinary schedule, and counts as failed when it still asks after all the quick tries. A server that refused
+// the edit itself refuses it again, so the quick tries are skipped.
+func (j *job) postpone(target string, t *store.Installed, err error) (deferred bool) {
 	var later *installers.LaterError
 	deferred = errors.As(err, &later)
 	if deferred && later.After > 0 {
 		t.RetryAt = j.engine.clock().Add(min(max(later.After, soonestLater), latestLater))
 		return true
 	}
+	var refused *installers.RefusedEditError
 	t.Failures = min(t.Failures+1, maxFailures)
-	t.RetryAt = j.record.backoff(t.Failures)
+	t.RetryAt, t.Asked = j.record.backoffAfter(t.Failures, errors.As(err, &refused)), j.AskedOf[target]
 	return deferred && t.Failures <= len(plan.Retries())
 }
 

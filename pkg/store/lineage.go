@@ -32,7 +32,7 @@ type Lineage struct {
 	Versions []Version     // the readable versions on disk, newest first
 	State    State         // never of a later format version
 	Damage   error         // why the active version cannot be used; nil when it can, and when nothing is active
-	Notes    []string      // what was repaired or is odd, for people; a process is told each once
+	Notes    []string      // what was repaired in the last day or is odd, for people
 }
 
 // Version is the summary of one stored version.
@@ -75,7 +75,7 @@ func (e *entry) load(d *atomicfile.Dir, l *Lineage) (err error) {
 		l.Damage, err = err, nil
 	}
 	if err == nil {
-		l.Notes, e.notes = e.notes, nil
+		l.Notes = e.noted()
 	}
 	return err
 }

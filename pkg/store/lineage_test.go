@@ -3,6 +3,7 @@ package store
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -238,8 +239,8 @@ func TestNotes(t *testing.T) {
 	if l.Current == nil || l.Damage != nil || len(l.Versions) != 1 {
 		t.Errorf("current %v, damage %v, versions %v", l.Current, l.Damage, l.Versions)
 	}
-	if again := load(t, s).Notes; again != nil {
-		t.Errorf("told again: %q", again)
+	if again := load(t, s).Notes; !slices.Equal(again, l.Notes) {
+		t.Errorf("not remembered as it was: %q", again)
 	}
 }
 

@@ -25,6 +25,7 @@ func (st *State) repair(has func(version string) bool) []string {
 	r.count("failures", &st.Failures)
 	r.count("alerted", &st.Alerted)
 	r.text("last_error", &st.LastError)
+	r.text("asked", &st.Asked)
 	r.time("last_error_at", &st.LastErrorAt)
 	r.time("failing_since", &st.FailingSince)
 	r.time("retry_at", &st.RetryAt)
@@ -61,16 +62,11 @@ func (st *State) repair(has func(version string) bool) []string {
 		st.Pinned = ""
 	}
 	st.Compromised = slices.DeleteFunc(st.Compromised, func(id string) bool { return !has(id) }) // they are gone, as they should
+	maps.DeleteFunc(st.Revoked, func(id string, _ Revocation) bool { return !has(id) })
 	for _, id := range slices.Sorted(maps.Keys(st.Revoked)) {
 		rev := st.Revoked[id]
-		r.count("revoked."+id, &rev.Failures)
-		r.text("revoked."+id, &rev.LastError)
-		for _, t := range []*time.Time{&rev.At, &rev.DoneAt, &rev.RetryAt} {
-			r.time("revoked."+id, t)
-		}
-		if st.Revoked[id] = rev; !has(id) {
-			delete(st.Revoked, id)
-		}
+		r.revocation("revoked."+id, &rev)
+		st.Revoked[id] = rev
 	}
 	st.Held = r.held(st.Held, has)
 	r.fleet(st.Fleet, has)
@@ -143,6 +139,15 @@ func (r *repairer) installed(field string, in *Installed) {
 	r.time(field+".retry_at", &in.RetryAt)
 	r.count(field+".failures", &in.Failures)
 	r.text(field+".last_error", &in.LastError)
+	r.text(field+".asked", &in.Asked)
+}
+
+func (r *repairer) revocation(field string, rev *Revocation) {
+	r.count(field+".failures", &rev.Failures)
+	r.text(field+".last_error", &rev.LastError)
+	r.time(field+".at", &rev.At)
+	r.time(field+".done_at", &rev.DoneAt)
+	r.time(field+".retry_at", &rev.RetryAt)
 }
 
 func (r *repairer) fleet(f *Fleet, has func(string) bool) {

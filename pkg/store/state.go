@@ -31,6 +31,8 @@ type State struct {
 	LastCode     advice.Code `json:"last_code,omitzero"`     // what kind of failure LastError is
 	FailingSince time.Time   `json:"failing_since,omitzero"` // first failure in a row
 	RetryAt      time.Time   `json:"retry_at,omitzero"`      // no order before
+	Asked        string      `json:"asked,omitzero"`         // hash of all that the last failed order depended on; when that changes RetryAt is void
+	Paused       bool        `json:"paused,omitzero"`        // RetryAt is the CA's word, which nothing but time ends
 
 	Requested time.Time `json:"requested,omitzero"` // an operator asked for a renewal at this time
 	RenewAt   time.Time `json:"renew_at,omitzero"`  // drawn once per leaf, so that restarts do not draw again
@@ -93,7 +95,8 @@ type Installed struct {
 	LastError   string      `json:"last_error,omitzero"`
 	LastCode    advice.Code `json:"last_code,omitzero"`
 	RetryAt     time.Time   `json:"retry_at,omitzero"`
-	Off         bool        `json:"off,omitempty"` // an operator took it away; it is left alone until it is put back
+	Asked       string      `json:"asked,omitzero"` // hash of the target's settings when it failed; when they change RetryAt is void
+	Off         bool        `json:"off,omitempty"`  // an operator took it away; it is left alone until it is put back
 }
 
 // Hook says that the operator's hook after a new version has not succeeded yet.

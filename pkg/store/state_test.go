@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,8 +73,8 @@ func TestStateDamaged(t *testing.T) {
 			if err != nil || string(kept) != text {
 				t.Errorf("set aside: %d bytes, %v", len(kept), err)
 			}
-			if l := load(t, s); l.Notes != nil {
-				t.Errorf("told again: %q", l.Notes)
+			if again := load(t, s).Notes; !slices.Equal(again, l.Notes) {
+				t.Errorf("not remembered as it was: %q", again)
 			}
 			must(t, s.SaveState(www, &l.State))
 		})
@@ -214,8 +215,8 @@ func TestHandEditedStateIsNotedOnce(t *testing.T) {
 	contains(t, l.Notes, "state.json: failures ignored: impossible number -7")
 	contains(t, l.Notes, "state.json: retry_at ignored: impossible time 9999-01-01T00:00:00Z")
 	contains(t, l.Notes, `state.json: pinned ignored: version "20261120T120000Z-00000000" is not stored`)
-	if again := load(t, s); again.Notes != nil {
-		t.Errorf("told again: %q", again.Notes)
+	if again := load(t, s); !slices.Equal(again.Notes, l.Notes) {
+		t.Errorf("not remembered as it was: %q", again.Notes)
 	}
 }
 

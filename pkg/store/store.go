@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/pkg/advice"
@@ -49,21 +50,40 @@ type entry struct {
 	made     bool       // its directory is known to be durable
 	versions []Version  // as of the last look; versions never change, so each is read once
 	checked  digest     // content of the active version when it was last found to be a matching pair
-	notes    []string   // to be told by the next Load
-	told     map[string]bool
+	notes    []note     // what was repaired or is odd
 }
 
-// note keeps a remark for the next Load, unless this process made it before.
+// note is a remark about the files of a lineage.
+type note struct {
+	text string
+	at   time.Time // when it was last found
+}
+
+// maxNotes and notedFor bound what is remembered: files may break again and again, and what was repaired is history.
+const (
+	maxNotes = 20
+	notedFor = 24 * time.Hour
+)
+
+// note keeps a remark, which every Load returns for a day.
 func (e *entry) note(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if e.told[text] {
+	n := note{fmt.Sprintf(format, args...), time.Now()}
+	if i := slices.IndexFunc(e.notes, func(known note) bool { return known.text == n.text }); i >= 0 {
+		e.notes[i] = n
 		return
 	}
-	if e.told == nil {
-		e.told = map[string]bool{}
+	e.notes = append(e.notes, n)
+	e.notes = e.notes[max(0, len(e.notes)-maxNotes):]
+}
+
+// noted returns the remarks of the last day.
+func (e *entry) noted() []string {
+	e.notes = slices.DeleteFunc(e.notes, func(n note) bool { return time.Since(n.at) >= notedFor })
+	var list []string
+	for _, n := range e.notes {
+		list = append(list, n.text)
 	}
-	e.told[text] = true
-	e.notes = append(e.notes, text)
+	return list
 }
 
 // LockedError says that another process uses the state directory.
@@ -247,7 +267,7 @@ func (s *Store) Remove(name string) error {
 		return err
 	}
 	defer e.leave()
-	e.made, e.versions, e.checked, e.notes, e.told = false, nil, digest{}, nil, nil
+	e.made, e.versions, e.checked, e.notes = false, nil, digest{}, nil
 	if err := s.dir.RemoveTree(path.Join(certsDir, name)); err != nil {
 		return fmt.Errorf("remove certificate %s: %w", name, err)
 	}

@@ -2,8 +2,10 @@ package plan
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/pkg/store"
 )
 
 // addTargets adds what has to happen at the targets of the active version, and then the hook. While the clock is doubted
@@ -15,10 +17,7 @@ func addTargets(in *input, p Plan) Plan {
 	fingerprint := in.have.Current.Fingerprint()
 	for _, target := range in.want.Targets {
 		t := in.have.State.Installed[target]
-		again, served := t.RetryAt, t.Fingerprint == fingerprint
-		if served {
-			again = clock.Later(t.VerifiedAt.Add(verifyEvery(lifetimeOf(in.have))), t.RetryAt)
-		}
+		again, served := in.targetAgain(t, fingerprint)
 		switch {
 		case t.Off, served && in.opts.Clock.Reason != "":
 		case in.now.Before(again) && !in.impatient():
@@ -30,10 +29,8 @@ func addTargets(in *input, p Plan) Plan {
 		}
 	}
 	addHook(in, &p)
-	if p.Reason != ReasonNothing {
-		return p
-	}
 	switch {
+	case p.Reason != ReasonNothing:
 	case len(p.Install) > 0:
 		p.Reason, p.Message = ReasonNotInstalled, fmt.Sprintf("not installed at %s", p.Install)
 	case len(p.Verify) > 0:
@@ -42,6 +39,14 @@ func addTargets(in *input, p Plan) Plan {
 		p.Reason, p.Message = ReasonHook, "the hook after the new certificate is due"
 	}
 	return p
+}
+
+// targetAgain is when a target is installed or looked at, and whether it serves the active version as far as is known.
+func (in *input) targetAgain(t store.Installed, fingerprint string) (at time.Time, served bool) {
+	if t.Fingerprint != fingerprint {
+		return t.RetryAt, false
+	}
+	return clock.Later(t.VerifiedAt.Add(verifyEvery(lifetimeOf(in.have))), t.RetryAt), true
 }
 
 // impatient reports whether an operator wants to see targets tried now.

@@ -61,6 +61,7 @@ type builder struct {
 type madeIssuer struct {
 	*issuer.Issuer
 	conf     config.Issuer
+	digest   string   // of conf with the contents of its files
 	contacts []string // of all issuers at this directory
 	agree    bool
 	solvers  []config.Solver
@@ -103,7 +104,7 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	issuers := map[string]madeIssuer{}
+	issuers, known := map[string]madeIssuer{}, digests{}
 	for i := range c.Certificates {
 		spec := c.Spec(&c.Certificates[i])
 		targets, err := b.targets(c, &c.Certificates[i])
@@ -116,8 +117,9 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 		}
 		set.Certificates[spec.Name] = renewal.Certificate{
 			Spec: spec, Targets: targets, Hooks: hooks(c.Certificates[i].Hooks, target(c, &spec)), Clients: clients,
+			Asked: known.asked(c, &spec), AskedOf: known.targets(&spec, c.Certificates[i].Install),
 		}
-		if err := b.addIssuers(c, spec.Issuers, solvers, issuers); err != nil {
+		if err := b.addIssuers(c, spec.Issuers, solvers, known, issuers); err != nil {
 			return nil, err
 		}
 	}
@@ -136,7 +138,7 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 }
 
 // addIssuers makes the named issuers, or takes over those of the configuration before.
-func (b *builder) addIssuers(c *config.Config, names []string, solvers map[string]challenges.Rung, into map[string]madeIssuer) error {
+func (b *builder) addIssuers(c *config.Config, names []string, solvers map[string]challenges.Rung, known digests, into map[string]madeIssuer) error {
 	for _, name := range names {
 		if _, ok := into[name]; ok {
 			continue
@@ -145,8 +147,8 @@ func (b *builder) addIssuers(c *config.Config, names []string, solvers map[strin
 		if !ok {
 			return fmt.Errorf("issuer %q is not configured", name)
 		}
-		made := madeIssuer{conf: conf, contacts: contacts(c, conf.Directory), agree: c.AgreeTOS || conf.Private, solvers: c.Solvers, probe: c.Probe}
-		if old := b.issuers[name]; reflect.DeepEqual(made, madeIssuer{nil, old.conf, old.contacts, old.agree, old.solvers, old.probe}) {
+		made := madeIssuer{conf: conf, digest: known.of("issuer "+name, conf), contacts: contacts(c, conf.Directory), agree: c.AgreeTOS || conf.Private, solvers: c.Solvers, probe: c.Probe}
+		if old := b.issuers[name]; reflect.DeepEqual(made, madeIssuer{nil, old.conf, old.digest, old.contacts, old.agree, old.solvers, old.probe}) {
 			into[name] = old
 			continue
 		}
