@@ -236,6 +236,10 @@ func TestRedirects(t *testing.T) {
 		{"to another port", "http://example.com:8080%s", preflight.Other, "port 8080"},
 		{"to another scheme", "ftp://example.com%s", preflight.Other, `scheme "ftp"`},
 		{"to a host that is not there", "http://gone.example%s", preflight.Other, "NXDOMAIN"},
+		{"to this machine by no address", "http://0.0.0.0%s", preflight.Other, "an address that is not public"},
+		{"to this machine by no address of IPv6", "http://[::]%s", preflight.Other, "an address that is not public"},
+		{"to this machine by a mapped address", "http://[::ffff:0.0.0.0]%s", preflight.Other, "an address that is not public"},
+		{"to the metadata of a cloud", "http://169.254.169.254%s", preflight.Other, "an address that is not public"},
 		{"to a closed port", "https://example.com%s", preflight.Other, "connection refused"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/net/netutil"
 
 	"github.com/acmed/acmed/internal/text"
 )
@@ -61,14 +60,14 @@ func New(c Config) *Server {
 	mux.HandleFunc("/healthz", s.health)
 	s.http = &http.Server{
 		Handler: s.guard(mux), ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, WriteTimeout: writeTime,
-		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ErrorLog: zap.NewStdLog(zap.NewNop()),
+		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ConnState: new(crowd).state, ErrorLog: zap.NewStdLog(zap.NewNop()),
 	}
 	return s
 }
 
 // Serve answers until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.http.Serve(netutil.LimitListener(l, maxConns))
+	err := s.http.Serve(l)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
