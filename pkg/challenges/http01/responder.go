@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,9 +12,11 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/internal/httplog"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/internal/listener"
-	"go.uber.org/zap"
 )
 
 // PathPrefix is where a CA looks for the token (RFC 8555 section 8.3).
@@ -162,7 +163,7 @@ func (r *Responder) serve(ln net.Listener) (stop func()) {
 		MaxHeaderBytes:               maxHeader,
 		Protocols:                    &protocols,
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     log.New(io.Discard, "", 0), // strangers' mistakes
+		ErrorLog:                     httplog.Panics(r.log, "challenge responder"),
 	}
 	srv.SetKeepAlivesEnabled(false)
 	done := make(chan struct{})

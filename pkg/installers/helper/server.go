@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/httplog"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -82,7 +83,7 @@ func NewServer(c ServerConfig) *Server {
 	mux.HandleFunc("POST /v1/"+verbRestart, s.restart)
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, MaxHeaderBytes: 8 << 10,
-		ConnState: s.count, ConnContext: withUser, ErrorLog: zap.NewStdLog(zap.NewNop()),
+		ConnState: s.count, ConnContext: withUser, ErrorLog: httplog.Panics(c.Log, "helper"),
 	}
 	s.http.SetKeepAlivesEnabled(false)
 	if c.Idle > 0 {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/net/netutil"
 
+	"github.com/acmed/acmed/internal/httplog"
 	"github.com/acmed/acmed/pkg/advice"
 )
 
@@ -60,7 +61,7 @@ func NewServer(b Backend, log *zap.Logger) *Server {
 	mux.HandleFunc("POST /v1/notify-test", answering(s, b.TestNotify))
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 8 << 10,
-		ErrorLog: zap.NewStdLog(zap.NewNop()),
+		ErrorLog: httplog.Panics(log, "control socket"),
 	}
 	return s
 }

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/httplog"
 	"github.com/acmed/acmed/internal/text"
 )
 
@@ -60,7 +61,7 @@ func New(c Config) *Server {
 	mux.HandleFunc("/healthz", s.health)
 	s.http = &http.Server{
 		Handler: s.guard(mux), ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, WriteTimeout: writeTime,
-		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ConnState: new(crowd).state, ErrorLog: zap.NewStdLog(zap.NewNop()),
+		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ConnState: new(crowd).state, ErrorLog: httplog.Panics(c.Log, "status page"),
 	}
 	return s
 }
