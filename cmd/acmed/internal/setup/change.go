@@ -133,6 +133,7 @@ func (c *Change) carryOut(ctx context.Context, steps []step) error {
 	_, err := edit.Apply(ctx)
 	stopped := (*installers.NotRunningError)(nil)
 	if err != nil && !errors.As(err, &stopped) {
+		_ = tidy(context.WithoutCancel(ctx), c.journal) // what cannot be tidied now is by the next command
 		return err
 	}
 	c.made = append(c.made, steps...)

@@ -1,8 +1,10 @@
 package setup
 
 import (
+	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/certbot"
 	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/installers/change"
 )
 
 func write(t *testing.T, path, text string) {
@@ -111,6 +114,58 @@ func TestChangeFails(t *testing.T) {
 	c := &Change{Dirs: []Dir{{filepath.Join(dir, "a"), 0o755}, {filepath.Join(dir, "file", "b"), 0o755}}, journal: filepath.Join(dir, "journal")}
 	if err := c.Apply(t.Context()); err == nil || exists(filepath.Join(dir, "a")) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestChangeWithin: what is done within a change decides whether its files stay, and sees them.
+func TestChangeWithin(t *testing.T) {
+	dir := t.TempDir()
+	main := filepath.Join(dir, "acmed.yaml")
+	boom := errors.New("the state directory is locked")
+	for _, fails := range []error{boom, nil} {
+		c := &Change{Files: []File{{Path: main, Content: []byte("main")}}, journal: journalDir(main)}
+		c.within = func(context.Context) error {
+			if !exists(main) {
+				t.Error("the file is not there yet")
+			}
+			return fails
+		}
+		if err := c.Apply(t.Context()); !errors.Is(err, fails) {
+			t.Errorf("got %v, want %v", err, fails)
+		}
+		if exists(main) != (fails == nil) || exists(journalDir(main)) {
+			t.Errorf("with %v: the file is there: %v, the journal: %v", fails, exists(main), exists(journalDir(main)))
+		}
+	}
+}
+
+// TestRecover: what a killed command left pending is undone when the next one opens the configuration.
+func TestRecover(t *testing.T) {
+	dir := t.TempDir()
+	main := filepath.Join(dir, "acmed.yaml")
+	write(t, main, "agree_tos: true\ninclude: conf.d/*.yaml\n")
+	if err := os.Mkdir(filepath.Join(dir, "conf.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, "conf.d", "www.yaml")
+	killed := change.Change{
+		Journal: journalDir(main), Files: []change.File{{Path: left, Content: []byte("broken: yes\n"), Was: change.Absent}},
+		Probe: func(context.Context) error { // as far as a kill here leaves it
+			err := exec.Command("sh", "-c", "cp -a "+journalDir(main)+" "+dir+"/kept && cp "+left+" "+dir+"/kept.yaml").Run()
+			return errors.Join(err, errors.New("killed"))
+		},
+	}
+	if _, err := killed.Apply(t.Context()); err == nil || !exists(filepath.Join(dir, "kept", "journal")) {
+		t.Fatalf("got %v", err)
+	}
+	for from, to := range map[string]string{"kept": ".acmed-setup", "kept.yaml": "conf.d/www.yaml"} {
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, to)), os.Rename(filepath.Join(dir, from), filepath.Join(dir, to))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := Open(t.Context(), main)
+	if err != nil || m.Config == nil || exists(left) || exists(journalDir(main)) {
+		t.Errorf("got %v; the file is there: %v, the journal: %v", err, exists(left), exists(journalDir(main)))
 	}
 }
 
