@@ -89,8 +89,8 @@ func (s *Store) minds(c Client, chain []*x509.Certificate, at time.Time) error {
 func (s *Store) gnutls(chain []*x509.Certificate, at time.Time) error {
 	layout := Arrange(chain, at)
 	path := layout.Path
-	if layout.Misordered && len(layout.Extra) > 0 {
-		return errors.New("the presented certificates are neither in order nor all of one chain")
+	if len(layout.Extra) > 0 {
+		return errors.New("certificates are presented that do not belong to the chain")
 	}
 	if last := path[len(path)-1]; len(path) > 1 && SelfSigned(last) {
 		path = path[:len(path)-1]

@@ -203,9 +203,9 @@ func TestIssue(t *testing.T) {
 // In a ladder, a record that is missing gives way to the next solver within the same order, and comes first again when it
 // is there.
 func TestLadder(t *testing.T) {
-	b, ca, i := setUp(t)
+	b, ca, _ := setUp(t)
 	web := http01.NewResponder(http01.ResponderConfig{Addr: fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort)})
-	i = b.issuer(ca, challenges.Rung{Name: "persist", Solver: b.solver()}, challenges.Rung{Name: "http", Solver: web})
+	i := b.issuer(ca, challenges.Rung{Name: "persist", Solver: b.solver()}, challenges.Rung{Name: "http", Solver: web})
 	for _, want := range []string{"http", "persist"} {
 		bundle, err := obtain(t, i, []string{"persist", "http"}, "www.example.com")
 		if err != nil {

@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/letsencrypt/challtestsrv"
 	"go.uber.org/zap"
@@ -12,6 +15,8 @@ import (
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
+	"github.com/acmed/acmed/pkg/challenges/dnspersist01"
 	"github.com/acmed/acmed/pkg/challenges/http01"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/issuer"
@@ -72,5 +77,54 @@ func TestForewarnOfSolvers(t *testing.T) {
 	got := b.forewarn(rungs, nil)(t.Context(), &certs.Spec{Solvers: []string{"good", "gone", "cdn"}})
 	if len(got) != 1 || !strings.Contains(got[0], "the solver gone could not prove a name now: write into "+gone+": no such file or directory") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestForewarnOfPersistentRecords: the record of dns-persist-01 is looked at for the account that there is.
+func TestForewarnOfPersistentRecords(t *testing.T) {
+	ca := acmetest.Start(t, acmetest.WithCAAIdentities("ca.example"))
+	dir, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
+	i, err := issuer.New(issuer.Config{Name: "ca", Directory: ca.Directory, AgreeTOS: true, Private: true, Roots: ca.Roots, Store: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = i.Close() })
+	_, port, _ := net.SplitHostPort(ca.DNS.Addr)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	solver := dnspersist01.New(dnspersist01.Config{Resolvers: []string{ca.DNS.Addr}, AuthoritativePort: uint16(n)}, dns01.Values, time.Now)
+	rungs := map[string]challenges.Rung{"persist": {Name: "persist", Solver: solver}}
+	issuers := map[string]madeIssuer{"ca": {Issuer: i, conf: config.Issuer{Name: "ca", Private: true}}}
+	id, _, err := certs.ParseIdentifier("*.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &certs.Spec{Solvers: []string{"persist"}, Issuers: []string{"ca"}, Identifiers: []certs.Identifier{id}}
+	look := func() string {
+		return strings.Join((&builder{log: zap.NewNop()}).forewarn(rungs, issuers)(t.Context(), want), "; ")
+	}
+	if got := look(); got != "" {
+		t.Errorf("without an account: %s", got)
+	}
+	account, err := i.Account(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := look(); !strings.Contains(got, "there is no record; publish: _validation-persist.example.com. IN TXT") {
+		t.Errorf("without a record: %q", got)
+	}
+	record := dnspersist01.Record{Issuer: "ca.example", AccountURI: account.URI, Wildcard: true, Until: time.Now().Add(10 * 24 * time.Hour)}
+	ca.DNS.AddDNSTXTRecord(dnspersist01.Name(id), record.String())
+	if got := look(); !strings.Contains(got, "expires at "+record.Until.UTC().Format(time.DateOnly)) {
+		t.Errorf("10 days before persistUntil: %q", got)
+	}
+	ca.DNS.DeleteDNSTXTRecord(dnspersist01.Name(id))
+	record.Until = time.Time{}
+	ca.DNS.AddDNSTXTRecord(dnspersist01.Name(id), record.String())
+	if got := look(); got != "" {
+		t.Errorf("all is well, and the warning is %q", got)
 	}
 }
