@@ -266,7 +266,7 @@ func deliveries() []Entry {
 		{
 			ClientsLockedOut,
 			"clients that could connect before cannot any more",
-			"The server's protocols or cipher list do not fit the key of the new certificate, so everything was put back.",
+			"The server's protocols or cipher list do not fit the key of the new certificate, so the server is as it was before.",
 			"Set key_type to rsa2048 or to both key types, or add ECDHE-ECDSA suites to the server's list; then install again.",
 		},
 		{

@@ -246,6 +246,13 @@ func machineFailures() []failure {
 			}
 			s.cert = fmt.Sprintf("    install:\n      - file: { dir: %s/tls, verify: [\"127.0.0.1:%d/example.com\"], verify_wait: 1s }\n", s.dir, acmetest.FreePort(s))
 		}},
+		{code: advice.ClientsLockedOut, prepare: func(s *sick) {
+			s.nginx("", true)
+			s.before = func() {
+				text := strings.Replace(s.text("nginx.conf"), "access_log off;", "access_log off; ssl_ciphers ECDHE-RSA-AES128-GCM-SHA256;", 1)
+				s.file("nginx.conf", text)
+			}
+		}},
 		{code: advice.HelperUnreachable, prepare: func(s *sick) {
 			s.cert = fmt.Sprintf("    install:\n      - helper: { target: www, socket: %s/installd.sock }\n", s.dir)
 		}},

@@ -1,6 +1,7 @@
 package apache
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/internal/text"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/installers/change"
 	"github.com/acmed/acmed/pkg/installers/webserver"
 
@@ -144,7 +146,7 @@ func (p *planner) pairLines(v *vhost) ([]string, error) {
 		return nil, global[0].errorf("this line is for all virtual hosts, and Apache would serve its certificate at %s:%d too: move it into those that it is for",
 			v.file, v.line)
 	}
-	if err := p.checkOld(v, old); err != nil {
+	if err := errors.Join(p.checkOld(v, old), p.checkCiphers(v)); err != nil {
 		return nil, err
 	}
 	for _, d := range old {
@@ -176,6 +178,42 @@ func (p *planner) isServed(old []*directive) bool {
 		want = append(want, "sslcertificatefile "+pair.Cert, "sslcertificatekeyfile "+pair.Key)
 	}
 	return slices.Equal(have, want)
+}
+
+// checkCiphers refuses a virtual host whose cipher list has nothing for the keys of the bundle, unless acmed's own lines are
+// there already: then a look at who can connect decides.
+func (p *planner) checkCiphers(v *vhost) error {
+	if bytes.Contains(v.d.src.disk, []byte(markBegin+p.target.Certificate+"\n")) {
+		return nil
+	}
+	protocols := p.m.last(v, "SSLProtocol")
+	if protocols != nil && !slices.ContainsFunc(words(protocols.args), func(w string) bool {
+		return !slices.Contains([]string{"-all", "tlsv1.3", "+tlsv1.3"}, strings.ToLower(w))
+	}) {
+		return nil
+	}
+	list := p.m.last(v, "SSLCipherSuite")
+	if list == nil {
+		return nil
+	}
+	args := words(list.args)
+	if len(args) == 2 && strings.EqualFold(args[0], "SSL") {
+		args = args[1:]
+	}
+	if len(args) == 1 && webserver.Unfit(p.m.expand(args[0]), p.bundle) {
+		return advice.Tag(advice.ClientsLockedOut, list.errorf("%s", webserver.UnfitReason))
+	}
+	return nil
+}
+
+// last is the last directive of that name in the virtual host, or else of the main server, or nil.
+func (m *model) last(v *vhost, name string) *directive {
+	for _, body := range [][]*directive{v.body, m.global} {
+		if list := named(body, name); len(list) > 0 {
+			return list[len(list)-1]
+		}
+	}
+	return nil
 }
 
 // checkOld refuses to take over directives that other virtual hosts use too, or whose certificate covers names of this

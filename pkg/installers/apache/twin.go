@@ -142,6 +142,9 @@ func (p *planner) twin(k *pick) (string, error) {
 				text.Short(p.m.value(d), text.Value), v.file, v.line)
 		}
 	}
+	if err := p.checkCiphers(v); err != nil {
+		return "", err
+	}
 	addrs, err := p.twinAddresses(v)
 	if err != nil {
 		return "", err

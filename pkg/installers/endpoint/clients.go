@@ -137,9 +137,9 @@ func (b *Before) Verify(ctx context.Context, endpoints []Endpoint, bundle *certs
 	return verify(ctx, endpoints, bundle, wait, b)
 }
 
-// locked judges that an address has refused all since some time.
-func (b *Before) locked(e Endpoint, since, now time.Time, bundle *certs.Bundle, err error) error {
-	if b == nil || len(b.clients[e]) == 0 || now.Sub(since) < refusing {
+// locked judges an address that steadily refuses every handshake.
+func (b *Before) locked(e Endpoint, steadily bool, bundle *certs.Bundle, err error) error {
+	if b == nil || len(b.clients[e]) == 0 || !steadily {
 		return nil
 	}
 	return &LockedOutError{Endpoint: e, Clients: b.clients[e], Key: FamilyOf(bundle.Leaf), Err: err}

@@ -151,7 +151,7 @@ func (v *verification) watch(ctx context.Context, e Endpoint) error {
 		if !Refused(err) {
 			refused = now
 		}
-		if locked := v.before.locked(e, refused, now, v.bundle, err); locked != nil {
+		if locked := v.before.locked(e, now.Sub(refused) >= refusing || Refused(err) && !now.Before(v.deadline), v.bundle, err); locked != nil {
 			v.failed.Store(true)
 			return locked
 		}
@@ -236,10 +236,11 @@ func look(ctx context.Context, e Endpoint, b *certs.Bundle) error {
 		}
 		return compare(e, chain, b.Leaf)
 	}
-	err := errors.Join(
-		verifySuites(ctx, e, b.Leaf, ecdsaSuites()),
-		verifySuites(ctx, e, b.RSA.Leaf, rsaSuites()),
-	)
+	ecdsa, rsa := verifySuites(ctx, e, b.Leaf, ecdsaSuites()), verifySuites(ctx, e, b.RSA.Leaf, rsaSuites())
+	if rsa == nil && Refused(ecdsa) {
+		return nil // the server's cipher list has suites for RSA keys alone, with which every client before TLS 1.3 is served
+	}
+	err := errors.Join(ecdsa, rsa)
 	if !tls13Only(err) {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/installers/change"
 	"github.com/acmed/acmed/pkg/installers/webserver"
 
@@ -124,6 +125,9 @@ func (p *planner) pairLines(k *pick) ([]string, error) {
 	if err := p.checkPairs(k, chains, keys); err != nil {
 		return nil, err
 	}
+	if err := p.checkCiphers(k, chains); err != nil {
+		return nil, err
+	}
 	var lines []string
 	for i, want := range p.pairs() {
 		cert, ok := quote(want.Cert)
@@ -149,6 +153,22 @@ func (p *planner) setArgument(d *directive, value, quoted string) {
 	if w := d.words[1]; w.value != value {
 		p.edit(d.src, change.Edit{Start: w.start, End: w.end, Text: quoted})
 	}
+}
+
+// checkCiphers refuses a block whose cipher list has nothing for the keys of the bundle, unless it serves the lineage
+// already: then a look at who can connect decides.
+func (p *planner) checkCiphers(k *pick, chains []*directive) error {
+	isOurs := func(d *directive) bool { return d.words[1].value == p.target.FullChain }
+	if slices.ContainsFunc(slices.Concat(chains, k.Site.own("ssl_certificate")), isOurs) {
+		return nil
+	}
+	if d := k.Site.last("ssl_protocols"); d != nil && !slices.ContainsFunc(d.args(), func(v string) bool { return v != "TLSv1.3" }) {
+		return nil
+	}
+	if d := k.Site.last("ssl_ciphers"); d != nil && webserver.Unfit(d.words[1].value, p.bundle) {
+		return advice.Tag(advice.ClientsLockedOut, d.errorf("%s", webserver.UnfitReason))
+	}
+	return nil
 }
 
 // checkPairs refuses to take over certificate directives that other server blocks use too, or whose certificate covers

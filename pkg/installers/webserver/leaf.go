@@ -5,7 +5,9 @@ import (
 	"encoding/pem"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
 
 // ReadLeaf reads the first certificate of a file; nil when there is none to read.
@@ -58,3 +60,16 @@ func sampleName(name string) string {
 	}
 	return name
 }
+
+// Unfit reports whether an OpenSSL cipher list surely has nothing for any key of the bundle.
+func Unfit(list string, b *certs.Bundle) bool {
+	for _, leaf := range b.Leaves() {
+		if !endpoint.Unfit(list, endpoint.FamilyOf(leaf)) {
+			return false
+		}
+	}
+	return true
+}
+
+// UnfitReason says so, with the remedy.
+const UnfitReason = "this cipher list has no suite for the key of the certificate, so clients before TLS 1.3 could not connect: " + endpoint.Remedy

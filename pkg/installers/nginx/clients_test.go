@@ -1,0 +1,103 @@
+package nginx
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmed/acmed/pkg/advice"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/endpoint"
+	"github.com/acmed/acmed/pkg/installers/installertest"
+)
+
+// startRSA runs an nginx that serves an RSA certificate for a.example.
+func startRSA(t *testing.T, settings string) (n *instance, l *lineage, old *certs.Bundle, dual *certs.Bundle) {
+	t.Helper()
+	old = installertest.Dual(t, "a.example").RSA
+	n = newInstance(t, map[string]string{"sites/a.conf": `server {
+    listen 127.0.0.1:{tls} ssl;
+    server_name a.example;
+    ssl_certificate {run}/old.pem;
+    ssl_certificate_key {run}/old.key;
+` + settings + "\n}\n"})
+	for name, text := range map[string][]byte{"old.pem": old.FullChainPEM(), "old.key": old.KeyPEM} {
+		if err := os.WriteFile(filepath.Join(n.run, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.nginx()
+	t.Cleanup(n.stop)
+	l = newLineage(t, "a.example")
+	return n, l, old, installertest.Dual(t, "a.example")
+}
+
+// TestNobodyIsLockedOut has an nginx with suites for RSA keys alone, and an ECDSA certificate.
+func TestNobodyIsLockedOut(t *testing.T) {
+	const list = "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:!aNULL"
+	for _, tt := range []struct {
+		name, settings string
+		place          string // where the list is refused; "" when only a look can tell
+	}{
+		{"a list in the block", "    ssl_ciphers " + list + ";", "sites/a.conf:6: "},
+		{"only TLS 1.2", "    ssl_protocols TLSv1.2;\n    ssl_ciphers '" + list + "';", "sites/a.conf:7: "},
+		{"a list that only OpenSSL reads", "    ssl_conf_command CipherString " + list + ";", ""},
+		{"the same with TLS 1.2 alone", "    ssl_protocols TLSv1.2;\n    ssl_conf_command CipherString " + list + ";", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n, l, old, dual := startRSA(t, tt.settings)
+			cfg := n.config()
+			cfg.VerifyTimeout = time.Hour // which nothing waits for
+			i := n.installer(cfg, l)
+			before := snapshotOf(t, n.conf)
+			alone := *dual
+			alone.RSA = nil
+			l.publish(&alone)
+			err := i.Install(t.Context(), &alone)
+			if err == nil || !strings.Contains(err.Error(), "key_type") {
+				t.Fatalf("Install = %v", err)
+			}
+			refused := (*installers.RefusedEditError)(nil)
+			if tt.place != "" {
+				if !strings.Contains(err.Error(), n.path(tt.place)) || n.reloads() != 0 {
+					t.Errorf("%d reloads, Install = %v", n.reloads(), err)
+				}
+			} else if !errors.As(err, &refused) || advice.Of(err) != advice.ClientsLockedOut || n.reloads() != 2 {
+				t.Errorf("%d reloads, Install = %v", n.reloads(), err)
+			}
+			if snapshotOf(t, n.conf) != before {
+				t.Error("the edit stayed")
+			}
+			at := endpoint.Endpoint{Addr: fmt.Sprintf("127.0.0.1:%d", n.tls), ServerName: "a.example"}
+			if err := endpoint.Verify(t.Context(), []endpoint.Endpoint{at}, old, 10*time.Second); err != nil {
+				t.Error(err)
+			}
+			l.publish(dual)
+			if err := i.Install(t.Context(), dual); err != nil {
+				t.Errorf("both key types: %v", err)
+			}
+		})
+	}
+}
+
+// TestRenewalThatLocksOut has a certificate that is served already, and renewed with a key for which nginx has no suite.
+func TestRenewalThatLocksOut(t *testing.T) {
+	n, l, _, dual := startRSA(t, "    ssl_ciphers ECDHE-RSA-AES128-GCM-SHA256;")
+	i := n.installer(n.config(), l)
+	l.publish(dual.RSA)
+	if err := i.Install(t.Context(), dual.RSA); err != nil {
+		t.Fatal(err)
+	}
+	alone := *dual
+	alone.RSA = nil
+	l.publish(&alone)
+	err := i.Install(t.Context(), &alone)
+	if refused := (*installers.RefusedEditError)(nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "TLS 1.2") {
+		t.Errorf("Install = %v", err)
+	}
+}
