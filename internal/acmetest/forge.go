@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"math/big"
 	"net/http"
 	"slices"
 	"time"
@@ -181,4 +182,22 @@ func AppendBody(text string) Fault {
 // PrivateKeyBlock is a PEM block that has no place in a chain. It holds no key.
 func PrivateKeyBlock() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("not a key")}))
+}
+
+// HugeKey is a certificate with an RSA key of so many bits, as PEM.
+func HugeKey(bits int) []byte {
+	parent, err := newAuthority("Huge")
+	if err != nil {
+		return nil
+	}
+	n := new(big.Int).SetBit(big.NewInt(1), bits-1, 1)
+	template := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Huge"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent.cert, &rsa.PublicKey{N: n, E: 65537}, parent.key)
+	if err != nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

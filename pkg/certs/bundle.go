@@ -116,38 +116,56 @@ func EncodeCert(c *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 }
 
-// ParseChain reads 1 to [MaxChain] CERTIFICATE blocks and nothing else: no keys, no trailing text beyond white space.
+// ParseChain reads 1 to [MaxChain] CERTIFICATE blocks. Text around them is passed over, as CAs and OpenSSL write it there; a
+// block of another kind, above all a key, is an error.
 func ParseChain(pemText []byte) ([]*x509.Certificate, error) {
 	if len(pemText) > maxChainBytes {
 		return nil, fmt.Errorf("the certificate chain has %d bytes, at most %d are allowed", len(pemText), maxChainBytes)
 	}
+	begin := []byte("-----BEGIN ")
 	var chain []*x509.Certificate
-	rest := bytes.TrimSpace(pemText)
-	for len(rest) > 0 {
+	for rest := pemText; ; {
+		at := bytes.Index(rest, begin)
+		if at < 0 {
+			break
+		}
 		if len(chain) == MaxChain {
 			return nil, fmt.Errorf("the certificate chain has more than %d certificates", MaxChain)
 		}
-		if !bytes.HasPrefix(rest, []byte("-----BEGIN ")) {
-			return nil, errors.New("the certificate chain has text that is not PEM")
-		}
-		block, after := pem.Decode(rest)
-		if block == nil {
+		block, after := pem.Decode(rest[at:])
+		if block == nil || bytes.Count(rest[at:len(rest)-len(after)], begin) != 1 {
 			return nil, errors.New("the certificate chain has a damaged PEM block")
 		}
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("the certificate chain has a %q block where a CERTIFICATE was expected", text.Cut(block.Type, text.Value))
 		}
-		c, err := x509.ParseCertificate(block.Bytes)
+		c, err := ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d of the chain: %w", len(chain)+1, err)
 		}
-		chain = append(chain, c)
-		rest = bytes.TrimSpace(after)
+		chain, rest = append(chain, c), after
 	}
 	if len(chain) == 0 {
 		return nil, errors.New("the certificate chain is empty")
 	}
 	return chain, nil
+}
+
+// SortChain brings certificates that a CA sent in an odd order into that of TLS: the one with this key first, each followed by
+// the one that signed it, none twice. What has no place in that chain comes last, for [Vet] to refuse.
+func SortChain(list []*x509.Certificate, key crypto.PublicKey) []*x509.Certificate {
+	rest := slices.Clone(list)
+	at := max(slices.IndexFunc(rest, func(c *x509.Certificate) bool { return SameKey(c.PublicKey, key) && !c.IsCA }), 0)
+	var chain []*x509.Certificate
+	for at >= 0 {
+		last := rest[at]
+		chain = append(chain, last)
+		rest = slices.DeleteFunc(rest, last.Equal)
+		at = slices.IndexFunc(rest, func(c *x509.Certificate) bool {
+			return bytes.Equal(last.RawIssuer, c.RawSubject) && last.CheckSignatureFrom(c) == nil
+		})
+	}
+	return append(chain, rest...)
 }
 
 // ParseKey reads a private key in PKCS#8, PKCS#1 or SEC1 PEM form. The error never contains any part of the input.
@@ -168,6 +186,9 @@ func ParseKey(text []byte) (crypto.Signer, error) {
 }
 
 func parseKeyDER(der []byte) (any, error) {
+	if len(der) > maxKeyDER {
+		return nil, errors.New("too long")
+	}
 	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
 		return key, nil
 	}

@@ -2,7 +2,6 @@ package certs
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"slices"
@@ -73,7 +72,7 @@ func (s *Spec) Hash() string {
 	}{names, append([]KeyType{}, s.KeyTypes...), s.Profile, s.MustStaple, s.Lifetime, append([]string{}, s.Issuers...), []byte{}}
 	if s.CSR != nil {
 		ordered.Keys, ordered.PublicKey = []KeyType{}, s.CSR
-		if csr, err := x509.ParseCertificateRequest(s.CSR); err == nil {
+		if csr, err := ParseRequest(s.CSR); err == nil {
 			ordered.PublicKey = csr.RawSubjectPublicKeyInfo
 		}
 	}

@@ -134,7 +134,7 @@ func vetValidity(leaf *x509.Certificate, policy Policy, now time.Time) error {
 // trust gate decides later whom the top satisfies.
 func vetChain(b *Bundle) error {
 	for i, text := range append([][]byte{b.ChainPEM}, b.Alternates...) {
-		if err := vetOneChain(b.Leaf, text); err != nil {
+		if err := VetChain(b.Leaf, text); err != nil {
 			if i > 0 {
 				return fmt.Errorf("alternate chain %d: %w", i, err)
 			}
@@ -144,7 +144,8 @@ func vetChain(b *Bundle) error {
 	return nil
 }
 
-func vetOneChain(leaf *x509.Certificate, text []byte) error {
+// VetChain checks that a PEM chain of issuers builds from the leaf, with neither strangers nor gaps. An empty one does.
+func VetChain(leaf *x509.Certificate, text []byte) error {
 	if len(text) == 0 {
 		return nil
 	}

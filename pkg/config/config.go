@@ -48,6 +48,11 @@ type Config struct {
 	Preflight string `mapstructure:"preflight"`
 	// Probe says how preflights and "acmed doctor" look at names. Optional.
 	Probe Probe `mapstructure:"probe"`
+	// Proxy is the URL of the proxy through which CAs, webhooks and Imperva are reached: http, https or socks5. The
+	// environment has no say. Default: none, a direct connection.
+	Proxy string `mapstructure:"proxy"`
+	// ProxyAuthFile holds USER:PASSWORD for proxy, chmod 600. Optional.
+	ProxyAuthFile string `mapstructure:"proxy_auth_file"`
 	// Issuers lists CAs besides the built-in ones: letsencrypt, letsencrypt-staging, zerossl, google, buypass, sslcom. An
 	// entry with the name of a built-in one adds to it, for example its account binding. Optional.
 	Issuers []Issuer `mapstructure:"issuers"`
@@ -146,6 +151,13 @@ type Issuer struct {
 	// Preflight replaces preflight at the top for this CA. Default: preflight at the top, "off" for a private CA, whose view
 	// of the network is seldom this machine's.
 	Preflight string `mapstructure:"preflight"`
+	// Proxy replaces proxy at the top for this CA; "none" is a direct connection. Default: proxy at the top.
+	Proxy string `mapstructure:"proxy"`
+	// ProxyAuthFile holds USER:PASSWORD for the issuer's own proxy, chmod 600. Optional.
+	ProxyAuthFile string `mapstructure:"proxy_auth_file"`
+	// Hosts lists further hosts, NAME or NAME:PORT, on which the CA has URLs: one behind a balancer may name others in its
+	// directory. Every other host is refused. Optional.
+	Hosts []string `mapstructure:"hosts"`
 	// EAB binds the account to one that you have at the CA (RFC 8555 section 7.3.4). Optional; zerossl, google and sslcom
 	// open no account without it.
 	EAB *EAB `mapstructure:"eab"`

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -27,15 +26,14 @@ func (e *EAB) HMAC() (certs.Secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := bytes.TrimRight(bytes.TrimSpace(secret), "=")
-	key, err := base64.RawURLEncoding.DecodeString(string(text))
+	key, err := certs.ParseHMAC(secret)
 	if err != nil {
 		return nil, fmt.Errorf("%s is not base64url; copy the HMAC key as the CA shows it", e.HMACFile)
 	}
 	if len(key) < minHMAC {
 		return nil, fmt.Errorf("%s holds a key of %d bytes, at least %d are needed", e.HMACFile, len(key), minHMAC)
 	}
-	return text, nil
+	return certs.Secret(base64.RawURLEncoding.EncodeToString(key)), nil
 }
 
 // Roots reads ca_file. It is nil without one: the system's trust store is used.
@@ -47,20 +45,22 @@ func (is *Issuer) Roots() (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no certificate in PEM form", is.CAFile)
+	pool, err := certs.Pool(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", is.CAFile, err)
 	}
 	return pool, nil
 }
 
 // files looks at the files that the configuration names, and keeps the CSRs.
 func (v *validator) files() {
+	v.secret("proxy_auth_file", v.c.ProxyAuthFile)
 	for i := range v.c.Issuers {
 		is := &v.c.Issuers[i]
 		path := entryPath("issuers", is.Name)
 		_, err := is.Roots()
 		v.also(path+".ca_file", err)
+		v.secret(path+".proxy_auth_file", is.ProxyAuthFile)
 		if is.EAB != nil {
 			_, err := is.EAB.HMAC()
 			v.also(path+".eab.hmac_file", err)
@@ -161,7 +161,7 @@ func readCSR(cert *Certificate) (*x509.CertificateRequest, error) {
 		}
 		der = block.Bytes
 	}
-	csr, err := x509.ParseCertificateRequest(der)
+	csr, err := certs.ParseRequest(der)
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a certificate request: %w", cert.CSRFile, err)
 	}

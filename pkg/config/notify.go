@@ -2,13 +2,14 @@ package config
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/proxy"
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/notify"
 )
 
@@ -36,8 +37,9 @@ type Notifier struct {
 // chatBatch is how many events may go in one message to people.
 const chatBatch = 100
 
-// Channel reads the notifier's secrets and makes it. run starts programs; it may be nil when nothing will be sent.
-func (n *Notifier) Channel(run notify.Runner) (c notify.Channel, err error) {
+// Channel reads the notifier's secrets and makes it. all is the configuration that it is part of. run starts programs; it may
+// be nil when nothing will be sent.
+func (n *Notifier) Channel(all *Config, run notify.Runner) (c notify.Channel, err error) {
 	c = notify.Channel{Name: n.Name, Batch: 1}
 	for _, kind := range n.On {
 		c.On = append(c.On, notify.Kind(kind))
@@ -51,7 +53,7 @@ func (n *Notifier) Channel(run notify.Runner) (c notify.Channel, err error) {
 		c.Sender, err = n.url()
 	case n.Webhook != nil:
 		c.Type = "webhook"
-		c.Sender, err = webhook(n.Webhook)
+		c.Sender, err = webhook(all, n.Webhook)
 	case n.Email != nil:
 		c.Type, c.Batch = "email", chatBatch
 		c.Sender, err = email(n.Email)
@@ -75,15 +77,20 @@ func (n *Notifier) url() (notify.Sender, error) {
 	return sender, nil
 }
 
-func webhook(c *notify.WebhookConfig) (notify.Sender, error) {
-	if c.SecretFile == "" {
-		return notify.NewWebhook(*c, nil, time.Now)
-	}
-	secret, err := ReadSecret(c.SecretFile)
+func webhook(all *Config, c *notify.WebhookConfig) (notify.Sender, error) {
+	conf := *c
+	all.inheritProxy(&conf.Proxy, &conf.ProxyAuthFile)
+	via, err := proxy.URL(conf.Proxy, conf.ProxyAuthFile, ReadSecret)
 	if err != nil {
-		return nil, fmt.Errorf("secret_file: %w", err)
+		return nil, err
 	}
-	return notify.NewWebhook(*c, secret, time.Now)
+	var secret certs.Secret
+	if c.SecretFile != "" {
+		if secret, err = ReadSecret(c.SecretFile); err != nil {
+			return nil, fmt.Errorf("secret_file: %w", err)
+		}
+	}
+	return notify.NewWebhook(conf, secret, via, time.Now)
 }
 
 func email(c *notify.EmailConfig) (notify.Sender, error) {
@@ -93,9 +100,8 @@ func email(c *notify.EmailConfig) (notify.Sender, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ca_file: %w", err)
 		}
-		settings.RootCAs = x509.NewCertPool()
-		if !settings.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca_file: %s has no certificate in PEM form", c.CAFile)
+		if settings.RootCAs, err = certs.Pool(text); err != nil {
+			return nil, fmt.Errorf("ca_file: %s: %w", c.CAFile, err)
 		}
 	}
 	if c.PasswordFile == "" {
@@ -170,7 +176,7 @@ func (v *validator) notifierFiles() {
 		if n.Command != nil {
 			v.program(path+".command.run", n.Command.Run)
 		}
-		_, err := n.Channel(nil)
+		_, err := n.Channel(v.c, nil)
 		if err == nil {
 			continue
 		}

@@ -11,7 +11,7 @@ import (
 func TestDigestOfChannel(t *testing.T) {
 	for _, tt := range []struct{ every, at string }{{"", ""}, {"daily", ""}, {"daily", "23:59"}, {"weekly", "fri 09:00"}} {
 		n := config.Notifier{Name: "program", Digest: tt.every, At: tt.at, Command: &notify.CommandConfig{Run: []string{"/bin/true"}}}
-		c, err := n.Channel(nil)
+		c, err := n.Channel(&config.Config{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/installers/imperva"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
@@ -119,7 +120,22 @@ func (c *Config) Issuer(name string) (Issuer, bool) {
 	issuer.OrdersPer3h = cmp.Or(issuer.OrdersPer3h, orders)
 	issuer.MinLifetime = cmp.Or(issuer.MinLifetime, certs.DefaultPolicy().MinLifetime)
 	issuer.Email = cmp.Or(issuer.Email, c.Email)
+	c.inheritProxy(&issuer.Proxy, &issuer.ProxyAuthFile)
 	return issuer, true
+}
+
+// inheritProxy fills in the proxy for all where there is no other one.
+func (c *Config) inheritProxy(address, authFile *string) {
+	if *address == "" {
+		*address, *authFile = c.Proxy, c.ProxyAuthFile
+	}
+}
+
+// Imperva is the section of an entry with the proxy that it has from the top.
+func (c *Config) Imperva(in *Install) imperva.Config {
+	conf := *in.Imperva
+	c.inheritProxy(&conf.Proxy, &conf.ProxyAuthFile)
+	return conf
 }
 
 // IssuerNames lists all issuers, configured and built in, each once.

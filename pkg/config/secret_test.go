@@ -72,7 +72,8 @@ func TestEAB(t *testing.T) {
 	tests := []struct{ name, text, err string }{
 		{"good", key + "\n", ""},
 		{"padded", key + "=", ""},
-		{"not base64url", "c2Vj+++" + key, "is not base64url"},
+		{"not base64url", "c2Vj+++." + key, "is not base64url"},
+		{"standard base64 in quotes", "\"" + key + "=\"\n", ""},
 		{"short", "c2VjcmV0", "holds a key of 6 bytes, at least 32 are needed"},
 		{"empty", "", "is empty"},
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/proxy"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
@@ -125,6 +126,7 @@ func (v *validator) general() {
 	v.oneOf("log.level", v.c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", v.c.Log.Format, "console", "json")
 	v.web()
+	v.proxy("", v.c.Proxy, v.c.ProxyAuthFile)
 	v.oneOf("preflight", v.c.Preflight, PreflightOff, PreflightAdvisory, PreflightEnforce)
 	v.probe(&v.c.Probe)
 }
@@ -215,6 +217,8 @@ func (v *validator) issuer(path string, is *Issuer) {
 		v.check(path+".ca_file", checkPath(is.CAFile))
 	}
 	v.email(path+".email", is.Email)
+	v.proxy(path+".", is.Proxy, is.ProxyAuthFile)
+	v.hosts(path+".hosts", is.Hosts)
 	v.duration(path+".min_lifetime", is.MinLifetime)
 	if is.Preflight != "" {
 		v.oneOf(path+".preflight", is.Preflight, PreflightOff, PreflightAdvisory, PreflightEnforce)
@@ -225,6 +229,26 @@ func (v *validator) issuer(path string, is *Issuer) {
 	if is.EAB != nil {
 		v.eab(path+".eab", is.EAB)
 	}
+}
+
+func (v *validator) hosts(path string, list []string) {
+	for i, host := range list {
+		if u, err := url.Parse("https://" + host); err != nil || u.Host != host || u.Hostname() == "" {
+			v.report(fmt.Sprintf("%s[%d]", path, i), "%q is neither a host nor HOST:PORT", host)
+		}
+	}
+}
+
+// proxy checks the two keys of a proxy; where is what comes before them.
+func (v *validator) proxy(where, address, authFile string) {
+	v.check(where+"proxy", proxy.Check(address))
+	if authFile == "" {
+		return
+	}
+	if address == "" || address == proxy.None {
+		v.report(where+"proxy_auth_file", "there is no proxy beside it that it is for")
+	}
+	v.check(where+"proxy_auth_file", checkSecretPath(authFile))
 }
 
 func (v *validator) eab(path string, eab *EAB) {

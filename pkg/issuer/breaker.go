@@ -40,6 +40,8 @@ const (
 	stageNonce     stage = "fetch a nonce"
 	stageAccount   stage = "look the account up"
 	stageRegister  stage = "register the account"
+
+	stageAlternate stage = "download an alternate chain" // which says nothing about the CA
 )
 
 const (

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -21,7 +24,7 @@ func (j *job) download(o *order) (*certs.Bundle, error) {
 	if err := j.i.transport.allowedText(o.Certificate); err != nil {
 		return nil, j.i.unavailable(err)
 	}
-	chain, err := j.fetchChain(o.Certificate)
+	chain, err := j.fetchChain("download the certificate", o.Certificate)
 	if err != nil {
 		return nil, err
 	}
@@ -32,6 +35,9 @@ func (j *job) download(o *order) (*certs.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	if chain, err = j.sorted(chain, keyPEM); err != nil {
+		return nil, &certs.VetError{Err: err}
+	}
 	b, err := certs.NewBundle(chain, keyPEM)
 	if err != nil {
 		return nil, &certs.VetError{Err: err}
@@ -40,13 +46,15 @@ func (j *job) download(o *order) (*certs.Bundle, error) {
 		return nil, &certs.VetError{Err: errors.New("the certificate is not for the key of the CSR")}
 	}
 	b.Issuer, b.Directory, b.Profile, b.Validations = j.i.config.Name, j.i.config.Directory, j.req.Spec.Profile, j.validations(o)
-	if b.Alternates, err = j.alternates(o.Certificate, b.Leaf); err != nil {
+	var missing error
+	b.Alternates, missing = j.alternates(o.Certificate, b.Leaf)
+	if err := j.i.ended(j.ctx); err != nil {
 		return nil, err
 	}
 	if err := certs.Vet(b, &j.req.Spec, j.i.config.Policy, j.i.now()); err != nil {
 		return nil, err
 	}
-	return j.prefer(b), nil
+	return j.prefer(b, missing)
 }
 
 // validations says how each name was proved, as far as that is known: the authorizations of a stored order, or of one that
@@ -62,48 +70,77 @@ func (j *job) validations(o *order) []certs.Validation {
 	return list
 }
 
-func (j *job) fetchChain(url string) (chain []byte, err error) {
-	err = j.call("download the certificate", func(core *api.Core) (err error) {
+func (j *job) fetchChain(what stage, url string) (chain []byte, err error) {
+	err = j.call(string(what), func(core *api.Core) (err error) {
 		chain, _, err = core.Certificates.Get(url, true)
 		return err
 	})
 	return chain, err
 }
 
-// alternates fetches the other chains of the same leaf (RFC 8555 section 7.4.2), each without the leaf.
-func (j *job) alternates(address string, leaf *x509.Certificate) ([][]byte, error) {
+// sorted is a chain as it was sent, in the order of TLS and without what stood between its certificates.
+func (j *job) sorted(chain []byte, keyPEM certs.Secret) ([]byte, error) {
+	list, err := certs.ParseChain(chain)
+	if err != nil {
+		return nil, err
+	}
+	public := list[0].PublicKey
+	if j.csr != nil {
+		public = j.csr.PublicKey
+	} else if key, err := certs.ParseKey(keyPEM); err == nil {
+		public = key.Public()
+	}
+	var pem []byte
+	for _, c := range certs.SortChain(list, public) {
+		pem = append(pem, certs.EncodeCert(c)...)
+	}
+	return pem, nil
+}
+
+// alternates fetches the other chains of the same leaf (RFC 8555 section 7.4.2), each without the leaf. They are a choice, so
+// one that cannot be had, or that must not be installed, is left out, and why is only told: the certificate is good without
+// it. It is asked for again with the next certificate; which of the chains a client needs is for the trust gate.
+func (j *job) alternates(address string, leaf *x509.Certificate) (chains [][]byte, missing error) {
 	urls := alternateLinks(address, j.header(address, "Link"))
 	if len(urls) > maxAlternates {
 		j.i.config.Log.Warn("the CA offers more chains than are looked at", zapCert(j.req.Spec.Name), zapIssuer(j.i))
 		urls = urls[:maxAlternates]
 	}
-	chains, errs := make([][]byte, len(urls)), make([]error, len(urls))
+	chains = make([][]byte, len(urls))
+	errs := make([]error, len(urls))
 	var all sync.WaitGroup
 	for n, u := range urls {
 		all.Go(func() { chains[n], errs[n] = j.alternate(u, leaf) })
 	}
 	all.Wait()
-	return chains, j.joinHard(errs)
+	for n, err := range errs {
+		if err != nil && j.ctx.Err() == nil {
+			chains[n], missing = nil, errors.Join(missing, err)
+			j.i.config.Log.Warn("an alternate chain is not available, using the others", zapCert(j.req.Spec.Name), zapIssuer(j.i),
+				zapText("url", urls[n]), zapError(err))
+			j.req.Tell(certs.Step{Phase: certs.PhaseFinalize, Detail: "alternate chain " + strconv.Itoa(n+1) + " is not available: " + text.Line(err.Error(), maxReason)})
+		}
+	}
+	return slices.DeleteFunc(chains, func(chain []byte) bool { return len(chain) == 0 }), missing
 }
 
-func (j *job) alternate(url string, leaf *x509.Certificate) (der []byte, err error) {
+func (j *job) alternate(url string, leaf *x509.Certificate) (issuers []byte, err error) {
 	defer j.caught("an alternate chain", &err)
-	text, err := j.fetchChain(url)
+	sent, err := j.fetchChain(stageAlternate, url)
 	if err != nil {
 		return nil, err
 	}
-	chain, err := certs.ParseChain(text)
+	list, err := certs.ParseChain(sent)
 	if err != nil {
-		return nil, &certs.VetError{Err: fmt.Errorf("alternate chain: %w", err)}
+		return nil, err
 	}
-	if !chain[0].Equal(leaf) {
-		return nil, &certs.VetError{Err: errors.New("an alternate chain is for another certificate")}
+	if !slices.ContainsFunc(list, leaf.Equal) {
+		return nil, errors.New("an alternate chain is for another certificate")
 	}
-	var issuers []byte
-	for _, c := range chain[1:] {
+	for _, c := range certs.SortChain(list, leaf.PublicKey)[1:] {
 		issuers = append(issuers, certs.EncodeCert(c)...)
 	}
-	return issuers, nil
+	return issuers, certs.VetChain(leaf, issuers)
 }
 
 // alternateLinks reads the targets of Link headers with rel="alternate" (RFC 8288), made absolute, without repetitions.
@@ -143,21 +180,25 @@ func isAlternate(params string) bool {
 }
 
 // prefer presents the first chain, the CA's default before the alternates, that has a certificate of the preferred name or
-// ends at a root of that name.
-func (j *job) prefer(b *certs.Bundle) *certs.Bundle {
+// ends at a root of that name. When there is none, but some alternates were missing, the order stays stored: its chains are
+// fetched again by the next try.
+func (j *job) prefer(b *certs.Bundle, missing error) (*certs.Bundle, error) {
 	name := j.req.Spec.PreferredChain
 	if name == "" {
-		return b
+		return b, nil
 	}
 	for n := range len(b.Alternates) + 1 {
 		candidate := b.WithChain(n)
 		if hasIssuer(candidate, name) {
-			return candidate
+			return candidate, nil
 		}
+	}
+	if missing != nil {
+		return nil, j.i.unavailable(fmt.Errorf("the preferred chain %q may be among those that could not be downloaded: %w", name, missing))
 	}
 	j.i.config.Log.Warn("the CA offers no chain of the preferred name, using its default chain",
 		zapCert(j.req.Spec.Name), zapText("preferred_chain", name))
-	return b
+	return b, nil
 }
 
 func hasIssuer(b *certs.Bundle, name string) bool {

@@ -98,6 +98,7 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	c.tidy(req.URL.String(), a)
 	c.keepIssuers(a.body)
 	return a.response(req), nil
 }
@@ -271,7 +272,7 @@ func (i *Issuer) ask(ctx context.Context, at stage, send func() error) error {
 		return err
 	}
 	err := send()
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && at != stageAlternate {
 		b.report(op, at, failureOf(err))
 	}
 	return err

@@ -43,7 +43,7 @@ func makeCSR(spec *certs.Spec, key crypto.Signer) ([]byte, error) {
 
 // checkCSR refuses an operator's CSR that does not ask for exactly the configured names.
 func checkCSR(spec *certs.Spec) (*x509.CertificateRequest, error) {
-	csr, err := x509.ParseCertificateRequest(spec.CSR)
+	csr, err := certs.ParseRequest(spec.CSR)
 	if err != nil {
 		return nil, fmt.Errorf("the CSR cannot be read: %w", err)
 	}

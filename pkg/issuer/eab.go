@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -36,9 +35,7 @@ func (e *EAB) check() error {
 	return nil
 }
 
-func (e *EAB) key() ([]byte, error) {
-	return base64.RawURLEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(string([]byte(e.HMAC))), "="))
-}
+func (e *EAB) key() ([]byte, error) { return certs.ParseHMAC([]byte(e.HMAC)) }
 
 func (e *EAB) sign(newAccount string, public crypto.PublicKey) ([]byte, error) {
 	key, err := e.key()

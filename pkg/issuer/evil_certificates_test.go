@@ -33,11 +33,10 @@ func wrongLifetimes(f *acmetest.Forger) map[string]acmetest.Fault {
 func wrongChains(f *acmetest.Forger) map[string]acmetest.Fault {
 	return map[string]acmetest.Fault{
 		"1,000 certificates": f.Forge(acmetest.LongChain(1000)), "11 certificates": f.Forge(acmetest.LongChain(11)),
-		"doubled": f.Forge(acmetest.LongChain(2)), "root first": f.Forge(acmetest.RootFirst),
 		"foreign intermediate": f.Forge(acmetest.ForeignIntermediate),
-		"private key":          acmetest.AppendBody(acmetest.PrivateKeyBlock()), "trailing garbage": acmetest.AppendBody("hello"),
-		"400 kB of PEM": acmetest.AppendBody(strings.Repeat("-----BEGIN CERTIFICATE-----\n", 15_000)),
-		"not a chain":   acmetest.Answer(200, nil, "\x1b[2J"),
+		"private key":          acmetest.AppendBody(acmetest.PrivateKeyBlock()),
+		"400 kB of PEM":        acmetest.AppendBody(strings.Repeat("-----BEGIN CERTIFICATE-----\n", 15_000)),
+		"not a chain":          acmetest.Answer(200, nil, "\x1b[2J"),
 	}
 }
 
@@ -89,10 +88,15 @@ func chainWithRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t)
-	w.ca.Use(acmetest.At(forger.Forge(acmetest.WithRoot), acmetest.Certificate))
-	if _, err := w.obtain("a.example.com"); err != nil {
-		t.Errorf("got %v", err)
+	for name, fault := range map[string]acmetest.Fault{
+		"with root": forger.Forge(acmetest.WithRoot), "root first": forger.Forge(acmetest.RootFirst),
+		"doubled": forger.Forge(acmetest.LongChain(2)), "text after it": acmetest.AppendBody("hello"),
+	} {
+		w := newWorld(t)
+		w.ca.Use(acmetest.At(fault, acmetest.Certificate))
+		if _, err := w.obtain("a.example.com"); err != nil {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -86,7 +87,13 @@ func (i *Issuer) replaced(used *store.Account) bool {
 // type unauthorized as well.
 func blamesAccount(err error) bool {
 	return len(certs.Validations(err)) == 0 &&
-		(isKind(err, typeAccountDoesNotExist) || isKind(err, typeUnauthorized) || isKind(err, typeMalformed))
+		(isKind(err, typeAccountDoesNotExist) || isKind(err, typeUnauthorized) || isKind(err, typeMalformed) || failsAtOrder(err))
+}
+
+// failsAtOrder reports whether the CA failed over a new order, as some do over an account that they do not know.
+func failsAtOrder(err error) bool {
+	p := problemOf(err)
+	return p != nil && p.newOrder && p.status == http.StatusInternalServerError
 }
 
 // inTurn makes progress safe to call from all the goroutines of an order.
@@ -242,7 +249,7 @@ func priorOf(unit *certs.Bundle, keyType certs.KeyType, csr bool) *certs.Bundle 
 }
 
 // run takes up the stored order, or places a new one. When names fail, it orders again with the next solver for each of
-// them, at most once per rung of the ladder and within the budget of each name: a failed authorization is dead, but CAs
+// them, until a name has no rung left and within the budget of each name: a failed authorization is dead, but CAs
 // keep the valid ones.
 func (j *job) run() (*certs.Bundle, error) {
 	bundle, err := j.resume()
@@ -251,7 +258,7 @@ func (j *job) run() (*certs.Bundle, error) {
 	}
 	key := j.newKey()
 	var failed []error
-	for range j.ladder {
+	for range len(j.ladder) * len(j.req.Spec.Identifiers) { // each turn uses up a rung of a name
 		o, err := j.nextOrder()
 		if err != nil {
 			return nil, errors.Join(append(failed, err)...)

@@ -20,7 +20,8 @@ type order struct {
 	key keySource
 	csr []byte
 
-	mu          sync.Mutex // guards the fields below
+	mu          sync.Mutex         // guards the fields below
+	claimed     []certs.Identifier // those that have an authorization
 	offered     map[string][]challenges.Type
 	pending     []*authorization // presented to the CA, outcome unknown
 	validations []certs.Validation

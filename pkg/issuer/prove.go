@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,7 +41,11 @@ func (j *job) prove(o *order, answers *presented) error {
 	if o.Status != acme.StatusPending {
 		return nil
 	}
-	if err := j.authorizeAll(o, answers); err != nil {
+	err := j.authorizeAll(o, answers)
+	switch {
+	case len(certs.Validations(err)) > 0:
+		return j.verdicts(o, err)
+	case err != nil:
 		return err
 	}
 	return j.awaitReady(o)
@@ -112,7 +117,7 @@ func (j *job) answer(ctx context.Context, o *order, url string, answers *present
 	if err != nil {
 		return nil, nil, err
 	}
-	id, err := j.belongs(&got)
+	id, err := j.belongs(o, &got)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -135,17 +140,24 @@ func (j *job) answer(ctx context.Context, o *order, url string, answers *present
 	return &authorization{url: url, id: id, solver: rung.Name, typ: rung.Solver.Type(), reason: j.why(id, rung)}, challenge, nil
 }
 
-// belongs finds the identifier of the order that an authorization is for.
-func (j *job) belongs(got *acme.Authorization) (certs.Identifier, error) {
-	value := got.Identifier.Value
-	if got.Wildcard {
-		value = "*." + value
+// belongs finds the identifier of the order that an authorization is for. CAs write a wildcard as its base with the flag of RFC
+// 8555 section 7.1.4, and some with the star or without the flag; without it, the name itself comes first.
+func (j *job) belongs(o *order, got *acme.Authorization) (certs.Identifier, error) {
+	base, star := strings.CutPrefix(got.Identifier.Value, "*.")
+	values := []string{base, "*." + base}
+	if star || got.Wildcard {
+		values = values[1:]
 	}
-	id := certs.Identifier{Type: certs.IdentifierType(got.Identifier.Type), Value: value}
-	if !slices.Contains(j.req.Spec.Identifiers, id) {
-		return id, j.suspicious("the order has an authorization for %q, which was not ordered", text.Cut(value, 260))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, value := range values {
+		id := certs.Identifier{Type: certs.IdentifierType(got.Identifier.Type), Value: value}
+		if slices.Contains(j.req.Spec.Identifiers, id) && !slices.Contains(o.claimed, id) {
+			o.claimed = append(o.claimed, id)
+			return id, nil
+		}
 	}
-	return id, nil
+	return certs.Identifier{}, j.suspicious("the order has an authorization for %q, which was not ordered", text.Short(values[0], 260))
 }
 
 func offeredTypes(list []acme.Challenge) []challenges.Type {
@@ -215,8 +227,8 @@ func (j *job) handOver(ctx context.Context, o *order, a *authorization, challeng
 	return nil
 }
 
-// startValidation sends the request of RFC 8555 section 7.5.1. When its answer is lost, the authorization says whether it
-// arrived, because CAs refuse it once the validation is over.
+// startValidation sends the request of RFC 8555 section 7.5.1. When it fails, the authorization says whether it arrived, because
+// CAs refuse it once the validation has begun or is over.
 func (j *job) startValidation(a *authorization, challenge *acme.Challenge) (acme.Challenge, error) {
 	for n := 1; ; n++ {
 		var got acme.ExtendedChallenge
@@ -224,20 +236,36 @@ func (j *job) startValidation(a *authorization, challenge *acme.Challenge) (acme
 			got, err = core.Challenges.New(challenge.URL)
 			return err
 		})
-		if err == nil || n == maxTries || !temporary(err) {
+		again := temporary(err)
+		if err == nil || n == maxTries || !again && !refusedForGood(err) {
 			return got.Challenge, err
 		}
-		if err := j.backOff(n); err != nil {
+		if again && j.backOff(n) != nil {
 			return got.Challenge, j.i.ended(j.ctx)
 		}
-		state, err := j.readAuthorization(a.url)
-		if err != nil {
+		now, readErr := j.readChallenge(a)
+		switch {
+		case readErr != nil:
+			return got.Challenge, readErr
+		case now != nil && now.Status != acme.StatusPending:
+			return *now, nil
+		case !again:
 			return got.Challenge, err
 		}
-		if c := a.challenge(&state); c != nil && c.Status != acme.StatusPending {
-			return *c, nil
-		}
 	}
+}
+
+func refusedForGood(err error) bool {
+	p := problemOf(err)
+	return p != nil && !p.limited()
+}
+
+func (j *job) readChallenge(a *authorization) (*acme.Challenge, error) {
+	state, err := j.readAuthorization(a.url)
+	if err != nil {
+		return nil, err
+	}
+	return a.challenge(&state), nil
 }
 
 func (j *job) readAuthorization(url string) (got acme.Authorization, err error) {
@@ -284,13 +312,13 @@ func (j *job) awaitReady(o *order) error {
 		case acme.StatusReady, acme.StatusProcessing, acme.StatusValid:
 			return nil
 		case acme.StatusInvalid:
-			if err := j.failures(o); err != nil {
+			if err := j.verdicts(o, nil); err != nil {
 				return err
 			}
 			return j.orderFailed(o)
 		}
 		if now := j.i.now(); now.After(doubt) {
-			if err := j.failures(o); err != nil {
+			if _, err := j.failures(o, nil); err != nil {
 				return err
 			}
 			doubt = now.Add(doubtAfter)
@@ -298,24 +326,56 @@ func (j *job) awaitReady(o *order) error {
 	}
 }
 
-// failures asks which authorizations failed, and why.
-func (j *job) failures(o *order) error {
-	errs := make([]error, len(o.pending))
-	var all sync.WaitGroup
-	for n, a := range o.pending {
-		all.Go(func() { errs[n] = j.ask(a) })
+// verdictWait is how long the verdicts of an order that failed are waited for: those of names that failed too would be lost,
+// and their solvers be tried again.
+const verdictWait = 10 * time.Second
+
+// verdicts joins to the failures known those of all other names: an order is invalid with the first of them, and the CA
+// goes on with the others.
+func (j *job) verdicts(o *order, known error) error {
+	poller, end := j.i.polling.begin(j.i.now()), time.Now().Add(verdictWait)
+	for {
+		open, found := j.failures(o, known)
+		known = j.joinHard([]error{known, found})
+		if len(certs.Validations(known)) == 0 && known != nil || open == 0 || time.Now().After(end) {
+			return known
+		}
+		if err := sleep(j.ctx, poller.next("", j.i.now())); err != nil {
+			return j.i.ended(j.ctx)
+		}
 	}
-	all.Wait()
-	return j.joinHard(errs)
 }
 
-func (j *job) ask(a *authorization) (err error) {
+// failures asks which authorizations failed, and why, apart from those known, and how many have no verdict yet.
+func (j *job) failures(o *order, known error) (open int, err error) {
+	var failed []certs.Identifier
+	for _, v := range certs.Validations(known) {
+		failed = append(failed, v.Identifier)
+	}
+	errs, pending := make([]error, len(o.pending)), make([]bool, len(o.pending))
+	var all sync.WaitGroup
+	for n, a := range o.pending {
+		if !slices.Contains(failed, a.id) {
+			all.Go(func() { pending[n], errs[n] = j.verdict(a) })
+		}
+	}
+	all.Wait()
+	for _, p := range pending {
+		if p {
+			open++
+		}
+	}
+	return open, j.joinHard(errs)
+}
+
+func (j *job) verdict(a *authorization) (pending bool, err error) {
 	defer j.caught("an authorization", &err)
 	got, err := j.readAuthorization(a.url)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return a.outcome(&got)
+	err = a.outcome(&got)
+	return err == nil && got.Status == acme.StatusPending, err
 }
 
 // outcome is nil unless the authorization failed.

@@ -131,7 +131,7 @@ func (t *transport) allowed(u *url.URL) error {
 		return refuse("the CA sent the URL %q, which is not https", text.Cut(u.Redacted(), 200))
 	case u.User != nil || u.Fragment != "" || strings.Contains(u.Host, "%"):
 		return refuse("the CA sent the URL %q with user, zone or fragment", text.Cut(u.Redacted(), 200))
-	case !sameHost(u, t.home) && !slices.Contains(t.hosts, u.Host):
+	case !sameHost(u, t.home) && !slices.ContainsFunc(t.hosts, func(host string) bool { return sameHost(u, &url.URL{Host: host}) }):
 		return refuse("the CA sent a URL on %q, which is not its own host %q; list it under hosts if it belongs to the CA",
 			text.Short(u.Host, 260), t.home.Host)
 	}
@@ -293,7 +293,11 @@ func (t *transport) nonce(ctx context.Context, newNonce string) (string, error) 
 		if ok {
 			return value, nil
 		}
-		if _, err := t.get(ctx, http.MethodHead, newNonce, 0); err != nil {
+		_, err := t.get(ctx, http.MethodHead, newNonce, 0)
+		if nonceRefused(err) {
+			_, err = t.get(ctx, http.MethodGet, newNonce, 0)
+		}
+		if err != nil {
 			return "", fmt.Errorf("fetch a nonce: %w", err)
 		}
 		if value, now, ok := t.popNonce(); ok {

@@ -61,7 +61,7 @@ func TestWebhook(t *testing.T) {
 	r := newReceiver(t)
 	secret := certs.Secret("0123456789abcdef")
 	now := time.Unix(1_800_000_000, 0)
-	w, err := notify.NewWebhook(notify.WebhookConfig{URL: r.URL + "/" + canary}, secret, func() time.Time { return now })
+	w, err := notify.NewWebhook(notify.WebhookConfig{URL: r.URL + "/" + canary}, secret, nil, func() time.Time { return now })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestWebhook(t *testing.T) {
 	if err := w.Send(t.Context(), []notify.Event{failure}); err == nil || strings.Contains(err.Error(), canary) {
 		t.Error(err)
 	}
-	if _, err := notify.NewWebhook(notify.WebhookConfig{URL: r.URL}, certs.Secret("short"), time.Now); err == nil {
+	if _, err := notify.NewWebhook(notify.WebhookConfig{URL: r.URL}, certs.Secret("short"), nil, time.Now); err == nil {
 		t.Error("a short secret is taken")
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/proxy"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -44,6 +45,10 @@ type WebhookConfig struct {
 	Insecure bool `mapstructure:"insecure"`
 	// Timeout is for one try, at most 30s. Default 10s.
 	Timeout time.Duration `mapstructure:"timeout"`
+	// Proxy replaces proxy at the top for this webhook; "none" is a direct connection. Default: proxy at the top.
+	Proxy string `mapstructure:"proxy"`
+	// ProxyAuthFile holds USER:PASSWORD for the webhook's own proxy, chmod 600. Optional.
+	ProxyAuthFile string `mapstructure:"proxy_auth_file"`
 }
 
 // Validate reports what is wrong, each at its key.
@@ -59,6 +64,9 @@ func (c *WebhookConfig) Validate() error {
 		errs = append(errs, errors.New("url: a user or password is refused here; secret_file proves who sends"))
 	case u.Scheme == "http" && !c.Insecure && !loopback(u.Hostname()):
 		errs = append(errs, errors.New("url: plain http to another machine can be read and changed on the way; use https, or set insecure: true"))
+	}
+	if err := proxy.Check(c.Proxy); err != nil {
+		errs = append(errs, fmt.Errorf("proxy: %w", err))
 	}
 	return errors.Join(append(errs, checkTimeout(c.Timeout))...)
 }
@@ -88,8 +96,9 @@ type Webhook struct {
 
 var _ Sender = (*Webhook)(nil)
 
-// NewWebhook returns a sender that signs with the secret, unless that is empty. now is the clock of the timestamps.
-func NewWebhook(c WebhookConfig, secret certs.Secret, now func() time.Time) (*Webhook, error) {
+// NewWebhook returns a sender that signs with the secret, unless that is empty. via is the
+// proxy, nil for a direct connection. now is the clock of the timestamps.
+func NewWebhook(c WebhookConfig, secret certs.Secret, via *url.URL, now func() time.Time) (*Webhook, error) {
 	if n := len(secret); n > 0 && n < minSecret {
 		return nil, fmt.Errorf("secret_file: it holds a key of %d bytes, at least %d are needed", n, minSecret)
 	}
@@ -97,7 +106,7 @@ func NewWebhook(c WebhookConfig, secret certs.Secret, now func() time.Time) (*We
 		Timeout:       cmp.Or(c.Timeout, 10*time.Second),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			Proxy: proxy.Func(via), DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			TLSHandshakeTimeout: 10 * time.Second, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 			MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true, ForceAttemptHTTP2: true,
 		},

@@ -35,7 +35,7 @@ func Parse(name string, text []byte) (*Store, error) {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("a block of type %q where only certificates belong", block.Type)
 		}
-		c, err := x509.ParseCertificate(block.Bytes)
+		c, err := certs.ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d: %w", len(s.anchors)+1, err)
 		}

@@ -3,11 +3,11 @@ package etcd
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"os"
 
+	"github.com/acmed/acmed/pkg/certs"
 	grpccreds "google.golang.org/grpc/credentials"
 )
 
@@ -25,9 +25,8 @@ func (c *credentials) config(server string) (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ca_file: %w", err)
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca_file: %s has no certificate", c.files.CAFile)
+		if config.RootCAs, err = certs.Pool(text); err != nil {
+			return nil, fmt.Errorf("ca_file: %s: %w", c.files.CAFile, err)
 		}
 	}
 	if c.files.CertFile == "" {

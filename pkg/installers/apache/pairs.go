@@ -2,12 +2,12 @@ package apache
 
 import (
 	"crypto"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/webserver"
 )
@@ -72,18 +72,11 @@ func publicKey(text []byte) (public crypto.PublicKey, found bool) {
 		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
 			continue
 		}
-		for _, parse := range []func([]byte) (any, error){
-			x509.ParsePKCS8PrivateKey,
-			func(der []byte) (any, error) { return x509.ParseECPrivateKey(der) },
-			func(der []byte) (any, error) { return x509.ParsePKCS1PrivateKey(der) },
-		} {
-			if key, err := parse(block.Bytes); err == nil {
-				if signer, ok := key.(crypto.Signer); ok {
-					return signer.Public(), true
-				}
-			}
+		key, err := certs.ParseKey(pem.EncodeToMemory(block))
+		if err != nil {
+			return nil, true
 		}
-		return nil, true
+		return key.Public(), true
 	}
 	return nil, false
 }

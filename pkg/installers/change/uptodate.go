@@ -38,7 +38,7 @@ func firstCertificate(text []byte) *x509.Certificate {
 			return nil
 		}
 		if block.Type == "CERTIFICATE" {
-			c, _ := x509.ParseCertificate(block.Bytes)
+			c, _ := certs.ParseCertificate(block.Bytes)
 			return c
 		}
 		text = rest

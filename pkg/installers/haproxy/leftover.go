@@ -48,7 +48,7 @@ func (p *Installer) find(ctx context.Context, leaf *x509.Certificate) string {
 			if block, text = pem.Decode(text); block == nil {
 				break
 			}
-			if got, err := x509.ParseCertificate(block.Bytes); err == nil && got.Equal(leaf) {
+			if got, err := certs.ParseCertificate(block.Bytes); err == nil && got.Equal(leaf) {
 				return path
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/proxy"
 	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -66,11 +67,15 @@ func newClient(c Config, read func(path string) (certs.Secret, error)) (*client,
 	if err != nil {
 		return nil, fmt.Errorf("ca_file: %w", err)
 	}
+	via, err := proxy.URL(c.Proxy, c.ProxyAuthFile, read)
+	if err != nil {
+		return nil, err
+	}
 	made.http = &http.Client{
 		Timeout:       c.Timeout,
 		CheckRedirect: checkRedirect,
 		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
+			Proxy:                  proxy.Func(via),
 			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			MaxResponseHeaderBytes: 64 << 10,
 			DisableKeepAlives:      true,
@@ -88,9 +93,9 @@ func readRoots(path string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no PEM certificate", path)
+	pool, err := certs.Pool(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return pool, nil
 }

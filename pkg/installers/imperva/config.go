@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/proxy"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
 
@@ -24,6 +25,9 @@ type Config struct {
 	BaseURL string        `mapstructure:"base_url"` // https; default https://my.imperva.com
 	CAFile  string        `mapstructure:"ca_file"`  // roots for the API's own certificate; default: the system's
 	Timeout time.Duration `mapstructure:"timeout"`  // bound on one request; default 1m
+
+	Proxy         string `mapstructure:"proxy"`           // http, https or socks5; none: a direct connection; default: proxy at the top
+	ProxyAuthFile string `mapstructure:"proxy_auth_file"` // holds USER:PASSWORD for it, chmod 600; optional
 
 	Verify        []string      `mapstructure:"verify"`         // endpoints; default: port 443 of the first name that is no wildcard
 	VerifyTimeout time.Duration `mapstructure:"verify_timeout"` // how long the cloud may take to serve it; default 10m
@@ -49,13 +53,16 @@ func (c *Config) Validate() error {
 	if c.APIKeyFile == "" {
 		errs = append(errs, errors.New("api_key_file: the file with the API key is missing"))
 	}
-	for _, f := range []struct{ key, path string }{{"api_key_file", c.APIKeyFile}, {"passphrase_file", c.PassphraseFile}} {
+	for _, f := range []struct{ key, path string }{{"api_key_file", c.APIKeyFile}, {"passphrase_file", c.PassphraseFile}, {"proxy_auth_file", c.ProxyAuthFile}} {
 		if f.path != "" && !filepath.IsAbs(f.path) && !strings.HasPrefix(f.path, "$CREDENTIALS_DIRECTORY/") {
 			errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", f.key, f.path))
 		}
 	}
 	if c.CAFile != "" && !filepath.IsAbs(c.CAFile) {
 		errs = append(errs, fmt.Errorf("ca_file: %q is not an absolute path", c.CAFile))
+	}
+	if err := proxy.Check(c.Proxy); err != nil {
+		errs = append(errs, fmt.Errorf("proxy: %w", err))
 	}
 	return errors.Join(append(errs, c.checkURL(), c.checkVerify())...)
 }

@@ -25,7 +25,7 @@ func ParseLeaf(text []byte) *x509.Certificate {
 		if block.Type != "CERTIFICATE" && block.Type != "TRUSTED CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
 			continue
 		}
-		leaf, err := x509.ParseCertificate(block.Bytes)
+		leaf, err := certs.ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil
 		}

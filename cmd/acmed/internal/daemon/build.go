@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/proxy"
 	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
@@ -181,12 +182,15 @@ func (b *builder) issuer(made madeIssuer, solvers map[string]challenges.Rung) (*
 		return nil, fmt.Errorf("ca_file: %w", err)
 	}
 	out := issuer.Config{
-		Name: conf.Name, Directory: conf.Directory, Contact: conf.Email, Contacts: made.contacts, AgreeTOS: made.agree, Private: conf.Private, Roots: roots,
+		Name: conf.Name, Directory: conf.Directory, Contact: conf.Email, Contacts: made.contacts, AgreeTOS: made.agree, Private: conf.Private, Roots: roots, Hosts: conf.Hosts,
 		Policy: policy, Store: b.store, Solvers: solvers, Log: b.log, UserAgent: "acmed/" + b.version, OrderBudget: conf.OrdersPer3h,
 		Observe: func(endpoint string, took time.Duration, err error) { b.observe(conf.Name, endpoint, took, err) },
 	}
 	if conf.Preflight != config.PreflightOff {
 		out.Preflight = &issuer.Preflight{Enforce: conf.Preflight == config.PreflightEnforce, Probe: probeOf(&made.probe)}
+	}
+	if out.Proxy, err = proxy.URL(conf.Proxy, conf.ProxyAuthFile, config.ReadSecret); err != nil {
+		return nil, err
 	}
 	if conf.EAB != nil {
 		hmac, err := conf.EAB.HMAC()
@@ -205,7 +209,7 @@ func (b *builder) targets(c *config.Config, cert *config.Certificate) (map[strin
 		id := cert.Install[i].ID()
 		t := target(c, &spec)
 		t.Journal = journal(c.StateDir, spec.Name, id)
-		installer, err := b.installer(&cert.Install[i], t)
+		installer, err := b.installer(c, &cert.Install[i], t)
 		if err != nil {
 			return nil, fmt.Errorf("install[%s]: %w", id, err)
 		}
@@ -215,7 +219,7 @@ func (b *builder) targets(c *config.Config, cert *config.Certificate) (map[strin
 }
 
 // installer is the list of all plugins.
-func (b *builder) installer(c *config.Install, t installers.Target) (installers.Installer, error) {
+func (b *builder) installer(all *config.Config, c *config.Install, t installers.Target) (installers.Installer, error) {
 	switch {
 	case c.Nginx != nil:
 		t.Server = b.server("nginx "+c.Nginx.ServerKey(), func() *installers.Server { return nginx.NewServer(*c.Nginx) })
@@ -231,7 +235,7 @@ func (b *builder) installer(c *config.Install, t installers.Target) (installers.
 		t.Server = b.server("haproxy "+c.HAProxy.ServerKey(), func() *installers.Server { return haproxy.NewServer(*c.HAProxy) })
 		return haproxy.New(*c.HAProxy, t)
 	case c.Imperva != nil:
-		return imperva.New(*c.Imperva, t, config.ReadSecret, func(text string) { b.log.Warn(text, zap.String("certificate", t.Certificate)) })
+		return imperva.New(all.Imperva(c), t, config.ReadSecret, func(text string) { b.log.Warn(text, zap.String("certificate", t.Certificate)) })
 	case c.Command != nil:
 		return command.New(*c.Command, t)
 	}

@@ -160,7 +160,7 @@ func selfSigned(spec *certs.Spec, kind certs.KeyType) (*certs.Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preview: %w", err)
 	}
-	leaf, err := x509.ParseCertificate(der)
+	leaf, err := certs.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("preview: %w", err)
 	}

@@ -96,7 +96,7 @@ func helperTargets(c *config.Helper, copies *store.Store, log *zap.Logger) (map[
 	for i := range c.Targets {
 		t := &c.Targets[i]
 		paths := store.PathsIn(c.StateDir, t.Name)
-		installer, err := b.installer(&t.Install, installers.Target{
+		installer, err := b.installer(&config.Config{}, &t.Install, installers.Target{
 			Certificate: t.Name, Names: t.Identifiers(), Journal: journal(c.StateDir, t.Name, t.Install.ID()),
 			Cert: paths.Cert, Chain: paths.Chain, FullChain: paths.FullChain, Key: paths.Key,
 		})

@@ -50,7 +50,7 @@ func (d *Daemon) closeHub() {
 func channels(c *config.Config) ([]notify.Channel, error) {
 	list := make([]notify.Channel, 0, len(c.Notify))
 	for i := range c.Notify {
-		made, err := c.Notify[i].Channel(runNotifier)
+		made, err := c.Notify[i].Channel(c, runNotifier)
 		if err != nil {
 			return nil, fmt.Errorf("notify[%s]: %w", c.Notify[i].Name, err)
 		}
