@@ -71,9 +71,9 @@ func (s *Store) minds(c Client, chain []*x509.Certificate, at time.Time) error {
 	case GnuTLS:
 		err = s.gnutls(chain, at)
 	case MbedTLS:
-		err = s.mbedtls(chain)
+		err = s.mbedtls(chain, at)
 	case Java:
-		err = s.java(chain)
+		err = s.java(chain, at)
 	case Python:
 		err = s.python(chain, at)
 	}
@@ -117,22 +117,40 @@ func (s *Store) named(subject []byte) []*x509.Certificate {
 
 // mbedtls looks for each issuer among the anchors and then among what is presented behind the certificate. It knows neither
 // pinned leaves nor critical extensions beyond the usual ones.
-func (s *Store) mbedtls(chain []*x509.Certificate) error {
+func (s *Store) mbedtls(chain []*x509.Certificate, at time.Time) error {
 	for _, c := range slices.Concat(chain, s.anchors) {
 		if e := slices.IndexFunc(c.Extensions, unusual); e >= 0 {
 			return fmt.Errorf("%q has the critical extension %v", Title(c), c.Extensions[e].Id)
 		}
 	}
-	for at := 0; ; {
-		if s.issuedByAnchor(chain[at]) {
-			return nil
+	for n := 0; ; {
+		if above := signers(s.anchors, chain[n], at); len(above) > 0 {
+			return validAt(above[0], at)
 		}
-		next := slices.IndexFunc(chain[at+1:], func(c *x509.Certificate) bool { return issued(c, chain[at]) })
-		if next < 0 {
-			return fmt.Errorf("no anchor issued %q, and nothing behind it in the chain did", Title(chain[at]))
+		above := signers(chain[n+1:], chain[n], at)
+		if len(above) == 0 {
+			return fmt.Errorf("no anchor issued %q, and nothing behind it in the chain did", Title(chain[n]))
 		}
-		at += 1 + next
+		if err := validAt(above[0], at); err != nil {
+			return err
+		}
+		n += 1 + slices.IndexFunc(chain[n+1:], above[0].Equal)
 	}
+}
+
+// signers are the CAs that signed a certificate, whatever key identifiers say, those first that are valid now.
+func signers(from []*x509.Certificate, child *x509.Certificate, at time.Time) []*x509.Certificate {
+	var valid, other []*x509.Certificate
+	for _, c := range from {
+		switch {
+		case !bytes.Equal(c.RawSubject, child.RawIssuer) || !c.IsCA || child.CheckSignatureFrom(c) != nil:
+		case validAt(c, at) == nil:
+			valid = append(valid, c)
+		default:
+			other = append(other, c)
+		}
+	}
+	return append(valid, other...)
 }
 
 func unusual(e pkix.Extension) bool {
@@ -140,16 +158,45 @@ func unusual(e pkix.Extension) bool {
 	return e.Critical && !slices.ContainsFunc(known, e.Id.Equal)
 }
 
-// java stops at the first presented certificate that is an anchor, or looks for an anchor by its name, and fails when that
-// one may not issue. A leaf may be an anchor.
-func (s *Store) java(chain []*x509.Certificate) error {
-	for _, a := range s.anchors {
-		wanted := slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, a.RawSubject) })
-		if wanted && (!a.IsCA || a.KeyUsage != 0 && a.KeyUsage&x509.KeyUsageCertSign == 0) {
-			return fmt.Errorf("the anchor %q may not issue", Title(a))
+// java stops at the first presented certificate that is an anchor, or has the name and the key of one, and validates what is
+// below it. When an anchor has the name of what issued the last one, it must have issued it. A leaf may be an anchor.
+func (s *Store) java(chain []*x509.Certificate, at time.Time) error {
+	if s.has(chain[0]) {
+		return nil
+	}
+	for _, c := range chain {
+		if n := slices.IndexFunc(s.named(c.RawIssuer), mayNotIssue); n >= 0 {
+			return fmt.Errorf("an anchor with the name of what issued %q may not issue", Title(c))
 		}
 	}
+	for i, c := range chain {
+		switch {
+		case i > 0 && !bytes.Equal(c.RawSubject, chain[i-1].RawIssuer):
+			return nil // it looks for any way through a chain that is not in order
+		case i > 0 && slices.ContainsFunc(s.named(c.RawSubject), func(a *x509.Certificate) bool {
+			return bytes.Equal(a.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
+		}):
+			return s.javaPath(chain[:i], at)
+		}
+	}
+	if len(s.named(chain[len(chain)-1].RawIssuer)) > 0 {
+		return s.javaPath(chain, at)
+	}
 	return nil
+}
+
+func mayNotIssue(c *x509.Certificate) bool {
+	return !c.IsCA || c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0
+}
+
+func (s *Store) javaPath(path []*x509.Certificate, at time.Time) error {
+	last := path[len(path)-1]
+	for _, a := range s.named(last.RawIssuer) {
+		if s.check(append(slices.Clone(path), a), at) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("no anchor of the name issued %q", Title(last))
 }
 
 // python goes on from an anchor to the one that issued it, until one is self-signed.
@@ -177,10 +224,6 @@ func (s *Store) python(chain []*x509.Certificate, at time.Time) error {
 		path = append(path, next)
 	}
 	return errors.New("the anchors issued each other")
-}
-
-func (s *Store) issuedByAnchor(c *x509.Certificate) bool {
-	return slices.ContainsFunc(s.anchors, func(a *x509.Certificate) bool { return issued(a, c) })
 }
 
 // issued reports whether a certificate is of a CA that signed another one.
