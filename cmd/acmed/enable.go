@@ -144,26 +144,33 @@ func (f *enableRequest) checkWebroot() (err error) {
 	return nil
 }
 
+// ways counts the options that say how the names are validated.
+func (f *enableRequest) ways() int {
+	given := []bool{f.Webroot != "", f.Alone, f.Listen != "", len(f.Solvers) > 0, f.dns != "", f.manual, f.persist}
+	return len(slices.DeleteFunc(given, func(given bool) bool { return !given }))
+}
+
 // isOther reports a value that was given and is none of a list.
 func isOther(value string, list ...string) bool { return value != "" && !slices.Contains(list, value) }
 
 func (f *enableRequest) contradiction() error {
-	ways := slices.DeleteFunc([]bool{f.Webroot != "", f.Alone, f.Listen != "", len(f.Solvers) > 0, f.dns != "", f.manual, f.persist}, func(given bool) bool { return !given })
+	ways := f.ways()
 	none := f.server == "none"
+	named := len(f.domains) > 0
 	for _, bad := range []struct {
 		is   bool
 		text string
 	}{
-		{len(ways) > 1, "give only one of --webroot, --standalone, --listen, --solver, --dns, --dns-persist and --manual"},
+		{ways > 1, "give only one of --webroot, --standalone, --listen, --solver, --dns, --dns-persist and --manual"},
 		{isOther(f.server, setup.Nginx, setup.Apache, "none"), "--server: unknown server " + strconv.Quote(f.server) + ", use nginx, apache or none"},
 		{isOther(f.KeyType, keyTypes()...), "--key-type: unknown type " + strconv.Quote(f.KeyType) + ", use " + strings.Join(keyTypes(), ", ")},
 		{len(f.pairs) > 0 && (none || f.server == ""), "--set needs --server nginx or --server apache"},
 		{none && (f.Redirect || f.HSTS != ""), "--redirect and --hsts need a web server to install into"},
 		{f.Staging && f.Directory != "", "give either --staging or --directory"},
 		{f.CAFile != "" && f.Directory == "", "--ca-file needs --directory"},
-		{f.Expand && len(f.domains) == 0, "--expand needs the names to add: -d example.com"},
-		{none && len(f.domains) == 0, "name the certificate's domains: -d example.com"},
-		{none && len(ways) == 0 && !f.Expand, "choose how to validate the names: --standalone, --webroot, --listen, --solver, --dns, --dns-persist or --manual"},
+		{f.Expand && !named, "--expand needs the names to add: -d example.com"},
+		{none && !named, "name the certificate's domains: -d example.com"},
+		{none && ways == 0 && !f.Expand, "choose how to validate the names: --standalone, --webroot, --listen, --solver, --dns, --dns-persist or --manual"},
 	} {
 		if bad.is {
 			return errors.New(bad.text)

@@ -210,12 +210,7 @@ func (e *Enabling) plan(w *Wish, issuer string) error {
 	}
 	c := &d.Certificates[0]
 	c.Name, c.Names = w.Name, w.Names
-	switch {
-	case issuer != "":
-		c.Issuers = []string{issuer}
-	case slices.Contains(c.Issuers, staging):
-		c.Issuers = nil
-	}
+	c.Issuers = issuersOf(c, issuer)
 	c.KeyType = cmp.Or(e.Options.KeyType, c.KeyType)
 	if w.old == nil || e.Options.Validates() || w.changed && w.generated() {
 		if err := e.validation(w, d); err != nil {
@@ -227,6 +222,17 @@ func (e *Enabling) plan(w *Wish, issuer string) error {
 		return err
 	}
 	return e.Machine.Add(e.Change, w.Name, d)
+}
+
+// issuersOf are the issuers of a certificate for which an issuer was asked for, or none: those of before, but for staging.
+func issuersOf(c *Certificate, asked string) []string {
+	switch {
+	case asked != "":
+		return []string{asked}
+	case slices.Contains(c.Issuers, staging):
+		return nil
+	}
+	return c.Issuers
 }
 
 // differs reports whether the certificate would be another one than an earlier enable wanted.
