@@ -31,7 +31,8 @@ type Verdict struct {
 	Superseded bool     // this node has an older configuration than the fleet: it does not claim
 }
 
-// Judge decides which configuration counts (docs/guides/fleets.md).
+// Judge decides which configuration counts. A rolling change costs one order, and a node that was left behind does not bring
+// the old names back.
 func Judge(f Facts) Verdict {
 	var v Verdict
 	headFits := f.Head.N > 0 && f.Head.Spec == f.Spec && !f.Head.Void

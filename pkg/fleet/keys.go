@@ -10,7 +10,7 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 )
 
-// keys names everything below /acmed/<fleet>/v1/. docs/FLEET.md shows the table.
+// keys names everything below /acmed/<fleet>/v1/. Claims, answers and nodes end with a lease, the rest stays.
 type keys struct{ root string }
 
 func newKeys(fleet string) keys { return keys{"/acmed/" + fleet + "/v1/"} }

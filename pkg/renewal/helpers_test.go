@@ -163,6 +163,7 @@ type fakeServer struct {
 	mu       sync.Mutex
 	serves   string
 	err      error
+	only     string // the one fingerprint with which it works; "": it works with all
 	installs int
 }
 
@@ -172,6 +173,10 @@ func (s *fakeServer) Install(_ context.Context, b *certs.Bundle) error {
 	s.installs++
 	if s.err != nil {
 		return s.err
+	}
+	if s.only != "" && s.only != b.Fingerprint() {
+		s.serves = ""
+		return errors.New("the server does not start with it")
 	}
 	s.serves = b.Fingerprint()
 	return nil
