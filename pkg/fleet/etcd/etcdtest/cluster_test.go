@@ -23,7 +23,7 @@ type cluster struct {
 }
 
 // newCluster starts members and waits until they have a leader. Change, if given, is applied to each configuration.
-func newCluster(t *testing.T, size int, change func(*embed.Config)) *cluster {
+func newCluster(t testing.TB, size int, change func(*embed.Config)) *cluster {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "etcd") // t.TempDir names are too long for a peer's unix socket
 	if err != nil {
@@ -59,7 +59,7 @@ func newCluster(t *testing.T, size int, change func(*embed.Config)) *cluster {
 }
 
 // local is an address on loopback whose port was free a moment ago.
-func local(t *testing.T, scheme string) url.URL {
+func local(t testing.TB, scheme string) url.URL {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -115,7 +115,7 @@ func (c *cluster) endpoints() []string {
 }
 
 // client is a new connection, closed with the test.
-func (c *cluster) client(t *testing.T) *etcd.Engine {
+func (c *cluster) client(t testing.TB) *etcd.Engine {
 	t.Helper()
 	e, err := etcd.Open(etcd.Config{Endpoints: c.endpoints()})
 	if err != nil {
@@ -147,7 +147,7 @@ func empty(t *testing.T, e fleet.Engine) {
 }
 
 // eventually asks until ok says yes. It has no bound of its own: the test's timeout ends it.
-func eventually(t *testing.T, ok func() bool) {
+func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
 	for !ok() {
 		if err := t.Context().Err(); err != nil {

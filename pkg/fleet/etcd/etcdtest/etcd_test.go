@@ -39,7 +39,7 @@ func TestSuite(t *testing.T) {
 	})
 }
 
-func sealer(t *testing.T) *fleet.Sealer {
+func sealer(t testing.TB) *fleet.Sealer {
 	t.Helper()
 	key, err := fleet.ParseSealKey([]byte("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="))
 	if err != nil {
@@ -53,13 +53,13 @@ func sealer(t *testing.T) *fleet.Sealer {
 }
 
 // node runs one process of a fleet until the test ends.
-func node(t *testing.T, c *cluster, id string) (*fleet.Ledger, *etcd.Engine) {
+func node(t testing.TB, c *cluster, id string) (*fleet.Ledger, *etcd.Engine) {
 	t.Helper()
 	e := c.client(t)
 	return runNode(t, e, id), e
 }
 
-func runNode(t *testing.T, e *etcd.Engine, id string) *fleet.Ledger {
+func runNode(t testing.TB, e *etcd.Engine, id string) *fleet.Ledger {
 	t.Helper()
 	l := fleet.New(fleet.Config{Fleet: "f", Engine: e, Sealer: sealer(t), Node: fleet.Node{ID: id}, Names: func() []string { return []string{"www"} }})
 	var exists *fleet.ExistsError
@@ -81,7 +81,7 @@ func bundle(t *testing.T) *certs.Bundle {
 }
 
 // claim claims until it succeeds.
-func claim(t *testing.T, l *fleet.Ledger, name string) *fleet.Claim {
+func claim(t testing.TB, l *fleet.Ledger, name string) *fleet.Claim {
 	t.Helper()
 	var c *fleet.Claim
 	eventually(t, func() bool {
