@@ -192,7 +192,7 @@ func mayNotIssue(c *x509.Certificate) bool {
 func (s *Store) javaPath(path []*x509.Certificate, at time.Time) error {
 	last := path[len(path)-1]
 	for _, a := range s.named(last.RawIssuer) {
-		if s.check(append(slices.Clone(path), a), at) == nil {
+		if mayIssue(a, last) && s.check(append(slices.Clone(path), a), at) == nil {
 			return nil
 		}
 	}
