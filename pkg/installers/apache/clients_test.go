@@ -57,3 +57,32 @@ func TestNobodyIsLockedOut(t *testing.T) {
 		})
 	}
 }
+
+// TestDefineForEachSite has virtual hosts that each define the same variable: an alias is what Apache makes of it there, and
+// never that of another site.
+func TestDefineForEachSite(t *testing.T) {
+	host := func(name string) string {
+		return "Define domain " + name + "\n<VirtualHost *:{plain}>\n  ServerName ${domain}\n  ServerAlias www.${domain}\n</VirtualHost>\n"
+	}
+	a := newInstance(t, map[string]string{"sites-available/all.conf": host("a.example") + host("b.example") + host("c.example")})
+	sites, err := Sites(t.Context(), a.config())
+	must(t, err)
+	if len(sites) != 3 {
+		t.Fatalf("got %+v", sites)
+	}
+	for i, name := range []string{"a.example", "b.example", "c.example"} {
+		if got := sites[i].Names; len(got) != 2 || got[0] != name || got[1] != "www."+name {
+			t.Errorf("site %d has the names %q", i, got)
+		}
+	}
+}
+
+// TestTwinHasNoPlainPort has a site that is named with the port of plain HTTP.
+func TestTwinHasNoPlainPort(t *testing.T) {
+	a := start(t, map[string]string{"sites-available/a.conf": strings.Replace(site("a.example", "hello"), "ServerName a.example", "ServerName a.example:80", 1)})
+	a.install(a.config(), newLineage(t, "a.example"), "a.example")
+	text := a.files()["sites-available/test-acmed-ssl.conf"]
+	if !strings.Contains(text, "ServerName a.example\n") {
+		t.Errorf("the twin is\n%s", text)
+	}
+}

@@ -234,6 +234,9 @@ func (p *planner) checkOld(v *vhost, old []*directive) error {
 		if !d.is("SSLCertificateFile") {
 			continue
 		}
+		if d.src != v.d.src && webserver.FromPackage(d.src.real) {
+			return d.errorf("this file belongs to a package, which may replace it and is for all sites: give %s:%d certificate directives of its own", v.file, v.line)
+		}
 		if name := webserver.Lost(v.names, p.m.path(d), p.bundle.Leaf); name != "" {
 			return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the virtual host",
 				name, p.target.Certificate)

@@ -255,11 +255,28 @@ func (d *directive) twinNote() string {
 	return ""
 }
 
+// namedPort is where a ServerName says a port. In a twin it would send clients to https on that of plain HTTP.
+func (d *directive) namedPort() (from, to int) {
+	name, _ := word(d.args)
+	at := strings.LastIndexByte(name, ':')
+	if !d.is("ServerName") || at < 0 || strings.Trim(name[at+1:], "0123456789") != "" {
+		return 0, 0
+	}
+	start := strings.Index(string(d.src.text[d.start:d.end]), name)
+	if start < 0 {
+		return 0, 0
+	}
+	return d.start + start + at, d.start + start + len(name)
+}
+
 // twinBody is what is inside a virtual host.
 func twinBody(v *vhost) string {
 	d := v.d
 	var edits []change.Edit
 	for _, c := range v.body {
+		if from, to := c.namedPort(); to > from && c.src == d.src {
+			edits = append(edits, change.Edit{Start: from - d.end, End: to - d.end})
+		}
 		if note := c.twinNote(); note != "" && c.src == d.src {
 			edits = append(edits, change.Edit{Start: c.start - d.end, End: c.start - d.end, Text: note})
 		}

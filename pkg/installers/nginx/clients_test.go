@@ -101,3 +101,29 @@ func TestRenewalThatLocksOut(t *testing.T) {
 		t.Errorf("Install = %v", err)
 	}
 }
+
+// TestPackageFileIsNotEdited has a site that includes the pair of a snippet that the distribution's package brings.
+func TestPackageFileIsNotEdited(t *testing.T) {
+	const snippet = "/etc/nginx/snippets/snakeoil.conf"
+	if _, err := os.Stat(snippet); err != nil {
+		t.Fatalf("the package of nginx brings %s: %v", snippet, err)
+	}
+	c := planCase{files: map[string]string{"sites/a.conf": "server {\n  listen 443 ssl;\n  server_name a.example;\n  include " + snippet + ";\n}\n"}, names: []string{"a.example"}}
+	_, err := full(c.planner(t))
+	if err == nil || !strings.Contains(err.Error(), snippet+":") || !strings.Contains(err.Error(), "belongs to a package") {
+		t.Errorf("planned: %v", err)
+	}
+}
+
+// TestDefaultsAddNoProtocol has an operator who wants TLS 1.3 alone.
+func TestDefaultsAddNoProtocol(t *testing.T) {
+	c := planCase{
+		main:  strings.Replace(planMain, "http {", "http {\n  ssl_protocols TLSv1.3;", 1),
+		files: map[string]string{"sites/a.conf": "server {\n  listen 80;\n  server_name a.example;\n}\n"}, names: []string{"a.example"},
+		cfg: Config{TLSDefaults: true},
+	}
+	c.apply(t)
+	if text := c.files["acmed-www.inc"]; !strings.Contains(text, "ssl_protocols TLSv1.3;\n") || strings.Contains(text, "TLSv1.2") {
+		t.Errorf("the settings are\n%s", text)
+	}
+}

@@ -184,6 +184,10 @@ func (p *planner) checkPairs(k *pick, chains, keys []*directive) error {
 		}
 	}
 	for _, d := range chains {
+		if d.src != k.Site.d.src && d.words[1].value != p.target.FullChain && webserver.FromPackage(d.src.real) {
+			return d.errorf("this file belongs to a package, which may replace it and is for all sites: give the server block at %s certificate directives of its own",
+				k.Site.d.place())
+		}
 		if name := webserver.Lost(k.Site.names, under(p.tree.prefix, d.words[1].value), p.bundle.Leaf); name != "" {
 			return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the server block",
 				name, p.target.Certificate)

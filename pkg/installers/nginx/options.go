@@ -128,8 +128,8 @@ func (p *planner) settingsFile() *change.File {
 	text := settingsHeader + p.target.Certificate + ".\n"
 	for _, setting := range settings() {
 		taken := slices.ContainsFunc(p.picks, func(k *pick) bool { return len(p.native(k.Site.own(setting[0]))) > 0 })
-		if !taken {
-			text += setting[0] + " " + setting[1] + ";\n"
+		if value := p.withinHTTP(setting[0], setting[1]); !taken && value != "" {
+			text += setting[0] + " " + value + ";\n"
 		}
 	}
 	if text == string(old) {
@@ -137,6 +137,20 @@ func (p *planner) settingsFile() *change.File {
 	}
 	file.Content = []byte(text)
 	return file
+}
+
+// withinHTTP leaves out the protocol versions that the operator's http block does not have.
+func (p *planner) withinHTTP(name, value string) string {
+	if name != "ssl_protocols" {
+		return value
+	}
+	words := strings.Fields(value)
+	for _, k := range p.picks {
+		for _, d := range named(k.Site.http.body, name) {
+			words = slices.DeleteFunc(words, func(w string) bool { return !slices.Contains(d.args(), w) })
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // redirectVariable holds what a request asked for. Only the rewrite module's own directives are safe within "if", and

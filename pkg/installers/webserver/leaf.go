@@ -3,6 +3,7 @@ package webserver
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"os"
 	"strings"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -73,3 +74,13 @@ func Unfit(list string, b *certs.Bundle) bool {
 
 // UnfitReason says so, with the remedy.
 const UnfitReason = "this cipher list has no suite for the key of the certificate, so clients before TLS 1.3 could not connect: " + endpoint.Remedy
+
+// packageStatus is where Debian's package manager lists the configuration files of packages.
+const packageStatus = "/var/lib/dpkg/status"
+
+// FromPackage reports whether a file is one that a package of the distribution brings. The next upgrade may replace it, and
+// other sites may come to include it.
+func FromPackage(path string) bool {
+	status, err := os.ReadFile(packageStatus)
+	return err == nil && strings.Contains(string(status), "\n "+path+" ")
+}
