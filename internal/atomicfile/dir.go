@@ -37,6 +37,15 @@ func OpenDir(name string, guard Guard) (*Dir, error) {
 	return &Dir{root: root, guard: guard}, nil
 }
 
+// Resolve returns the path without symbolic links of the directory that OpenDir opens.
+func Resolve(name string) (string, error) {
+	root, err := vetted.OpenRoot(name)
+	if err != nil {
+		return "", err
+	}
+	return root.Name(), root.Close()
+}
+
 // Sub opens a directory below d. Close it independently of d.
 func (d *Dir) Sub(name string) (*Dir, error) {
 	if err := d.ask("open", name); err != nil {

@@ -8,5 +8,7 @@
 //
 // Modes are exact: the umask has no influence, and a file is never wider open than asked for, not for a moment.
 //
+// A directory is opened once and used by its descriptor. On the way to it, symbolic links of other users are not followed.
+//
 // It does not lock anything and does not keep backups; two writers of one file are serialised by their callers.
 package atomicfile

@@ -117,7 +117,7 @@ func locate(f *File) (found, error) {
 	}
 	path := f.Path
 	for range maxLinks {
-		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		dir, err := atomicfile.Resolve(filepath.Dir(path))
 		if err != nil {
 			return found{}, fmt.Errorf("directory of %s: %w", f.Path, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
@@ -166,7 +167,7 @@ func (s *Set) abandoned(ctx context.Context, paths []string) ([]change.File, err
 	}
 	var files []change.File
 	for _, path := range paths {
-		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		dir, err := atomicfile.Resolve(filepath.Dir(path))
 		if err != nil {
 			continue
 		}
