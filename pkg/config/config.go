@@ -16,6 +16,7 @@ import (
 	"github.com/acmed/acmed/pkg/installers/helper"
 	"github.com/acmed/acmed/pkg/installers/imperva"
 	"github.com/acmed/acmed/pkg/installers/nginx"
+	"github.com/acmed/acmed/pkg/installers/ssh"
 )
 
 // Config is acmed.yaml with everything that it includes. Durations are whole numbers with a unit (90s, 72h, 30d, 1d12h),
@@ -334,6 +335,8 @@ type Install struct {
 	HAProxy *haproxy.Config `mapstructure:"haproxy"`
 	// Imperva uploads the certificate to a site of the Imperva (Incapsula) Cloud WAF. Optional.
 	Imperva *imperva.Config `mapstructure:"imperva"`
+	// SSH writes the certificate to files of another machine and runs a command there. Optional.
+	SSH *ssh.Config `mapstructure:"ssh"`
 	// Command runs a program of yours that installs the certificate. Optional.
 	Command *command.Config `mapstructure:"command"`
 }

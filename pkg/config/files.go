@@ -93,6 +93,9 @@ func (v *validator) files() {
 			if f := cert.Install[j].File; f != nil {
 				v.secret(at+".file.password_file", f.PasswordFile)
 			}
+			if s := cert.Install[j].SSH; s != nil {
+				v.secret(at+".ssh.key_file", s.KeyFile)
+			}
 			if i := cert.Install[j].Imperva; i != nil {
 				v.secret(at+".imperva.api_key_file", i.APIKeyFile)
 				v.secret(at+".imperva.passphrase_file", i.PassphraseFile)

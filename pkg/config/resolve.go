@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"net/netip"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -282,6 +283,9 @@ func (in *Install) plugins() []plugin {
 	}
 	if c := in.Imperva; c != nil {
 		list = append(list, plugin{"imperva", strconv.Itoa(c.SiteID), c})
+	}
+	if c := in.SSH; c != nil {
+		list = append(list, plugin{"ssh", c.Host + ":" + path.Clean(c.Dir), c})
 	}
 	if c := in.Command; c != nil {
 		list = append(list, plugin{"command", strings.Join(c.Run, " "), c})

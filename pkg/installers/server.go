@@ -15,6 +15,7 @@ type Server struct {
 	name         string
 	test, reload Command
 	active       func(context.Context) (bool, error)
+	elsewhere    func(context.Context) error // reloads a server of another machine, instead of the command
 
 	edits   chan struct{} // holds one token while somebody edits
 	reloads chan struct{} // holds one token while a reload runs
@@ -38,6 +39,13 @@ func NewServer(name string, test, reload Command, active func(context.Context) (
 		name: name, test: test, reload: reload, active: active,
 		edits: make(chan struct{}, 1), reloads: make(chan struct{}, 1),
 	}
+}
+
+// NewServerElsewhere makes a Server of another machine from what reloads it.
+func NewServerElsewhere(name string, reload func(context.Context) error) *Server {
+	s := NewServer(name, Command{}, Command{}, nil)
+	s.elsewhere = reload
+	return s
 }
 
 // Name is the name that was given to NewServer.
@@ -133,6 +141,9 @@ func (s *Server) reloadOnce(ctx context.Context) error {
 		if !running {
 			return &NotRunningError{Server: s.name}
 		}
+	}
+	if s.elsewhere != nil {
+		return s.elsewhere(ctx)
 	}
 	_, err := s.reload.Run(ctx)
 	return err

@@ -66,6 +66,8 @@ type Change struct {
 	Probe   func(context.Context) error // looks at what is served; may be nil
 	Others  []Part                      // more targets, for [Change.ApplyTogether] alone
 
+	Disk Disk // where the files are; nil is this machine
+
 	guard atomicfile.Guard // fails or kills at one file-system step; tests only
 }
 
@@ -86,7 +88,7 @@ func (c *Change) Apply(ctx context.Context) (changed bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, context.Cause(ctx)
 	}
-	j, err := openJournal(ctx, c.Journal, c.guard)
+	j, err := openJournal(ctx, c.Journal, c.medium())
 	if err != nil {
 		return false, err
 	}
@@ -161,7 +163,7 @@ func (c *Change) putInForce(ctx context.Context, j *journal, edits []edit) (unfi
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
-		err := edits[i].write(c.guard)
+		err := edits[i].write(c.medium())
 		if conflict := (*installers.ConflictError)(nil); errors.As(err, &conflict) {
 			j.record.Pending.Files = j.record.Pending.Files[:i] // nothing of ours is in the rest
 		}
@@ -208,6 +210,8 @@ func refused(ctx context.Context, err error) error {
 	return &installers.RefusedEditError{Err: err}
 }
 
+func (c *Change) medium() medium { return medium{c.Disk, c.guard} }
+
 // call runs an optional step unless ctx has ended.
 func call(ctx context.Context, step func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
@@ -229,7 +233,7 @@ func (c *Change) planOn(known map[string]*found) ([]edit, error) {
 	seen := map[string]bool{}
 	for i := range c.Files {
 		f := &c.Files[i]
-		found, err := locate(f)
+		found, err := c.medium().locate(f)
 		if err != nil {
 			errs = append(errs, err)
 			continue

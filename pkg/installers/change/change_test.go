@@ -96,7 +96,7 @@ func (s *site) wantFile(name, want string) {
 // wantIdle checks that the journal has no change under way, and which backups it keeps.
 func (s *site) wantIdle(backups ...string) {
 	s.t.Helper()
-	j, err := openJournal(s.t.Context(), s.journal, nil)
+	j, err := openJournal(s.t.Context(), s.journal, medium{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -470,7 +470,7 @@ func TestConcurrentApply(t *testing.T) {
 
 func TestWaitingForTheJournalEndsWithTheContext(t *testing.T) {
 	s := newSite(t, map[string]string{"site.conf": "original"})
-	j, err := openJournal(t.Context(), s.journal, nil)
+	j, err := openJournal(t.Context(), s.journal, medium{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,9 +87,9 @@ func crashingProcess() error {
 		_, err = crashChange(dir, c).Apply(ctx)
 		return err
 	case "undo":
-		return undo(ctx, filepath.Join(dir, "state", "journal"), c.step, c.step, c.guard)
+		return undo(ctx, filepath.Join(dir, "state", "journal"), c.step, c.step, medium{guard: c.guard})
 	case "recover":
-		return settleAll(ctx, filepath.Join(dir, "state", "journal"), c.step, c.guard)
+		return settleAll(ctx, filepath.Join(dir, "state", "journal"), c.step, medium{guard: c.guard})
 	}
 	return errors.New("unknown action")
 }
@@ -272,7 +272,7 @@ func abandon(t *testing.T, dir string, stop error) {
 	t.Helper()
 	c := crashChange(dir, &counter{})
 	c.Probe = func(context.Context) error { return stop }
-	j, err := openJournal(t.Context(), c.Journal, nil)
+	j, err := openJournal(t.Context(), c.Journal, medium{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,11 +54,15 @@ type journal struct {
 	lock   *os.File
 	dir    *atomicfile.Dir
 	guard  atomicfile.Guard
+	disk   Disk // where the files are; nil is this machine
 	record record
 }
 
+func (j *journal) medium() medium { return medium{j.disk, j.guard} }
+
 // openJournal makes the directory if needed, waits for its lock and reads its record.
-func openJournal(ctx context.Context, path string, guard atomicfile.Guard) (*journal, error) {
+func openJournal(ctx context.Context, path string, m medium) (*journal, error) {
+	guard := m.guard
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("journal %q is not an absolute path", path)
 	}
@@ -69,7 +73,7 @@ func openJournal(ctx context.Context, path string, guard atomicfile.Guard) (*jou
 	if err != nil {
 		return nil, fmt.Errorf("journal %s: %w", path, err)
 	}
-	j := &journal{path: path, lock: lock, guard: guard}
+	j := &journal{path: path, lock: lock, guard: guard, disk: m.disk}
 	if j.dir, err = atomicfile.OpenDir(path, guard); err == nil {
 		err = j.load()
 	}

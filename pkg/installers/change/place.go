@@ -67,15 +67,15 @@ type edit struct {
 }
 
 // write puts the new content in place, if the file is still what the plan saw.
-func (e *edit) write(guard atomicfile.Guard) error {
-	now, err := inspect(e.Path)
+func (e *edit) write(m medium) error {
+	now, err := m.inspect(e.Path)
 	if err != nil {
 		return err
 	}
 	if now.state.Hash != e.Before.Hash {
-		return &installers.ConflictError{Path: e.Path, Reason: "somebody changed it while the change was prepared"}
+		return editedMeanwhile(e.Path)
 	}
-	return put(e.Path, e.After, e.content, guard)
+	return m.put(e.Path, e.After, e.content)
 }
 
 // put brings one file into a state.

@@ -36,7 +36,7 @@ func (c *Change) ApplyTogether(ctx context.Context, prove func(context.Context) 
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	j, err := openJournal(ctx, c.Journal, c.guard)
+	j, err := openJournal(ctx, c.Journal, c.medium())
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (c *Change) commitAll(ctx context.Context, j *journal, shares []share, lost
 const parallelCommits = 8
 
 func commitShare(ctx context.Context, s share, guard atomicfile.Guard) error {
-	other, err := openJournal(ctx, s.journal, guard)
+	other, err := openJournal(ctx, s.journal, medium{guard: guard})
 	if err != nil {
 		return err
 	}

@@ -24,11 +24,11 @@ import (
 // The operator's bytes come back even if the server's test does not like them; then the test's error is returned and the
 // server is not reloaded. A stopped server is no error. Test and reload may be nil.
 func Undo(ctx context.Context, journal string, test, reload func(context.Context) error) error {
-	return undo(ctx, journal, test, reload, nil)
+	return undo(ctx, journal, test, reload, medium{})
 }
 
-func undo(ctx context.Context, journal string, test, reload func(context.Context) error, guard atomicfile.Guard) error {
-	j, err := existingJournal(ctx, journal, guard)
+func undo(ctx context.Context, journal string, test, reload func(context.Context) error, m medium) error {
+	j, err := existingJournal(ctx, journal, m)
 	if j == nil {
 		return err
 	}
@@ -62,11 +62,11 @@ func undo(ctx context.Context, journal string, test, reload func(context.Context
 // meanwhile keeps that edit, which is no error: the undo record still has its original. Call it at start, before anything
 // is installed. It is idempotent. An error leaves the journal as it is, for the next attempt.
 func Recover(ctx context.Context, journal string, reload func(context.Context) error) error {
-	return settleAll(ctx, journal, reload, nil)
+	return settleAll(ctx, journal, reload, medium{})
 }
 
-func settleAll(ctx context.Context, journal string, reload func(context.Context) error, guard atomicfile.Guard) error {
-	j, err := existingJournal(ctx, journal, guard)
+func settleAll(ctx context.Context, journal string, reload func(context.Context) error, m medium) error {
+	j, err := existingJournal(ctx, journal, m)
 	if j == nil {
 		return err
 	}
@@ -87,7 +87,7 @@ type Original struct {
 
 // Originals lists the undo record of a journal; it is empty when nothing is installed.
 func Originals(ctx context.Context, journal string) ([]Original, error) {
-	j, err := existingJournal(ctx, journal, nil)
+	j, err := existingJournal(ctx, journal, medium{})
 	if j == nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func Originals(ctx context.Context, journal string) ([]Original, error) {
 
 // Forget drops the undo record of a journal, for a plugin that has put things right itself. A pending change is refused.
 func Forget(ctx context.Context, journal string) error {
-	j, err := existingJournal(ctx, journal, nil)
+	j, err := existingJournal(ctx, journal, medium{})
 	if j == nil {
 		return err
 	}
@@ -119,14 +119,14 @@ func Forget(ctx context.Context, journal string) error {
 }
 
 // existingJournal opens a journal; both results are nil when there is none.
-func existingJournal(ctx context.Context, path string, guard atomicfile.Guard) (*journal, error) {
+func existingJournal(ctx context.Context, path string, m medium) (*journal, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return openJournal(ctx, path, guard)
+	return openJournal(ctx, path, m)
 }
 
 // settle leaves the journal without a pending change. A file that another process edited meanwhile keeps that edit: it is
@@ -164,8 +164,10 @@ func reloadRunning(ctx context.Context, reload func(context.Context) error) erro
 func (j *journal) conflicts() error {
 	var errs []error
 	for _, e := range j.record.Undo {
-		now, err := inspect(e.Path)
+		now, err := j.medium().inspect(e.Path)
 		switch {
+		case unreachable(err):
+			errs = append(errs, err)
 		case err != nil:
 			errs = append(errs, &installers.ConflictError{Path: e.Path, Reason: err.Error()})
 		case now.state.Hash == e.Before.Hash || e.removedSince(now.state):
@@ -209,14 +211,16 @@ func (j *journal) putBack(entries []entry) (kept []entry, conflict, err error) {
 	var conflicts, errs []error
 	for i := len(entries) - 1; i >= 0; i-- {
 		e := entries[i]
-		now, err := inspect(e.Path)
+		now, err := j.medium().inspect(e.Path)
 		switch {
+		case unreachable(err):
+			errs = append(errs, err)
 		case err != nil:
 			conflicts = append(conflicts, &installers.ConflictError{Path: e.Path, Reason: "not restored: " + err.Error()})
 			kept = append(kept, e)
 		case e.Before == now.state || e.removedSince(now.state):
 		case now.state.Hash == e.After.Hash || now.state.Hash == e.Before.Hash:
-			errs = append(errs, put(e.Path, e.Before, backups[i], j.guard))
+			errs = append(errs, j.medium().put(e.Path, e.Before, backups[i]))
 		default:
 			conflicts = append(conflicts, &installers.ConflictError{Path: e.Path, Reason: "modified since acmed's change; not restored"})
 			kept = append(kept, e)
@@ -229,7 +233,7 @@ func (j *journal) putBack(entries []entry) (kept []entry, conflict, err error) {
 // sweep removes the temporaries that a killed change left beside its files.
 func (j *journal) sweep() error {
 	p := j.record.Pending
-	if p == nil {
+	if p == nil || j.disk != nil {
 		return nil
 	}
 	dirs := map[string]bool{}

@@ -25,7 +25,7 @@ func journalStates() map[string]func(s *site) {
 		c := s.change(text("site.conf", written))
 		c.Test = func(context.Context) error { return nil }
 		c.Reload, c.Probe = c.Test, func(context.Context) error { return killed }
-		j, err := openJournal(s.t.Context(), s.journal, nil)
+		j, err := openJournal(s.t.Context(), s.journal, medium{})
 		must(s.t, err)
 		defer j.close()
 		edits, err := c.plan()
@@ -43,7 +43,7 @@ func journalStates() map[string]func(s *site) {
 	}
 	uninstall := func(s *site, back bool) {
 		install(s)
-		j, err := openJournal(s.t.Context(), s.journal, nil)
+		j, err := openJournal(s.t.Context(), s.journal, medium{})
 		must(s.t, err)
 		defer j.close()
 		must(s.t, j.save(record{Undo: j.record.Undo, Pending: &pending{Undo: true}}))

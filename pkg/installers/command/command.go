@@ -116,7 +116,15 @@ func environment(t installers.Target, b *certs.Bundle, event string) []string {
 		"ACMED_EVENT=" + event, "ACMED_CERTIFICATE=" + t.Certificate, "ACMED_NAMES=" + list,
 		"RENEWED_LINEAGE=" + filepath.Dir(t.FullChain), "RENEWED_DOMAINS=" + list,
 	}
-	env = append(env, paths("ACMED_", t, b != nil && len(b.KeyPEM) == 0)...)
+	keyless := b != nil && len(b.KeyPEM) == 0
+	env = append(env, paths("ACMED_", t, keyless)...)
+	env = append(env, "LEGO_CERT_PATH="+t.FullChain, "LEGO_ISSUER_CERT_PATH="+t.Chain)
+	if len(names) > 0 {
+		env = append(env, "LEGO_CERT_DOMAIN="+names[0])
+	}
+	if !keyless {
+		env = append(env, "LEGO_CERT_KEY_PATH="+t.Key)
+	}
 	if b == nil {
 		return env
 	}

@@ -24,6 +24,10 @@
 //	ACMED_ISSUER           configured name of the issuer
 //	RENEWED_LINEAGE        directory of the files, as certbot calls it
 //	RENEWED_DOMAINS        the same as ACMED_NAMES, as certbot calls it
+//	LEGO_CERT_DOMAIN       the first name, as lego calls it
+//	LEGO_CERT_PATH         the same as ACMED_FULLCHAIN
+//	LEGO_CERT_KEY_PATH     the same as ACMED_KEY
+//	LEGO_ISSUER_CERT_PATH  the same as ACMED_CHAIN
 //
 // Before the first order there is no certificate, and the variables from ACMED_FINGERPRINT to ACMED_ISSUER are not set.
 //

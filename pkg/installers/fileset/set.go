@@ -19,7 +19,8 @@ import (
 type Set struct {
 	Settings
 	Journal   string
-	Shared    bool // the operator allows a directory in which others can write
+	Disk      change.Disk // where the files are; nil is this machine
+	Shared    bool        // the operator allows a directory in which others can write
 	Endpoints []endpoint.Endpoint
 
 	// Files lists all files of a bundle with their content, and the paths of those that a bundle of another kind has: they
@@ -92,10 +93,14 @@ func (s *Set) Preview(ctx context.Context, b *certs.Bundle) (string, error) {
 
 // Uninstall gives every file the content that it had before the first Install, removes those that did not exist, and
 // reloads.
-func (s *Set) Uninstall(ctx context.Context) error { return change.Undo(ctx, s.Journal, nil, s.Reload) }
+func (s *Set) Uninstall(ctx context.Context) error {
+	return change.UndoOn(ctx, s.Disk, s.Journal, s.Reload)
+}
 
 // Recover puts back what a killed Install left.
-func (s *Set) Recover(ctx context.Context) error { return change.Recover(ctx, s.Journal, s.Reload) }
+func (s *Set) Recover(ctx context.Context) error {
+	return change.RecoverOn(ctx, s.Disk, s.Journal, s.Reload)
+}
 
 func (s *Set) change(ctx context.Context, b *certs.Bundle) (*change.Change, error) {
 	files, others, err := s.Files(b)
@@ -110,7 +115,7 @@ func (s *Set) change(ctx context.Context, b *certs.Bundle) (*change.Change, erro
 		return nil, err
 	}
 	files = append(files, gone...)
-	edit := &change.Change{Journal: s.Journal, Files: files, Reload: s.Reload}
+	edit := &change.Change{Journal: s.Journal, Files: files, Reload: s.Reload, Disk: s.Disk}
 	if len(s.Endpoints) > 0 {
 		t := trial{set: s, bundle: b}
 		edit.Test, edit.Probe = t.survey, t.probe

@@ -29,6 +29,7 @@ import (
 	"github.com/acmed/acmed/pkg/installers/helper"
 	"github.com/acmed/acmed/pkg/installers/imperva"
 	"github.com/acmed/acmed/pkg/installers/nginx"
+	"github.com/acmed/acmed/pkg/installers/ssh"
 	"github.com/acmed/acmed/pkg/issuer"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal"
@@ -46,6 +47,7 @@ type builder struct {
 	http    map[string]*http01.Responder
 	alpn    map[string]*tlsalpn01.Responder
 	servers map[string]*installers.Server
+	hosts   map[string]*ssh.Host
 	records *dns01.Locks
 	journal *dns01.Journal // of all dns-01 solvers: whoever opens one sweeps what others are writing
 	files   *http01.Tokens
@@ -72,7 +74,7 @@ type madeIssuer struct {
 func newBuilder(s *store.Store, log *zap.Logger, version string) *builder {
 	return &builder{
 		store: s, log: log, version: version, http: map[string]*http01.Responder{}, alpn: map[string]*tlsalpn01.Responder{},
-		servers: map[string]*installers.Server{}, records: &dns01.Locks{}, issuers: map[string]madeIssuer{},
+		servers: map[string]*installers.Server{}, hosts: map[string]*ssh.Host{}, records: &dns01.Locks{}, issuers: map[string]madeIssuer{},
 		observe: func(string, string, time.Duration, error) {},
 	}
 }
@@ -236,10 +238,22 @@ func (b *builder) installer(all *config.Config, c *config.Install, t installers.
 		return haproxy.New(*c.HAProxy, t)
 	case c.Imperva != nil:
 		return imperva.New(all.Imperva(c), t, config.ReadSecret, func(text string) { b.log.Warn(text, zap.String("certificate", t.Certificate)) })
+	case c.SSH != nil:
+		host := b.host(c.SSH)
+		t.Server = b.server("ssh "+c.SSH.ServerID(), func() *installers.Server { return ssh.NewServer(*c.SSH, host) })
+		return ssh.New(*c.SSH, t, host)
 	case c.Command != nil:
 		return command.New(*c.Command, t)
 	}
 	return nil, errors.New("it has no section")
+}
+
+// host returns the one connection to another machine.
+func (b *builder) host(c *ssh.Config) *ssh.Host {
+	if b.hosts[c.HostID()] == nil {
+		b.hosts[c.HostID()] = ssh.NewHost(*c, config.ReadSecret)
+	}
+	return b.hosts[c.HostID()]
 }
 
 // server returns the one Server for a web server of this machine.
