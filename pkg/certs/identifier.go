@@ -62,7 +62,7 @@ func values(ids []Identifier) []string {
 const (
 	maxDNSName = 253
 	maxLabel   = 63
-	maxLabels  = 10
+	maxLabels  = 10 // that public CAs certify
 )
 
 // ParseIdentifier turns what an operator wrote into an identifier, or says why no CA would accept it. The warnings tell
@@ -178,9 +178,6 @@ func checkDNS(name string) error {
 		return fmt.Errorf("the name has %d characters, at most %d are allowed", len(name), maxDNSName)
 	}
 	labels := strings.Split(name, ".")
-	if len(labels) > maxLabels {
-		return fmt.Errorf("the name has %d labels, at most %d are allowed", len(labels), maxLabels)
-	}
 	for _, label := range labels {
 		if err := checkLabel(label); err != nil {
 			return err
@@ -202,10 +199,8 @@ func checkLabel(label string) error {
 		return fmt.Errorf("a wildcard is only allowed as the whole first label, as in *.example.com")
 	case label[0] == '-' || label[len(label)-1] == '-':
 		return fmt.Errorf("label %q begins or ends with a hyphen", label)
-	case strings.Contains(label, "_"):
-		return fmt.Errorf("label %q has an underscore, which no CA certifies", label)
 	}
-	if i := strings.IndexFunc(label, notLDH); i >= 0 {
+	if i := strings.IndexFunc(strings.ReplaceAll(label, "_", "-"), notLDH); i >= 0 {
 		return fmt.Errorf("label %q: character %q is not allowed", label, label[i])
 	}
 	if len(label) >= 4 && label[2:4] == "--" {
@@ -247,6 +242,12 @@ func CheckPublic(id Identifier) error {
 	name := id.Base()
 	if !strings.Contains(name, ".") {
 		return fmt.Errorf("%s has a single label, so no public CA certifies it; use an issuer with private: true", id.Value)
+	}
+	if n := strings.Count(name, ".") + 1; n > maxLabels {
+		return fmt.Errorf("%s has %d labels, and public CAs certify at most %d; use an issuer with private: true", id.Value, n, maxLabels)
+	}
+	if strings.Contains(name, "_") {
+		return fmt.Errorf("%s has an underscore, so no public CA certifies it; use an issuer with private: true", id.Value)
 	}
 	for _, special := range []string{"local", "localhost", "internal", "invalid", "test", "example", "onion", "home.arpa", "lan", "corp", "localdomain"} {
 		if strings.HasSuffix(name, "."+special) {

@@ -22,7 +22,7 @@ func TestHelper(t *testing.T) {
 		{"twice", target + "  - {name: www, names: [a.example], install: {nginx: {}}}\n", ":3: targets[www]: the name is already used in line 2"},
 		{"a path for a name", "targets: [{name: ../x, names: [a.example], install: {nginx: {}}}]", `targets["../x"].name: `},
 		{"no names", "targets: [{name: www, install: {nginx: {}}}]", "targets[www].names: a certificate has 1 to 100 names"},
-		{"bad name", "targets: [{name: www, names: [a_b.example], install: {nginx: {}}}]", "targets[www].names[0]: "},
+		{"bad name", "targets: [{name: www, names: [a..b], install: {nginx: {}}}]", "targets[www].names[0]: "},
 		{"no section", "targets: [{name: www, names: [a.example]}]", "targets[www].install: it has exactly one section"},
 		{"two sections", "targets: [{name: www, names: [a.example], install: {nginx: {}, file: {dir: /x}}}]", "this one has 2"},
 		{"itself", "targets: [{name: www, names: [a.example], install: {helper: {target: www}}}]", "targets[www].install.helper: this is the helper"},

@@ -17,24 +17,28 @@ func (c *client) tidy(address string, a *answer) {
 	if !account && !bytes.Contains(a.body, []byte(`"identifier`)) {
 		return
 	}
-	var doc map[string]json.RawMessage
-	if account && len(bytes.TrimSpace(a.body)) == 0 && a.header.Get("Location") != "" {
-		doc = map[string]json.RawMessage{}
-	} else if json.Unmarshal(a.body, &doc) != nil || doc == nil {
+	doc := map[string]json.RawMessage{}
+	empty := account && len(bytes.TrimSpace(a.body)) == 0 && a.header.Get("Location") != ""
+	if !empty && (json.Unmarshal(a.body, &doc) != nil || doc == nil) {
 		return
 	}
 	changed := account && len(doc["status"]) == 0 // RFC 8555 section 7.1.2 requires it
 	if changed {
 		doc["status"] = json.RawMessage(`"` + acme.StatusValid + `"`)
 	}
+	changed = respellAll(doc) || changed
+	if body, err := json.Marshal(doc); changed && err == nil {
+		a.body = body
+	}
+}
+
+func respellAll(doc map[string]json.RawMessage) (changed bool) {
 	for key, list := range map[string]bool{"identifier": false, "identifiers": true} {
 		if spelt, ok := respell(doc[key], list); ok {
 			doc[key], changed = spelt, true
 		}
 	}
-	if body, err := json.Marshal(doc); changed && err == nil {
-		a.body = body
-	}
+	return changed
 }
 
 // respell gives one identifier, or a list of them, the spelling in which acmed orders them.
