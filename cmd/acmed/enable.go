@@ -150,6 +150,9 @@ func (f *enableRequest) ways() int {
 	return len(slices.DeleteFunc(given, func(given bool) bool { return !given }))
 }
 
+// hardens reports options that only a web server has.
+func (f *enableRequest) hardens() bool { return f.Redirect || f.HSTS != "" }
+
 // isOther reports a value that was given and is none of a list.
 func isOther(value string, list ...string) bool { return value != "" && !slices.Contains(list, value) }
 
@@ -165,7 +168,7 @@ func (f *enableRequest) contradiction() error {
 		{isOther(f.server, setup.Nginx, setup.Apache, "none"), "--server: unknown server " + strconv.Quote(f.server) + ", use nginx, apache or none"},
 		{isOther(f.KeyType, keyTypes()...), "--key-type: unknown type " + strconv.Quote(f.KeyType) + ", use " + strings.Join(keyTypes(), ", ")},
 		{len(f.pairs) > 0 && (none || f.server == ""), "--set needs --server nginx or --server apache"},
-		{none && (f.Redirect || f.HSTS != ""), "--redirect and --hsts need a web server to install into"},
+		{none && f.hardens(), "--redirect and --hsts need a web server to install into"},
 		{f.Staging && f.Directory != "", "give either --staging or --directory"},
 		{f.CAFile != "" && f.Directory == "", "--ca-file needs --directory"},
 		{f.Expand && !named, "--expand needs the names to add: -d example.com"},
