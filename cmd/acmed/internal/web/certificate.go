@@ -20,7 +20,7 @@ type certificatePage struct {
 	ProblemCode advice.Code
 	Again       string
 	Timeline    *timeline
-	Proved      []certs.Validation
+	Validated   []certs.Validation
 }
 
 func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,7 @@ func newCertificate(now time.Time, s renewal.Status) *certificatePage {
 		p.ProblemCode = problemCode(&s)
 	}
 	for _, name := range s.Names {
-		p.Proved = append(p.Proved, validation(&s, name))
+		p.Validated = append(p.Validated, validation(&s, name))
 	}
 	if p.Timeline != nil {
 		p.Timeline.unnamed()
