@@ -66,17 +66,20 @@ func (j *job) settle(h certs.Head) {
 	if h.N == 0 || h.Void {
 		return
 	}
-	st := r.State.Fleet
-	if st != nil && st.Unshared == "" && st.N >= h.N {
+	st := store.Fleet{}
+	if r.State.Fleet != nil {
+		st = *r.State.Fleet
+	}
+	if st.Unshared == "" && st.N >= h.N {
 		return
 	}
 	for i := range r.all.Versions {
 		v := &r.all.Versions[i]
-		if v.Fingerprint != h.Fingerprint || st != nil && st.Unshared != "" && st.Unshared != v.ID {
+		if v.Fingerprint != h.Fingerprint || st.Unshared != "" && st.Unshared != v.ID {
 			continue
 		}
 		by := ""
-		if st != nil && st.Unshared == v.ID { // nobody else had it
+		if st.Unshared == v.ID { // nobody else had it
 			by = h.By
 		}
 		j.shared(h, v.ID, by)
@@ -268,10 +271,7 @@ func (j *job) followAt(h certs.Head) time.Time {
 // adopt stores the fleet's newest version. It goes live like one that was obtained here, and counts as no issuance.
 func (j *job) adopt(ctx context.Context, h certs.Head) error {
 	r := j.record
-	b, err := j.engine.fleet.Fetch(ctx, j.Spec.Name, h)
-	if err == nil && len(b.KeyPEM) == 0 && (j.Spec.CSR == nil || plan.IsStale(&j.Spec, b)) {
-		err = errors.New("the fleet's version has no private key, and this node has none that matches")
-	}
+	b, err := j.fetch(ctx, h)
 	if err != nil {
 		st := r.share()
 		st.LastError, st.RetryAt = shorten(err), j.engine.clock().Add(time.Minute)
@@ -279,21 +279,15 @@ func (j *job) adopt(ctx context.Context, h certs.Head) error {
 		j.engine.log.Error("a version of the fleet was not taken", zap.String("certificate", j.Spec.Name), zap.String("code", string(advice.Of(err))), zap.Error(err))
 		return nil
 	}
-	b = j.judge(b).bundle
-	id := ""
-	for i := range r.all.Versions {
-		if v := &r.all.Versions[i]; v.Fingerprint == h.Fingerprint && !(v.ID == r.Version && r.Damage != nil) && id == "" {
-			id = v.ID
-		}
-	}
-	if newest := plan.Newest(r.all); id == "" || newest != nil && newest.ID != id {
+	id := j.newestIs(h.Fingerprint)
+	if id == "" {
 		if id, err = j.engine.store.AddVersion(j.Spec.Name, b, j.engine.clock()); err != nil {
 			return fmt.Errorf("store the fleet's version: %w", err)
 		}
 		j.result.Changed = true
 	}
-	st := r.edit()
 	j.shared(h, id, "")
+	st := r.edit()
 	st.Hook = nil
 	if j.Hooks.Post != nil {
 		st.Hook = &store.Hook{For: b.Fingerprint()}
@@ -303,6 +297,27 @@ func (j *job) adopt(ctx context.Context, h certs.Head) error {
 		return err
 	}
 	return r.reread()
+}
+
+// fetch reads the fleet's version, with the chain that suits this node's clients.
+func (j *job) fetch(ctx context.Context, h certs.Head) (*certs.Bundle, error) {
+	b, err := j.engine.fleet.Fetch(ctx, j.Spec.Name, h)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(b.KeyPEM) == 0 && (j.Spec.CSR == nil || plan.IsStale(&j.Spec, b)):
+		return nil, errors.New("the fleet's version has no private key, and this node has none that matches")
+	}
+	return j.judge(b).bundle, nil
+}
+
+// newestIs returns the ID of the newest version here if it has a fingerprint and can be used; else "".
+func (j *job) newestIs(fingerprint string) string {
+	v := plan.Newest(j.record.all)
+	if v == nil || v.Fingerprint != fingerprint || v.ID == j.record.Version && j.record.Damage != nil {
+		return ""
+	}
+	return v.ID
 }
 
 // shared notes that the fleet has a version that is here.

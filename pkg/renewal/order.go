@@ -33,6 +33,12 @@ func (j *job) obtain(ctx context.Context, p plan.Plan, f *plan.Fleet) error {
 	if h := r.State.Held; !accepted && h != nil && plan.Announced(h) {
 		return j.discard(h)
 	}
+	return j.obtained(bundle, f)
+}
+
+// obtained stores a new version, and gives it to the fleet.
+func (j *job) obtained(bundle *certs.Bundle, f *plan.Fleet) error {
+	r := j.record
 	j.step(certs.PhaseStore, "")
 	version, err := j.engine.store.AddVersion(j.Spec.Name, bundle, j.engine.clock())
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
+	"github.com/acmed/acmed/pkg/store"
 )
 
 // Fleet is what the other nodes know about a certificate, and what this one is among them.
@@ -65,7 +66,7 @@ func publish(in *input) (Plan, bool) {
 // for some more time nobody waits.
 func follow(in *input) (Plan, bool) {
 	f, st, v := in.opts.Fleet, in.have.State.Fleet, Newest(in.have)
-	if f == nil || st == nil || v == nil || v.ID == in.have.Version || v.ID != st.Version || f.First || !in.serving() || IsCompromised(in.have) {
+	if f == nil || f.First || !in.adopted(v) || !in.serving() || IsCompromised(in.have) {
 		return Plan{}, false
 	}
 	_, late := lastTenth(in)
@@ -73,13 +74,18 @@ func follow(in *input) (Plan, bool) {
 	tenth := end.Add(-life / 10)
 	switch {
 	case late:
-		return Plan{}, false
 	case f.Head.N == st.N && f.Head.Broken != "":
 		return addTargets(in, Plan{Reason: ReasonFollow, Message: "a node took version " + v.ID + " back: " + f.Head.Broken, Next: tenth}), true
 	case in.now.Before(f.FollowAt):
 		return addTargets(in, Plan{Reason: ReasonFollow, Message: "another node installs version " + v.ID + " first", Next: clock.Earlier(f.FollowAt, tenth)}), true
 	}
 	return Plan{}, false
+}
+
+// adopted reports whether a version is the newest of the fleet and not live here.
+func (in *input) adopted(v *store.Version) bool {
+	st := in.have.State.Fleet
+	return v != nil && st != nil && v.ID == st.Version && v.ID != in.have.Version
 }
 
 // resumed makes the pending order of a node that is gone the work of the first in line, whether anything is due or not: at
