@@ -35,9 +35,10 @@ type Config struct {
 
 	AllowSharedDir bool `mapstructure:"allow_shared_dir"` // accept a directory in which others can write
 
-	Unit          string        `mapstructure:"unit"`           // systemd unit to reload; never started
-	Reload        []string      `mapstructure:"reload"`         // command to run instead, absolute program first
-	ReloadTimeout time.Duration `mapstructure:"reload_timeout"` // default 1m
+	Unit          string             `mapstructure:"unit"`           // systemd unit to reload; never started
+	Reload        []string           `mapstructure:"reload"`         // command to run instead, absolute program first
+	Container     *fileset.Container `mapstructure:"container"`      // container to send a signal to instead
+	ReloadTimeout time.Duration      `mapstructure:"reload_timeout"` // default 1m
 
 	Verify     []string      `mapstructure:"verify"`      // endpoints: host:port, host:port/server.name, smtp://host:port
 	VerifyWait time.Duration `mapstructure:"verify_wait"` // how long they may take to serve the new certificate; default 30s
@@ -123,7 +124,7 @@ func (c *Config) checkSecrets() error {
 
 func (c *Config) settings() fileset.Settings {
 	return fileset.Settings{
-		Owner: c.Owner, Group: c.Group, Mode: c.Mode, Unit: c.Unit, Reload: c.Reload, ReloadTimeout: fileset.Bound{Key: "reload_timeout", Duration: c.ReloadTimeout},
+		Owner: c.Owner, Group: c.Group, Mode: c.Mode, Unit: c.Unit, Reload: c.Reload, Container: c.Container, ReloadTimeout: fileset.Bound{Key: "reload_timeout", Duration: c.ReloadTimeout},
 		Verify: c.Verify, Wait: fileset.Bound{Key: "verify_wait", Duration: c.VerifyWait},
 	}
 }

@@ -20,8 +20,9 @@ type Settings struct {
 	Owner, Group string // by name or number; "" keeps it
 	Mode         string // octal, of files that hold the key; "" is 0600, with a group 0640, and keeps what a group was given
 
-	Unit          string   // systemd unit to reload
-	Reload        []string // command to run instead
+	Unit          string     // systemd unit to reload
+	Reload        []string   // command to run instead
+	Container     *Container // or the container to send a signal to; may be nil
 	ReloadTimeout Bound
 
 	Verify []string // of [endpoint.Parse] form
@@ -77,6 +78,12 @@ func (s *Settings) Validate() error {
 }
 
 func (s *Settings) checkReload() error {
+	if s.Container != nil {
+		if s.Unit != "" || len(s.Reload) > 0 {
+			return errors.New("container: give one of container, unit and reload")
+		}
+		return s.Container.validate()
+	}
 	switch {
 	case s.Unit != "" && len(s.Reload) > 0:
 		return errors.New("unit: give either unit or reload, not both")
@@ -132,6 +139,8 @@ func (s *Settings) own(files []change.File) error {
 // touches neither network nor disk.
 func (s *Settings) NewServer(name string) *installers.Server {
 	switch {
+	case s.Container != nil:
+		return installers.NewServerElsewhere(cmp.Or(name, s.Container.Name), s.Container.reload)
 	case s.Unit != "":
 		reload := installers.SystemdReload(s.Unit)
 		reload.Timeout = s.ReloadTimeout.Duration
