@@ -145,7 +145,7 @@ func resultOf(r renewal.Result) control.Result {
 	}
 	var limited *certs.RateLimitError
 	switch {
-	case errors.As(r.Err, &limited), renewal.OverBudget(r.Err) != nil:
+	case errors.As(r.Err, &limited) && !limited.Unavailable, renewal.OverBudget(r.Err) != nil:
 		out.Outcome = control.OutcomeLimited
 	case r.Err != nil:
 		out.Outcome = control.OutcomeFailed
