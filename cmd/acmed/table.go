@@ -411,15 +411,8 @@ func failures(c *renewal.Status, now time.Time) []failure {
 	for _, w := range c.Warnings {
 		add("", "warning: "+w)
 	}
-	if rev := c.Revoked; rev != nil {
-		text := "version " + rev.Version + " was revoked on " + date(rev.At)
-		switch {
-		case rev.DoneAt.IsZero():
-			text = "version " + rev.Version + ": the CA has not revoked it yet: " + rev.Error + again(now, rev.RetryAt)
-		case rev.Kept:
-			text += "; run 'acmed renew " + c.Name + " --force' to replace it"
-		}
-		add(rev.Code, text)
+	if c.Revoked != nil {
+		add(c.Revoked.Code, revocationText(c, now))
 	}
 	if c.Hook != nil && c.Hook.Error != "" {
 		add(c.Hook.Code, "post hook: "+c.Hook.Error+again(now, c.Hook.RetryAt))
@@ -428,6 +421,18 @@ func failures(c *renewal.Status, now time.Time) []failure {
 		add("", note)
 	}
 	return list
+}
+
+func revocationText(c *renewal.Status, now time.Time) string {
+	rev := c.Revoked
+	if rev.DoneAt.IsZero() {
+		return "version " + rev.Version + ": the CA has not revoked it yet: " + rev.Error + again(now, rev.RetryAt)
+	}
+	text := "version " + rev.Version + " was revoked on " + date(rev.At)
+	if rev.Kept {
+		text += "; run 'acmed renew " + c.Name + " --force' to replace it"
+	}
+	return text
 }
 
 func again(now, at time.Time) string {

@@ -37,6 +37,9 @@ func (e *RateLimitError) Advice() advice.Code {
 	if e.Unavailable {
 		return advice.CAUnreachable
 	}
+	if advice.Of(e.Err) == advice.AccountPaused { // which no wait ends
+		return advice.AccountPaused
+	}
 	return advice.RateLimited
 }
 

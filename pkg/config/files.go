@@ -76,31 +76,39 @@ func (v *validator) files() {
 	v.trustFiles()
 	v.notifierFiles()
 	for i := range v.c.Certificates {
-		cert := &v.c.Certificates[i]
-		path := entryPath("certificates", cert.Name)
-		if cert.CSRFile != "" {
-			var err error
-			cert.csr, err = readCSR(cert)
-			v.also(path+".csr_file", err)
-		}
-		if h := cert.Hooks; h != nil {
-			v.program(path+".hooks.pre", h.Pre)
-			v.program(path+".hooks.post", h.Post)
-		}
-		for j := range cert.Install {
-			at := fmt.Sprintf("%s.install[%d]", path, j)
-			v.programs(at, &cert.Install[j])
-			if f := cert.Install[j].File; f != nil {
-				v.secret(at+".file.password_file", f.PasswordFile)
-			}
-			if s := cert.Install[j].SSH; s != nil {
-				v.secret(at+".ssh.key_file", s.KeyFile)
-			}
-			if i := cert.Install[j].Imperva; i != nil {
-				v.secret(at+".imperva.api_key_file", i.APIKeyFile)
-				v.secret(at+".imperva.passphrase_file", i.PassphraseFile)
-			}
-		}
+		v.certificateFiles(&v.c.Certificates[i])
+	}
+}
+
+// certificateFiles looks at the files that a certificate names, and keeps its CSR.
+func (v *validator) certificateFiles(cert *Certificate) {
+	path := entryPath("certificates", cert.Name)
+	if cert.CSRFile != "" {
+		var err error
+		cert.csr, err = readCSR(cert)
+		v.also(path+".csr_file", err)
+	}
+	if h := cert.Hooks; h != nil {
+		v.program(path+".hooks.pre", h.Pre)
+		v.program(path+".hooks.post", h.Post)
+	}
+	for j := range cert.Install {
+		v.installFiles(fmt.Sprintf("%s.install[%d]", path, j), &cert.Install[j])
+	}
+}
+
+// installFiles looks at the files that an entry of install names.
+func (v *validator) installFiles(at string, in *Install) {
+	v.programs(at, in)
+	if f := in.File; f != nil {
+		v.secret(at+".file.password_file", f.PasswordFile)
+	}
+	if s := in.SSH; s != nil {
+		v.secret(at+".ssh.key_file", s.KeyFile)
+	}
+	if i := in.Imperva; i != nil {
+		v.secret(at+".imperva.api_key_file", i.APIKeyFile)
+		v.secret(at+".imperva.passphrase_file", i.PassphraseFile)
 	}
 }
 

@@ -46,14 +46,6 @@ type Range struct {
 // Prefix is the range of all keys that begin with p, which ends in a slash.
 func Prefix(p string) Range { return Range{From: p, To: p[:len(p)-1] + string(p[len(p)-1]+1)} }
 
-// contains reports whether the key is in the range.
-func (r Range) contains(key string) bool {
-	if r.To == "" {
-		return key == r.From
-	}
-	return r.From <= key && key < r.To
-}
-
 // KV is one key with its value.
 type KV struct {
 	Key      string

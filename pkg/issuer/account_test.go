@@ -13,11 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/issuer"
 	"github.com/acmed/acmed/pkg/store"
-	"github.com/google/go-cmp/cmp"
 )
 
 func (w *world) account() *store.Account {

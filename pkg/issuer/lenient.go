@@ -18,8 +18,7 @@ func (c *client) tidy(address string, a *answer) {
 		return
 	}
 	doc := map[string]json.RawMessage{}
-	empty := account && len(bytes.TrimSpace(a.body)) == 0 && a.header.Get("Location") != ""
-	if !empty && (json.Unmarshal(a.body, &doc) != nil || doc == nil) {
+	if (!account || !isEmptyAccount(a)) && (json.Unmarshal(a.body, &doc) != nil || doc == nil) {
 		return
 	}
 	changed := account && len(doc["status"]) == 0 // RFC 8555 section 7.1.2 requires it
@@ -30,6 +29,11 @@ func (c *client) tidy(address string, a *answer) {
 	if body, err := json.Marshal(doc); changed && err == nil {
 		a.body = body
 	}
+}
+
+// isEmptyAccount reports whether an account has a URL and nothing else.
+func isEmptyAccount(a *answer) bool {
+	return len(bytes.TrimSpace(a.body)) == 0 && a.header.Get("Location") != ""
 }
 
 func respellAll(doc map[string]json.RawMessage) (changed bool) {

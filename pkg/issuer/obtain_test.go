@@ -13,10 +13,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/issuer"
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestObtain(t *testing.T) {

@@ -56,10 +56,11 @@ func (p *problem) Error() string {
 
 // Advice is the code that the problem stands for. A validation says its own, so here only the account is unauthorized.
 func (p *problem) Advice() advice.Code {
-	if p.kind == typeUnauthorized {
+	code := advice.OfProblem(p.kind, p.detail)
+	if p.kind == typeUnauthorized && code == advice.WrongAnswer {
 		return advice.AccountRefused
 	}
-	return advice.OfProblem(p.kind, p.detail)
+	return code
 }
 
 // permanent reports whether only an operator can solve the problem.

@@ -11,8 +11,10 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -29,7 +31,7 @@ func (i *Issuer) Rollover(ctx context.Context) error {
 			return err
 		}
 		if c.dir.KeyChangeURL == "" {
-			return &certs.PermanentError{Err: errors.New("the CA does not offer key rollover")}
+			return &certs.PermanentError{Err: advice.Tag(advice.NotSupported, errors.New("the directory of the CA has no keyChange"))}
 		}
 		next, err := certs.NewKey(certs.EC256)
 		if err != nil {
@@ -41,7 +43,7 @@ func (i *Issuer) Rollover(ctx context.Context) error {
 			return err
 		}
 		if err := c.changeKey(next); err != nil {
-			return err // settle finds out later what became of it
+			return notOffered(err) // settle finds out later what became of it
 		}
 		a.Key, a.NextKey, a.KeyChanged = next, nil, i.now()
 		return i.saveAccount(a)
@@ -67,6 +69,15 @@ func (i *Issuer) settle(ctx context.Context, a *store.Account) error {
 	}
 	a.NextKey = nil
 	return i.saveAccount(a)
+}
+
+// notOffered says of an operation whose URL leads nowhere that the CA does not support it.
+func notOffered(err error) error {
+	var p *acme.ProblemDetails
+	if errors.As(err, &p) && (p.HTTPStatus == http.StatusNotFound || p.HTTPStatus == http.StatusNotImplemented) && p.Type != typeAccountDoesNotExist {
+		return &certs.PermanentError{Err: advice.Tag(advice.NotSupported, err)}
+	}
+	return err
 }
 
 // changeKey asks the CA to replace the account's key.

@@ -260,7 +260,7 @@ func (j *job) own(h certs.Head) bool {
 func (j *job) followAt(h certs.Head) time.Time {
 	spread := fleet.FollowDelay(j.Hooks.Post == nil)
 	sum := fnv.New64a()
-	fmt.Fprint(sum, j.engine.fleet.NodeID(), h.Fingerprint)
+	_, _ = fmt.Fprint(sum, j.engine.fleet.NodeID(), h.Fingerprint) // a hash takes everything
 	turn := time.Duration(sum.Sum64() % uint64(spread))
 	if h.Served != "" {
 		return h.ServedAt.Add(turn)

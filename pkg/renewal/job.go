@@ -99,11 +99,7 @@ func (j *job) steps(ctx context.Context) error {
 		}
 		opts.Fleet = j.consult(ctx)
 		p := j.decide(ctx, opts)
-		switch j.result.Reason { // what was found in order is not worth a line
-		case "", plan.ReasonNothing, plan.ReasonDrift:
-			j.result.Reason, j.result.Message = p.Reason, p.Message
-		}
-		j.result.Next = p.Next
+		j.keepReason(&p)
 		if p.Idle() || p.Obtain && j.ordered {
 			return nil
 		}
@@ -132,6 +128,15 @@ func (j *job) decide(ctx context.Context, opts plan.Options) plan.Plan {
 		}
 	}
 	return p
+}
+
+// keepReason keeps the first reason for the result that is worth a line: what was found in order is not.
+func (j *job) keepReason(p *plan.Plan) {
+	switch j.result.Reason {
+	case "", plan.ReasonNothing, plan.ReasonDrift:
+		j.result.Reason, j.result.Message = p.Reason, p.Message
+	}
+	j.result.Next = p.Next
 }
 
 // apply does the first thing that the plan asks for. A returned error ends the job; what is recorded with the time of the

@@ -115,7 +115,6 @@ type simOrder struct {
 	names  []string
 	bundle *certs.Bundle // once it was finalized
 	by     []int
-	closed bool // the node that placed it could not journal it
 }
 
 func (w *world) fail(format string, args ...any) {

@@ -206,6 +206,8 @@ func fillRevoked(s *Status, have *store.Lineage) {
 	}
 }
 
+func notServing(t TargetStatus) bool { return !t.Off && (!t.Installed || t.Error != "") }
+
 func health(now time.Time, s *Status, have *store.Lineage) Health {
 	switch {
 	case have.Current == nil:
@@ -218,7 +220,7 @@ func health(now time.Time, s *Status, have *store.Lineage) Health {
 		return HealthFailing
 	case s.Reason == plan.ReasonHeld, s.Reason == plan.ReasonPinned:
 		return HealthHeld
-	case slices.ContainsFunc(s.Targets, func(t TargetStatus) bool { return !t.Off && (!t.Installed || t.Error != "") }):
+	case slices.ContainsFunc(s.Targets, notServing):
 		return HealthNotInstalled
 	case s.Hook != nil && s.Hook.Error != "":
 		return HealthHookFailed

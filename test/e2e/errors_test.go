@@ -185,7 +185,7 @@ func proxied(w http.ResponseWriter, _ *http.Request) {
 
 // failures are real ones: nothing in acmed is replaced.
 func failures() []failure {
-	return append(proofFailures(), append(caFailures(), machineFailures()...)...)
+	return slices.Concat(proofFailures(), caFailures(), wordedFailures(), conditionFailures(), machineFailures())
 }
 
 func proofFailures() []failure {
@@ -198,6 +198,10 @@ func proofFailures() []failure {
 		{code: advice.CAAForbids, options: []acmetest.Option{acmetest.WithCAAIdentities("ca.example.net")}, prepare: func(s *sick) {
 			s.issuer += ", preflight: enforce"
 			s.ca.DNS.AddDNSCAARecord("example.com.", []challtestsrv.CAAPolicy{{Tag: "issue", Value: "letsencrypt.org"}})
+		}},
+		{code: advice.ResolverSilent, prepare: func(s *sick) {
+			s.issuer += ", preflight: enforce"
+			s.resolver = fmt.Sprintf("127.0.0.1:%d", acmetest.FreePort(s))
 		}},
 		{code: advice.DNSSECBroken, prepare: func(s *sick) { s.issuer += ", preflight: enforce"; s.resolver = s.validating() }},
 		{code: advice.DNSRefused, prepare: func(s *sick) { s.record("/bin/false") }},
@@ -231,6 +235,48 @@ func caFailures() []failure {
 			}
 			s.ca.Use(acmetest.At(f.Forge(acmetest.Names("example.org")), acmetest.Certificate))
 		}},
+	}
+}
+
+// wordedFailures are answers in the words of Boulder, which the test CA does not use.
+func wordedFailures() []failure {
+	boulder := func(status int, kind, detail string) func(*sick) {
+		return func(s *sick) { s.ca.Use(acmetest.At(acmetest.Problem(status, kind, detail, ""), acmetest.NewOrder)) }
+	}
+	return []failure{
+		{code: advice.AccountPaused, exit: 75, prepare: boulder(http.StatusTooManyRequests, "rateLimited",
+			"Your account is temporarily prevented from requesting certificates for example.com and possibly others. Please visit: https://sfe.example/unpause")},
+		{code: advice.RedirectRefused, prepare: boulder(http.StatusBadRequest, "connection", "Fetching http://example.com/x: Redirect loop detected")},
+		{code: advice.PrivateAddress, prepare: boulder(http.StatusBadRequest, "dns", "no valid A records found for example.com; no valid AAAA records found for example.com")},
+		{code: advice.ServerSlow, prepare: boulder(http.StatusBadRequest, "connection", "Fetching http://example.com/x: Timeout after connect (your server may be slow or overloaded)")},
+		{code: advice.StapleRefused, prepare: boulder(http.StatusForbidden, "unauthorized", "OCSP must-staple extension is no longer available")},
+		{code: advice.NotSupported, stored: "none", prepare: func(s *sick) {
+			s.ca.Use(acmetest.At(acmetest.ChangeJSON(func(doc map[string]any) { delete(doc, "keyChange") }), acmetest.Directory))
+			s.command = []string{"account", "rollover", "test-ca"}
+		}},
+	}
+}
+
+// conditionFailures are about acmed itself, so "status" shows them, with exit code 3.
+func conditionFailures() []failure {
+	status := func(before func(*sick)) func(*sick) {
+		return func(s *sick) {
+			s.command = []string{"status"}
+			s.before = func() { s.run("renew"); before(s) }
+		}
+	}
+	return []failure{
+		{code: advice.DaemonNotRunning, exit: 3, stored: "none", prepare: status(func(*sick) {})},
+		{code: advice.ConfigBroken, exit: 3, stored: "none", prepare: func(s *sick) {
+			s.more = "include: conf.d/*.yaml\n"
+			status(func(s *sick) {
+				if err := os.Mkdir(filepath.Join(s.dir, "conf.d"), 0o755); err != nil {
+					s.Fatal(err)
+				}
+				s.file("conf.d/broken.yaml", "certifcates: []\n")
+			})(s)
+		}},
+		{code: advice.StateRepaired, exit: 3, stored: "none", prepare: status(func(s *sick) { s.file("state/certs/www/state.json", "{ cut off") })},
 	}
 }
 
@@ -309,7 +355,8 @@ func machineFailures() []failure {
 // do, and the code, on the terminal, in status and in JSON.
 func TestFailures(t *testing.T) {
 	for _, e := range advice.All() {
-		if !slices.ContainsFunc(failures(), func(f failure) bool { return f.code == e.Code }) {
+		// A daemon is stuck after an hour without progress: TestProgress of pkg/renewal waits for it.
+		if e.Code != advice.DaemonStuck && !slices.ContainsFunc(failures(), func(f failure) bool { return f.code == e.Code }) {
 			t.Errorf("nothing provokes %s", e.Code)
 		}
 	}

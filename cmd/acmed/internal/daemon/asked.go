@@ -53,6 +53,25 @@ func (d digests) targets(spec *certs.Spec, list []config.Install) map[string]str
 	return sums
 }
 
+// digestMap is the same for every order in which a map is walked.
+func digestMap(v reflect.Value) string {
+	sums := make([]string, 0, v.Len())
+	for _, key := range v.MapKeys() {
+		item := sha256.New()
+		digestValue(item, key.String(), v.MapIndex(key))
+		sums = append(sums, string(item.Sum(nil)))
+	}
+	slices.Sort(sums)
+	return strings.Join(sums, "")
+}
+
+// digestList writes the elements of a slice or array.
+func digestList(sum hash.Hash, field string, v reflect.Value) {
+	for i := range v.Len() {
+		digestValue(sum, field, v.Index(i))
+	}
+}
+
 // digestValue writes a value and the names of its fields.
 func digestValue(sum hash.Hash, field string, v reflect.Value) {
 	write := func(text string) { _, _ = io.WriteString(sum, field+"\x00"+text+"\x00") } // a hash takes everything
@@ -66,27 +85,16 @@ func digestValue(sum hash.Hash, field string, v reflect.Value) {
 			digestValue(sum, field, v.Elem())
 		}
 	case reflect.Slice, reflect.Array:
-		for i := range v.Len() {
-			digestValue(sum, field, v.Index(i))
-		}
+		digestList(sum, field, v)
 	case reflect.Map:
-		sums := make([]string, 0, v.Len())
-		for _, key := range v.MapKeys() {
-			item := sha256.New()
-			digestValue(item, key.String(), v.MapIndex(key))
-			sums = append(sums, string(item.Sum(nil)))
-		}
-		slices.Sort(sums)
-		write(strings.Join(sums, ""))
+		write(digestMap(v))
 	case reflect.String:
 		write(v.String())
 		if strings.HasSuffix(field, "File") && v.String() != "" {
 			write(contents(v.String()))
 		}
 	case reflect.Bool:
-		if v.Bool() {
-			write("true")
-		}
+		write(strconv.FormatBool(v.Bool()))
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		write(strconv.FormatInt(v.Int(), 10))
 	}

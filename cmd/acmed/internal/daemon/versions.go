@@ -39,10 +39,8 @@ func (d *Daemon) lineage(name string) (*store.Lineage, error) {
 }
 
 func stateOf(have *store.Lineage, v *store.Version, now time.Time) control.VersionState {
-	held := have.State.Held
-	rev, revoked := have.State.Revoked[v.ID]
 	switch {
-	case revoked && !rev.DoneAt.IsZero():
+	case !have.State.Revoked[v.ID].DoneAt.IsZero():
 		return control.VersionRevoked
 	case v.ID == have.Version && v.ID == have.State.Pinned:
 		return control.VersionPinned
@@ -50,14 +48,19 @@ func stateOf(have *store.Lineage, v *store.Version, now time.Time) control.Versi
 		return control.VersionActive
 	case !now.Before(v.NotAfter):
 		return control.VersionEnded
-	case held != nil && held.Version == v.ID && len(held.Clients) == 0 && !held.Until.IsZero():
-		return control.VersionNotice
-	case held != nil && held.Version == v.ID:
-		return control.VersionHeld
+	case have.State.Held != nil && have.State.Held.Version == v.ID:
+		return heldState(have.State.Held)
 	case v.ID > have.Version:
 		return control.VersionWaiting
 	}
 	return control.VersionEarlier
+}
+
+func heldState(h *store.Held) control.VersionState {
+	if len(h.Clients) == 0 && !h.Until.IsZero() {
+		return control.VersionNotice
+	}
+	return control.VersionHeld
 }
 
 // Activate makes the newest version live, and ends the pin of a rollback.
