@@ -234,7 +234,7 @@ func TestFindingsAgreeWithTheCA(t *testing.T) {
 		t.Fatal(err)
 	}
 	uri, past, future := account.URI, strconv.FormatInt(time.Now().Add(-time.Hour).Unix(), 10), strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)
-	for _, tc := range []struct {
+	for i, tc := range []struct {
 		value, name, problem string
 	}{
 		{"ca.example; accounturi=" + uri, "a.example.com", ""},
@@ -255,6 +255,7 @@ func TestFindingsAgreeWithTheCA(t *testing.T) {
 		{"ca.example", "a.example.com", "has no accounturi"},
 		{"", "a.example.com", "no record"},
 	} {
+		tc.name = strings.Replace(tc.name, "a.", fmt.Sprintf("n%d.", i), 1) // the CA may remember that a name was validated
 		id := identifiers(t, tc.name)[0]
 		var lines []string
 		if tc.value != "" {
