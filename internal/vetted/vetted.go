@@ -78,12 +78,12 @@ func Program(path string) error {
 // root or this user made it, or if what it leads to has the owner of the link: everybody else could make acmed write where
 // only acmed may.
 func OpenRoot(path string) (*os.Root, error) {
-	f, real, err := (&walker{last: asDir, owners: map[string]uint32{}}).open(path)
+	f, resolved, err := (&walker{last: asDir, owners: map[string]uint32{}}).open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	root, err := os.OpenRoot(real)
+	root, err := os.OpenRoot(resolved)
 	if err != nil {
 		return nil, err
 	}

@@ -80,10 +80,7 @@ func (w *walker) walk(path string) (fd int, next string, err error) {
 			return -1, "", err
 		}
 		if sub < 0 {
-			if !filepath.IsAbs(target) {
-				target = filepath.Join(dir, target)
-			}
-			return -1, filepath.Join(append([]string{target}, parts[i+1:]...)...), nil
+			return -1, filepath.Join(append([]string{absolute(target, dir)}, parts[i+1:]...)...), nil
 		}
 		fd = sub
 	}
@@ -92,46 +89,55 @@ func (w *walker) walk(path string) (fd int, next string, err error) {
 
 // step opens one component, or reads it if it is a link: then sub is negative. What is judged is what was opened.
 func (w *walker) step(dir int, name, at string, flags int) (sub int, target string, err error) {
-	fail := func(err error) (int, string, error) { return -1, "", &fs.PathError{Op: "open", Path: w.path, Err: err} }
-	var st unix.Stat_t
 	sub, err = unix.Openat(dir, name, flags, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
 		sub, err = unix.Openat(dir, name, asProgram, 0)
 	}
 	if err != nil {
-		return fail(err)
+		return -1, "", &fs.PathError{Op: "open", Path: w.path, Err: err}
 	}
+	var st unix.Stat_t
 	if err := unix.Fstat(sub, &st); err != nil {
 		return sub, "", &fs.PathError{Op: "stat", Path: w.path, Err: err}
 	}
+	if err := w.vet(at, &st); err != nil {
+		return sub, "", err
+	}
+	switch kind := st.Mode & unix.S_IFMT; {
+	case kind != unix.S_IFLNK && (kind == unix.S_IFDIR || flags&unix.O_DIRECTORY == 0):
+		return sub, "", nil
+	case kind == unix.S_IFLNK:
+		target, err = readlink(sub)
+	default:
+		err = unix.ENOTDIR
+	}
+	_ = unix.Close(sub)
+	if err != nil {
+		return -1, "", &fs.PathError{Op: "open", Path: w.path, Err: err}
+	}
+	if w.owners != nil && !trusted(st.Uid) {
+		w.owners[absolute(target, filepath.Dir(at))] = st.Uid
+	}
+	return -1, target, nil
+}
+
+// vet judges one component by its owner and by the rule of the walker.
+func (w *walker) vet(at string, st *unix.Stat_t) error {
 	if want, ok := w.owners[at]; ok && st.Uid != want {
-		return sub, "", fmt.Errorf("a symbolic link of user %d leads to %s of user %d: not followed", want, at, st.Uid)
+		return fmt.Errorf("a symbolic link of user %d leads to %s of user %d: not followed", want, at, st.Uid)
 	}
-	if w.judge != nil {
-		if err := w.judge(at, &st); err != nil {
-			return sub, "", err
-		}
+	if w.judge == nil {
+		return nil
 	}
-	switch {
-	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		target, err := readlink(sub)
-		_ = unix.Close(sub)
-		if err != nil {
-			return fail(err)
-		}
-		if w.owners != nil && !trusted(st.Uid) {
-			absolute := target
-			if !filepath.IsAbs(absolute) {
-				absolute = filepath.Join(filepath.Dir(at), absolute)
-			}
-			w.owners[filepath.Clean(absolute)] = st.Uid
-		}
-		return -1, target, nil
-	case flags&unix.O_DIRECTORY != 0 && st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		_ = unix.Close(sub)
-		return fail(unix.ENOTDIR)
+	return w.judge(at, st)
+}
+
+// absolute is the clean path that the target of a link in dir means.
+func absolute(target, dir string) string {
+	if filepath.IsAbs(target) {
+		return filepath.Clean(target)
 	}
-	return sub, "", nil
+	return filepath.Join(dir, target)
 }
 
 func readlink(fd int) (string, error) {

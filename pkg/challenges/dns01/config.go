@@ -155,7 +155,6 @@ func envFileError(path string) error {
 	return err
 }
 
-// executable reports why a program cannot be run.
 // Options are what the daemon lends to its solvers.
 type Options struct {
 	Name    string           // configured name of the solver

@@ -270,7 +270,7 @@ func (f *File) want(now state) state {
 	if f.Link != "" {
 		return linkState(f.Link)
 	}
-	s := state{Hash: Hash(f.Content), Mode: f.Mode, UID: Keep, GID: Keep}
+	s := state{Hash: Hash(f.Content), Mode: f.mode(now), UID: Keep, GID: Keep}
 	if now.Hash != Absent {
 		s.UID, s.GID = now.UID, now.GID
 	}
@@ -280,22 +280,28 @@ func (f *File) want(now state) state {
 	if f.Owner != nil && f.Owner.GID != Keep {
 		s.GID = f.Owner.GID
 	}
+	return s
+}
+
+// mode is what the state that f asks for has as permission bits.
+func (f *File) mode(now state) fs.FileMode {
+	mode := f.Mode
 	switch {
-	case s.Mode != 0:
+	case mode != 0:
 	case now.Hash != Absent:
-		s.Mode = now.Mode
+		mode = now.Mode
 	case f.Secret:
-		s.Mode = 0o600
+		mode = 0o600
 	default:
-		s.Mode = 0o644
+		mode = 0o644
 	}
 	if f.KeepGroup && now.Hash != Absent {
-		s.Mode |= now.Mode & 0o070
+		mode |= now.Mode & 0o070
 	}
 	if f.Secret {
-		s.Mode &^= 0o007
+		mode &^= 0o007
 	}
-	return s
+	return mode
 }
 
 // keyMark is in every private key in PEM (RFC 7468 section 10). An operator may have had one in a file that gets none.

@@ -134,28 +134,9 @@ func (c *Change) drop(ctx context.Context, j *journal, shares []share, lost map[
 	if len(lost) == 0 {
 		return nil
 	}
-	stands, goes := map[string]bool{}, map[string]bool{}
-	for i, s := range shares {
-		for _, e := range s.edits {
-			stands[e.Path] = stands[e.Path] || !lost[i]
-			goes[e.Path] = goes[e.Path] || lost[i]
-		}
-	}
-	var back []entry
-	for _, e := range j.record.Pending.Files {
-		switch {
-		case !goes[e.Path]:
-		case stands[e.Path]:
-			return ErrEntangled
-		default:
-			back = append(back, e)
-		}
-	}
-	if len(back) == len(j.record.Pending.Files) {
-		return ErrEntangled // nothing stands, so it is put back as a whole
-	}
-	if len(back) == 0 {
-		return nil
+	back, err := disentangle(j.record.Pending.Files, shares, lost)
+	if err != nil || len(back) == 0 {
+		return err
 	}
 	if _, conflict, err := j.putBack(back); conflict != nil || err != nil {
 		return errors.Join(conflict, err)
@@ -164,6 +145,31 @@ func (c *Change) drop(ctx context.Context, j *journal, shares []share, lost map[
 		return err
 	}
 	return reloadRunning(ctx, c.Reload)
+}
+
+// disentangle returns the files of the lost shares alone. It is [ErrEntangled] if one of them is also of a share that stands,
+// or if they are all files, which are put back as a whole.
+func disentangle(files []entry, shares []share, lost map[int]bool) (back []entry, err error) {
+	stands, goes := map[string]bool{}, map[string]bool{}
+	for i, s := range shares {
+		for _, e := range s.edits {
+			stands[e.Path] = stands[e.Path] || !lost[i]
+			goes[e.Path] = goes[e.Path] || lost[i]
+		}
+	}
+	for _, e := range files {
+		switch {
+		case !goes[e.Path]:
+		case stands[e.Path]:
+			return nil, ErrEntangled
+		default:
+			back = append(back, e)
+		}
+	}
+	if len(back) == len(files) {
+		return nil, ErrEntangled
+	}
+	return back, nil
 }
 
 // commitAll gives every target its own undo record, the change's own last: from then on nothing is put back by a crash.

@@ -181,8 +181,8 @@ func (e *LockedOutError) Advice() advice.Code { return advice.ClientsLockedOut }
 
 // Lost asks again as every client that could connect before. Those that steadily cannot any more are a [*LockedOutError]
 // for each address, joined. A client that takes one family only counts where the bundle has a certificate for it: to give
-// up a family is what the operator asked for. Versions below min do not count.
-func (b *Before) Lost(ctx context.Context, bundle *certs.Bundle, min uint16) error {
+// up a family is what the operator asked for. Versions below oldest do not count.
+func (b *Before) Lost(ctx context.Context, bundle *certs.Bundle, oldest uint16) error {
 	families := []Family{AnyFamily}
 	for _, leaf := range bundle.Leaves() {
 		families = append(families, FamilyOf(leaf))
@@ -191,7 +191,7 @@ func (b *Before) Lost(ctx context.Context, bundle *certs.Bundle, min uint16) err
 		lost := &LockedOutError{Endpoint: e, Key: FamilyOf(bundle.Leaf)}
 		until := time.Now().Add(refusing)
 		for _, c := range b.clients[e] {
-			if c.Version < min || !slices.Contains(families, c.Family) {
+			if c.Version < oldest || !slices.Contains(families, c.Family) {
 				continue
 			}
 			if err := c.patient(ctx, e, until); err != nil {

@@ -140,18 +140,14 @@ func (v *verification) look(ctx context.Context, e Endpoint) error {
 
 // watch looks at one address until its answers agree.
 func (v *verification) watch(ctx context.Context, e Endpoint) error {
-	var seen answers
-	refused := time.Now() // since when every answer is a refusal
+	seen := answers{refused: time.Now()}
 	for delay := firstPoll; ; delay = slower(delay) {
 		err := v.look(ctx, e)
 		now := time.Now()
-		if seen.add(err == nil, now) {
+		if seen.add(err, now) {
 			delay = firstPoll
 		}
-		if !Refused(err) {
-			refused = now
-		}
-		if locked := v.before.locked(e, now.Sub(refused) >= refusing || Refused(err) && !now.Before(v.deadline), v.bundle, err); locked != nil {
+		if locked := v.before.locked(e, seen.refuses(now, v.deadline), v.bundle, err); locked != nil {
 			v.failed.Store(true)
 			return locked
 		}
@@ -178,11 +174,17 @@ type answers struct {
 	row         int       // right answers since the last wrong one
 	since       time.Time // of the first of them
 	lastGood    time.Time
+	last        error
+	refused     time.Time // since when every answer is a refusal
 }
 
 // add reports whether the answer differs from the one before.
-func (a *answers) add(good bool, now time.Time) (turned bool) {
-	before := a.row > 0
+func (a *answers) add(err error, now time.Time) (turned bool) {
+	a.last = err
+	if !Refused(err) {
+		a.refused = now
+	}
+	good, before := err == nil, a.row > 0
 	turned = a.looks > 0 && before != good
 	a.looks++
 	if !good {
@@ -204,6 +206,10 @@ func (a *answers) serves(agreeing int, now time.Time) bool {
 		agreeing = 2
 	}
 	return a.row >= agreeing && (!a.both || now.Sub(a.since) >= steady)
+}
+
+func (a *answers) refuses(now, deadline time.Time) bool {
+	return now.Sub(a.refused) >= refusing || Refused(a.last) && !now.Before(deadline)
 }
 
 func (a *answers) fails(now, deadline time.Time) bool {

@@ -54,12 +54,12 @@ func (c *Config) Validate() error {
 func (c *Config) checkPaths() error {
 	var errs []error
 	switch {
-	case !filepath.IsAbs(c.File) || strings.HasSuffix(c.File, "/"):
+	case !namesFile(c.File):
 		errs = append(errs, fmt.Errorf("file: %q is not the absolute path of a file", c.File))
 	case c.Name == "" && !plainPath.MatchString(c.File):
 		errs = append(errs, fmt.Errorf("file: %q has characters that HAProxy's runtime API does not take", c.File))
 	}
-	if c.Key != "" && (!filepath.IsAbs(c.Key) || strings.HasSuffix(c.Key, "/") || c.Key == c.File) {
+	if c.Key != "" && (!namesFile(c.Key) || c.Key == c.File) {
 		errs = append(errs, fmt.Errorf("key: %q is not the absolute path of another file", c.Key))
 	}
 	if c.Name != "" && !plainPath.MatchString(c.Name) {
@@ -70,6 +70,9 @@ func (c *Config) checkPaths() error {
 	}
 	return errors.Join(errs...)
 }
+
+// namesFile reports whether a path is absolute and not that of a directory by its form.
+func namesFile(path string) bool { return filepath.IsAbs(path) && !strings.HasSuffix(path, "/") }
 
 func (c Config) settings() fileset.Settings {
 	return fileset.Settings{

@@ -1,4 +1,4 @@
-// Package installd splits the installation of certificates from the daemon that obtains them. The daemon speaks to the
+// Package helper splits the installation of certificates from the daemon that obtains them. The daemon speaks to the
 // network and holds account keys, but may not change a server; a helper that runs as root changes servers, and hears
 // nobody but the daemon. Between them is a unix socket with HTTP/1.1 and JSON (docs/INSTALLD.md).
 //

@@ -127,8 +127,8 @@ func (e *editor) Foresee(c *configuration, files []change.File) (*configuration,
 }
 
 func realPath(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		return resolved
 	}
 	return path
 }

@@ -255,7 +255,7 @@ func (h *Host) dial() (*connection, error) {
 // auth is the way to log in, and what closes it.
 func (h *Host) auth() (ssh.AuthMethod, func(), error) {
 	if h.config.Agent != "" {
-		conn, err := net.Dial("unix", h.config.Agent)
+		conn, err := new(net.Dialer).DialContext(context.Background(), "unix", h.config.Agent)
 		if err != nil {
 			return nil, nil, fmt.Errorf("agent: %w", err)
 		}
@@ -343,6 +343,11 @@ func algorithms(kind string) []string {
 // noKey is a key that no host has.
 type noKey struct{}
 
-func (noKey) Type() string                        { return "none" }
-func (noKey) Marshal() []byte                     { return nil }
+// Type is the name of no kind of key.
+func (noKey) Type() string { return "none" }
+
+// Marshal returns nothing.
+func (noKey) Marshal() []byte { return nil }
+
+// Verify fails.
 func (noKey) Verify([]byte, *ssh.Signature) error { return errors.New("no key") }

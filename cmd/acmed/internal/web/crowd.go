@@ -41,29 +41,45 @@ func (c *crowd) state(conn net.Conn, state http.ConnState) {
 	c.conns[conn] = guest{local: local(conn), busy: state == http.StateActive, since: time.Now()}
 }
 
-// room makes a place for a new client. Whoever waits longest without a request gives way: first of those elsewhere.
+// room makes a place for a new client.
 func (c *crowd) room(isLocal bool) bool {
-	others, victim := 0, net.Conn(nil)
-	for conn, g := range c.conns {
+	others := 0
+	for _, g := range c.conns {
 		if !g.local {
 			others++
-		}
-		if g.busy || !isLocal && g.local {
-			continue
-		}
-		if v, ok := c.conns[victim]; !ok || v.local && !g.local || v.local == g.local && g.since.Before(v.since) {
-			victim = conn
 		}
 	}
 	if len(c.conns) < maxConns && (isLocal || others < elsewhere) {
 		return true
 	}
+	victim := c.victim(isLocal)
 	if victim == nil {
 		return false
 	}
 	delete(c.conns, victim)
 	_ = victim.Close()
 	return true
+}
+
+// victim is who gives way to a new client, or nil: whoever waits longest without a request, first of those elsewhere.
+func (c *crowd) victim(isLocal bool) (victim net.Conn) {
+	for conn, g := range c.conns {
+		if g.busy || g.local && !isLocal {
+			continue
+		}
+		if victim == nil || g.before(c.conns[victim]) {
+			victim = conn
+		}
+	}
+	return victim
+}
+
+// before reports whether g gives way before other does.
+func (g guest) before(other guest) bool {
+	if g.local != other.local {
+		return other.local
+	}
+	return g.since.Before(other.since)
 }
 
 func local(conn net.Conn) bool {
