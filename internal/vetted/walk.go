@@ -104,10 +104,10 @@ func (w *walker) step(dir int, name, at string, flags int) (sub int, target stri
 		return sub, "", err
 	}
 	switch kind := st.Mode & unix.S_IFMT; {
-	case kind != unix.S_IFLNK && (kind == unix.S_IFDIR || flags&unix.O_DIRECTORY == 0):
-		return sub, "", nil
 	case kind == unix.S_IFLNK:
 		target, err = readlink(sub)
+	case kind == unix.S_IFDIR, flags&unix.O_DIRECTORY == 0:
+		return sub, "", nil
 	default:
 		err = unix.ENOTDIR
 	}

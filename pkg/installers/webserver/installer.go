@@ -194,13 +194,7 @@ func (i *Installer[C]) Uninstall(ctx context.Context) error {
 // withdraw decides what becomes of one file of an undo record; nil when there is nothing to do.
 func withdraw(o change.Original, takeOut func(now []byte) ([]byte, error)) (*change.File, error) {
 	if target, err := os.Readlink(o.Path); err == nil {
-		switch {
-		case o.Existed:
-			return nil, &installers.ConflictError{Path: o.Path, Reason: "somebody made it a symbolic link after acmed changed it: not undone"}
-		case o.Written != change.LinkHash(target):
-			return nil, nil
-		}
-		return &change.File{Path: o.Path, Link: target, Remove: true, Was: o.Written}, nil
+		return withdrawLink(o, target)
 	}
 	now, err := installers.ReadRegular(o.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -223,6 +217,17 @@ func withdraw(o change.Original, takeOut func(now []byte) ([]byte, error)) (*cha
 		return nil, err
 	}
 	return file, nil
+}
+
+// withdrawLink does so for what is a symbolic link now.
+func withdrawLink(o change.Original, target string) (*change.File, error) {
+	switch {
+	case o.Existed:
+		return nil, &installers.ConflictError{Path: o.Path, Reason: "somebody made it a symbolic link after acmed changed it: not undone"}
+	case o.Written != change.LinkHash(target):
+		return nil, nil
+	}
+	return &change.File{Path: o.Path, Link: target, Remove: true, Was: o.Written}, nil
 }
 
 // WithdrawAll decides what becomes of the files of an undo record. Where somebody else edited one, takeOut takes acmed's

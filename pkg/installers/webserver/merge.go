@@ -1,6 +1,7 @@
 package webserver
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -69,8 +70,8 @@ func (m *merger) add(files []change.File) (part []change.File, ok bool) {
 
 // key is one name for a file that is reached by several.
 func key(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		return resolved
 	}
 	return path
 }
@@ -92,17 +93,9 @@ func (m *mergedFile) with(f change.File) (*mergedFile, bool) {
 	if !mergeable(m.File) || !mergeable(f) || f.Was != m.was {
 		return nil, false
 	}
-	base, edits := m.base, m.edits
-	if base == nil {
-		disk, err := installers.ReadRegular(f.Path)
-		if err != nil || change.Hash(disk) != m.was {
-			return nil, false
-		}
-		base = SplitLines(disk)
-		var ok bool
-		if edits, ok = editsOf(base, m.Content); !ok {
-			return nil, false
-		}
+	base, edits, ok := m.read(f.Path)
+	if !ok {
+		return nil, false
 	}
 	more, ok := editsOf(base, f.Content)
 	if !ok {
@@ -110,10 +103,7 @@ func (m *mergedFile) with(f change.File) (*mergedFile, bool) {
 	}
 	edits = slices.Concat(edits, more)
 	slices.SortStableFunc(edits, func(a, b lineEdit) int {
-		if a.from != b.from {
-			return a.from - b.from
-		}
-		return a.to - b.to
+		return cmp.Or(a.from-b.from, a.to-b.to)
 	})
 	for i := 1; i < len(edits); i++ {
 		if a, b := edits[i-1], edits[i]; b.from < a.to || a.from == b.from {
@@ -122,6 +112,20 @@ func (m *mergedFile) with(f change.File) (*mergedFile, bool) {
 	}
 	f.Content = apply(base, edits)
 	return &mergedFile{File: f, was: m.was, base: base, edits: edits}, true
+}
+
+// read returns the lines on disk and the edits so far. ok is false when the file is not the one that they were planned from.
+func (m *mergedFile) read(path string) (base []string, edits []lineEdit, ok bool) {
+	if m.base != nil {
+		return m.base, m.edits, true
+	}
+	disk, err := installers.ReadRegular(path)
+	if err != nil || change.Hash(disk) != m.was {
+		return nil, nil, false
+	}
+	base = SplitLines(disk)
+	edits, ok = editsOf(base, m.Content)
+	return base, edits, ok
 }
 
 // mergeable reports whether the file is one that exists and is edited.

@@ -15,19 +15,7 @@ import (
 func (p *pass[C]) test(ctx context.Context) error {
 	if !p.tested {
 		p.tested = true
-		if err := sleep(ctx, p.spacing); err != nil {
-			return err
-		}
-		err := p.server.Test(ctx)
-		for _, t := range p.editing() {
-			if err != nil && t.plan.Cures != nil && t.plan.Cures(err.Error()) {
-				err = nil
-			}
-		}
-		if err != nil || len(p.editing()) > 0 {
-			return err
-		}
-		return p.look(ctx)
+		return p.testBefore(ctx)
 	}
 	if err := p.server.Test(ctx); err != nil || p.edited {
 		return err
@@ -37,6 +25,23 @@ func (p *pass[C]) test(ctx context.Context) error {
 		if err := p.reread(ctx); err != nil {
 			return err
 		}
+	}
+	return p.look(ctx)
+}
+
+// testBefore is the test before the edit. A failure that an edit cures is none.
+func (p *pass[C]) testBefore(ctx context.Context) error {
+	if err := sleep(ctx, p.spacing); err != nil {
+		return err
+	}
+	err := p.server.Test(ctx)
+	for _, t := range p.editing() {
+		if err != nil && t.plan.Cures != nil && t.plan.Cures(err.Error()) {
+			err = nil
+		}
+	}
+	if err != nil || len(p.editing()) > 0 {
+		return err
 	}
 	return p.look(ctx)
 }

@@ -310,18 +310,14 @@ func (p *pass[C]) failed(ctx context.Context, all, edits []*task[C], results []e
 		return group(rest)
 	case errors.As(err, &conflict):
 		return group(p.retry(all, err))
-	case len(edits) <= 1:
-		rest := without(all, edits)
-		for _, t := range edits {
+	case len(edits) == 0:
+		for _, t := range all {
 			t.finish(err)
 		}
-		if len(edits) == 0 {
-			for _, t := range rest {
-				t.finish(err)
-			}
-			return nil
-		}
-		return group(rest)
+		return nil
+	case len(edits) == 1:
+		edits[0].finish(err)
+		return group(without(all, edits))
 	}
 	if guilty := named(edits, err); guilty != nil {
 		guilty.finish(err)
