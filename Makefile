@@ -44,6 +44,7 @@ test-odd: ## a part of the tests on a machine with an odd name, language, time z
 lint: $(TOOLS)/golangci-lint
 	go mod tidy -diff
 	cd cmd/acmed-dns && go mod tidy -diff
+	cd pkg/fleet/etcd/etcdtest && go mod tidy -diff
 	$(TOOLS)/golangci-lint run ./...
 
 $(TOOLS)/golangci-lint:
