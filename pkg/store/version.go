@@ -272,6 +272,11 @@ func (u *rawUnit) check() error {
 	if leaf, err := certs.ParseChain(u.cert); err != nil || len(leaf) != 1 {
 		return errors.New("cert.pem is not exactly one certificate")
 	}
+	if len(u.chain) > 0 {
+		if _, err := certs.ParseChain(u.chain); err != nil {
+			return fmt.Errorf("chain.pem: %w", err)
+		}
+	}
 	for i, text := range u.alternates {
 		if _, err := certs.ParseChain(text); err != nil {
 			return fmt.Errorf("alternate chain %d: %w", i+1, err)
