@@ -124,8 +124,8 @@ func TestPlanted(t *testing.T) {
 // TestReplacedParent: a directory of another user may be written to, but not one of ours that this user's link leads to.
 func TestReplacedParent(t *testing.T) {
 	w := newWorld(t)
-	w.as("mkdir site; ln -s site mine; ln -s ../ours theirs")
-	for name, ok := range map[string]bool{"evil/site": true, "evil/mine": true, "evil/theirs": false, "ours": true} {
+	w.as("mkdir site; ln -s site mine; ln -s ../ours theirs; ln -s / root")
+	for name, ok := range map[string]bool{"evil/site": true, "evil/mine": true, "evil/theirs": false, "evil/root": false, "evil/root/usr": false, "ours": true} {
 		root, err := vetted.OpenRoot(w.path(name))
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", name, err)

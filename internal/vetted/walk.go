@@ -60,10 +60,11 @@ func (w *walker) walk(path string) (fd int, next string, err error) {
 		return -1, "", &fs.PathError{Op: "open", Path: w.path, Err: err}
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err == nil && w.judge != nil {
-		if err := w.judge("/", &st); err != nil {
-			return -1, "", errors.Join(err, unix.Close(fd))
-		}
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, "", errors.Join(&fs.PathError{Op: "stat", Path: w.path, Err: err}, unix.Close(fd))
+	}
+	if err := w.vet("/", &st); err != nil {
+		return -1, "", errors.Join(err, unix.Close(fd))
 	}
 	at := "/"
 	for i, name := range parts {

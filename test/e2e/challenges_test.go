@@ -74,11 +74,11 @@ func (b *box) acmed(args ...string) (string, int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// must runs a command that succeeds.
+// must runs a command that succeeds. That no daemon runs is no failure of "status".
 func (b *box) must(args ...string) string {
 	b.Helper()
 	out, code := b.acmed(args...)
-	if code != 0 {
+	if code != 0 && (code != 3 || args[0] != "status") {
 		b.Fatalf("acmed %s: exit %d: %s", strings.Join(args, " "), code, out)
 	}
 	return out
@@ -148,7 +148,10 @@ func (b *box) await(what string, want func() bool) {
 	}
 }
 
-func (b *box) healthy() bool { _, code := b.acmed("status"); return code == 0 }
+func (b *box) healthy() bool {
+	out, _ := b.acmed("status", "-o", "json")
+	return strings.Contains(out, `"health": "ok"`) && strings.Count(out, `"health": "`) == strings.Count(out, `"health": "ok"`)
+}
 
 // terminate runs a server that ends TLS in front of acmed and passes http-01 on.
 func (b *box) terminate(s snippet.Server) {
@@ -186,7 +189,7 @@ func TestBehindATLSTerminator(t *testing.T) {
 			if n := b.spent("renew", "org"); n != 1 {
 				t.Errorf("%d validations with a preflight, want 1", n)
 			}
-			if out := b.must("status", "org"); !strings.Contains(out, "example.org proved by http-01 via http: preflight: TLS is terminated in front by another server\n") {
+			if out := b.must("status", "org"); !strings.Contains(out, "example.org validated by http-01 with http: preflight: TLS is terminated in front by another server\n") {
 				t.Errorf("status says %s", out)
 			}
 			if n := b.spent("renew", "--force", "--yes", "org"); n != 1 {

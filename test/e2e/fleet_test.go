@@ -70,7 +70,7 @@ func TestFleet(t *testing.T) {
 	if code != 3 || !strings.Contains(out, "conf.d/c7.yaml:1:") || !strings.Contains(out, "stays in use: "+filepath.Join(dropins, "c7.yaml")) {
 		t.Errorf("exit %d: %s", code, out)
 	}
-	if out, code := s.run("status", "c7"); code != 0 || !strings.Contains(out, "c7.example.com") {
+	if out, code := s.run("status", "c7"); code != 3 || !strings.Contains(out, "c7.example.com") {
 		t.Errorf("the certificate of a file that broke is gone: exit %d: %s", code, out)
 	}
 	if out, code := s.run("renew", "c500"); code != 0 {

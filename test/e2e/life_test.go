@@ -192,7 +192,7 @@ func TestBrokenNginx(t *testing.T) {
 		t.Errorf("the certificate is not stored: %v", err)
 	}
 	out, code := s.run("status")
-	if code != 3 || !strings.Contains(out, "next try in") {
+	if code != 3 || !strings.Contains(out, "next attempt in") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 	s.write("nginx.conf", good)

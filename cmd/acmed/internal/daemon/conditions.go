@@ -18,7 +18,7 @@ import (
 // reasonConfig is the reason of a certificate whose definition is not in use.
 const reasonConfig plan.Reason = "configuration"
 
-// writableFor is how long an answer about the state directory is used. Asking writes and syncs a file.
+// writableFor is how long a good answer about the state directory is used. Asking writes and syncs a file.
 const writableFor = time.Minute
 
 // writable remembers whether the state directory takes files.
@@ -33,7 +33,7 @@ type writable struct {
 func (w *writable) check(ask func() error) (since time.Time, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if now := time.Now(); w.at.IsZero() || now.Sub(w.at) >= writableFor {
+	if now := time.Now(); w.err != nil || w.at.IsZero() || now.Sub(w.at) >= writableFor {
 		w.at = now
 		err := ask()
 		if err != nil && w.err == nil {
