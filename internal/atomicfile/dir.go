@@ -51,6 +51,9 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	if err := d.ask("open", name); err != nil {
 		return nil, err
 	}
+	if info, err := d.root.Stat(name); err == nil && !info.IsDir() { // a named pipe would block the open
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
+	}
 	root, err := d.root.OpenRoot(name)
 	if err != nil {
 		return nil, err
@@ -68,6 +71,9 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not block the open
+	if d.leadsAstray(err) {
+		return nil, nil, &fs.PathError{Op: "read", Path: name, Err: ErrNotRegular}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -86,6 +92,17 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, fs.FileInfo, error) {
 		return nil, nil, &fs.PathError{Op: "read", Path: name, Err: err}
 	}
 	return data, info, nil
+}
+
+// leadsAstray reports whether a name could not be opened because of a link that leads out of the directory or in a circle,
+// or because a file has the place of a directory.
+func (d *Dir) leadsAstray(err error) bool {
+	var got, out *fs.PathError
+	if !errors.As(err, &got) {
+		return false
+	}
+	_, outside := d.root.Lstat("..")                                                                                // the only way to get at the error of os.Root
+	return errors.As(outside, &out) && got.Err == out.Err || got.Err == syscall.ELOOP || got.Err == syscall.ENOTDIR //nolint:errorlint // as it is
 }
 
 // The reasons for which [Dir.ReadFile] does not read what is there.
@@ -115,7 +132,7 @@ func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err := d.ask("readdir", name); err != nil {
 		return nil, err
 	}
-	f, err := d.root.Open(name)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/acmed/acmed/internal/atomicfile"
@@ -98,7 +99,7 @@ func (s *Store) inAccount(directory, contact, what string, do func(d *atomicfile
 }
 
 func (s *Store) inFolder(dir string, do func(d *atomicfile.Dir) error) error {
-	d, err := s.dir.Sub(dir)
+	d, err := s.subAccount(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -106,6 +107,31 @@ func (s *Store) inFolder(dir string, do func(d *atomicfile.Dir) error) error {
 		return err
 	}
 	return errors.Join(inPath(do(d), dir), d.Close())
+}
+
+// subAccount opens the folder of an account, of which what is no file is set aside.
+func (s *Store) subAccount(dir string) (*atomicfile.Dir, error) {
+	d, err := s.sub(dir, func(string, ...any) {}) // asides finds it
+	if err != nil {
+		return nil, err
+	}
+	entries, err := d.ReadDir(".")
+	for _, entry := range entries {
+		if name := entry.Name(); !isFile(entry.Type()) && isAccountFile(name) {
+			if _, asideErr := setAside(d, name); !errors.Is(asideErr, syscall.EROFS) { // then it can be read as far as possible
+				err = errors.Join(err, asideErr)
+			}
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func isAccountFile(name string) bool {
+	return slices.Contains([]string{accountFile, usageFile, keyFile, nextKeyFile}, name) ||
+		strings.HasPrefix(name, retiredKey) && !strings.Contains(name, asideMark)
 }
 
 func loadAccount(d *atomicfile.Dir) (*Account, error) {
@@ -132,20 +158,29 @@ func loadAccount(d *atomicfile.Dir) (*Account, error) {
 	if a.NextKey != nil && certs.SameKey(a.NextKey.Public(), a.Key.Public()) {
 		a.NextKey = nil // the rollover is complete, only its end was not saved
 	}
-	a.Notes = readableByOthers(d, accountFile, keyFile, nextKeyFile)
-	return a, nil
+	a.Notes, err = accountNotes(d)
+	return a, err
 }
 
-// readableByOthers says of each file with a key that not only its owner can read it.
-func readableByOthers(d *atomicfile.Dir, names ...string) []string {
-	var notes []string
-	for _, name := range names {
-		if info, err := d.Lstat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
+// accountNotes says of each file with a key that not only its owner can read it, and of each that was set aside.
+func accountNotes(d *atomicfile.Dir) (notes []string, err error) {
+	entries, err := d.ReadDir(".")
+	for _, entry := range entries {
+		name, aside := entry.Name(), strings.Contains(entry.Name(), asideMark)
+		if aside {
+			notes = append(notes, fmt.Sprintf("%s was damaged or had the wrong type, and was set aside; remove it when it is of no use", name))
+		}
+		if !aside && !slices.Contains([]string{accountFile, keyFile, nextKeyFile}, name) {
+			continue
+		}
+		// a link counts by what it leads to
+		if _, info, err := read(d, name, maxPEM); err == nil && info.Mode().Perm()&0o077 != 0 {
 			notes = append(notes, fmt.Sprintf("others may have read %s (mode %#o); chmod it to 0600, and give the account a new key with "+
 				"'acmed account rollover'", name, info.Mode().Perm()))
 		}
 	}
-	return notes
+	slices.Sort(notes)
+	return notes, err
 }
 
 // readAccountJSON returns nil for a file that is missing, or that is damaged and was set aside.
@@ -295,6 +330,11 @@ func (s *Store) orphan(parent string, kept []string) (dir string, newest *accoun
 func (s *Store) writeAccount(dir string, f accountJSON, a *Account) error {
 	if a.Key == nil {
 		return errors.New("it has no key")
+	}
+	if old, err := s.subAccount(dir); err == nil {
+		_ = old.Close() // what is in the way was set aside
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	if err := errors.Join(s.dir.Mkdir(path.Dir(dir), privateDir), s.dir.Mkdir(dir, privateDir)); err != nil {
 		return err

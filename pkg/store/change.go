@@ -124,8 +124,9 @@ func latestVersion(d *atomicfile.Dir) (latest time.Time, err error) {
 // Activate makes a stored version the one that `current` names, at once for every file of it. A version that is damaged
 // is refused. Activating the active version again is no error.
 func (s *Store) Activate(name, version string) error {
-	return s.in(name, "activate", func(d *atomicfile.Dir, _ *entry) error {
+	return s.in(name, "activate", func(d *atomicfile.Dir, e *entry) error {
 		if _, err := bundle(d, version); err != nil {
+			e.condemn(version, err)
 			return err
 		}
 		return d.Symlink(path.Join(versionsDir, version), currentLink)

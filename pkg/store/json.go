@@ -78,23 +78,3 @@ func inPath(err error, dir ...string) error {
 	}
 	return err
 }
-
-// setAside moves a damaged file out of the way, so that it can be looked at and is replaced by the next save. Its name
-// tells when it was last written.
-func (e *entry) setAside(d *atomicfile.Dir, name string, why error) {
-	to, err := setAside(d, name)
-	if err != nil {
-		e.note("%v; it could not be set aside: %v", why, err)
-		return
-	}
-	e.note("%v; it was set aside as %s", why, to)
-}
-
-func setAside(d *atomicfile.Dir, name string) (string, error) {
-	info, err := d.Lstat(name)
-	if err != nil {
-		return "", err
-	}
-	to := name + ".damaged-" + info.ModTime().UTC().Format(timeFormat)
-	return to, d.Rename(name, to)
-}

@@ -62,7 +62,6 @@ func (e *entry) load(d *atomicfile.Dir, l *Lineage) (err error) {
 	if err = e.look(d); err != nil {
 		return err
 	}
-	l.Versions = slices.DeleteFunc(slices.Clone(e.versions), unreadable)
 	if l.State, err = e.loadState(d); err != nil {
 		return err
 	}
@@ -75,9 +74,41 @@ func (e *entry) load(d *atomicfile.Dir, l *Lineage) (err error) {
 		l.Damage, err = err, nil
 	}
 	if err == nil {
-		l.Notes = e.noted()
+		err = e.vet(d, l)
 	}
+	l.Versions = slices.DeleteFunc(slices.Clone(e.versions), unreadable)
+	l.Notes = e.noted()
 	return err
+}
+
+// vet applies what AddVersion demands to every version that may become the active one next: all of them when none can be
+// used, else the later ones and the pinned one. One that does not pass is not among the readable versions any more.
+func (e *entry) vet(d *atomicfile.Dir, l *Lineage) error {
+	for _, v := range e.versions {
+		behind := l.Current != nil && v.ID < l.Version && v.ID != l.State.Pinned
+		if behind || v.ID == l.Version || unreadable(v) || slices.Contains(e.vetted, v.ID) {
+			continue
+		}
+		if _, err := bundle(d, v.ID); !e.condemn(v.ID, err) && err != nil {
+			return err
+		}
+		e.vetted = append(e.vetted, v.ID)
+	}
+	return nil
+}
+
+// condemn takes a version out of the readable ones when err says that it is damaged, and reports whether it does.
+func (e *entry) condemn(id string, err error) bool {
+	var bad *damageError
+	if !errors.As(err, &bad) {
+		return false
+	}
+	e.note("%v", err)
+	created, _ := parseID(id)
+	if i := slices.IndexFunc(e.versions, func(v Version) bool { return v.ID == id }); i >= 0 {
+		e.versions[i] = Version{ID: id, Created: created}
+	}
+	return true
 }
 
 // current returns the version that `current` names, "" when there is no such link, and a *damageError when it leads
@@ -88,7 +119,7 @@ func current(d *atomicfile.Dir) (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	case errors.Is(err, syscall.EINVAL):
-		return "", damaged("%s is not a symbolic link; move it away", currentLink)
+		return "", damaged("%s is not a symbolic link, and could not be set aside", currentLink)
 	case err != nil:
 		return "", err
 	}
@@ -126,7 +157,11 @@ func (e *entry) look(d *atomicfile.Dir) error {
 	versions := make([]Version, 0, len(entries))
 	for _, entry := range entries {
 		id := entry.Name()
-		if _, ok := parseID(id); !ok || !entry.IsDir() {
+		if _, ok := parseID(id); !ok {
+			continue
+		}
+		if !entry.IsDir() {
+			e.setAside(d, path.Join(versionsDir, id), fmt.Errorf("version %s is %s, not a directory", id, kindOf(entry.Type())))
 			continue
 		}
 		v, err := e.summary(d, id)

@@ -173,10 +173,14 @@ func TestDamage(t *testing.T) {
 		{"link elsewhere", link("/etc/ssl"), `current leads to "/etc/ssl", which is no version`},
 		{"link to the top", link("versions/"), "which is no version"},
 		{"link out", link("versions/../../x"), "which is no version"},
-		{"no link", func(t *testing.T, s *Store, _ string) {
-			must(t, os.Remove(in(s, "current")))
-			must(t, os.Mkdir(in(s, "current"), 0o700))
-		}, "current is not a symbolic link"},
+		{"link to an outer file", func(t *testing.T, s *Store, version string) {
+			must(t, os.Remove(in(s, "versions", version, "cert.pem")))
+			must(t, os.Symlink("/etc/hostname", in(s, "versions", version, "cert.pem")))
+		}, "not a regular file"},
+		{"file for a directory", func(t *testing.T, s *Store, version string) {
+			must(t, os.RemoveAll(in(s, "versions", version, "alternates")))
+			write(t, in(s, "versions", version, "alternates"), "")
+		}, "not a regular file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -191,9 +195,6 @@ func TestDamage(t *testing.T) {
 				contains(t, []string{l.Damage.Error()}, tt.want)
 			}
 			must(t, s.Prune(www, 1))
-			if tt.name == "no link" {
-				return
-			}
 			if l := load(t, s); add(t, s, c.bundle(t), noon().Add(time.Hour), true) == "" || load(t, s).Damage != nil {
 				t.Errorf("not repaired by a new version: %v", l.Damage)
 			}

@@ -173,7 +173,7 @@ func voidURLs(d *atomicfile.Dir) ([]string, error) {
 	}
 	var urls []string
 	for _, entry := range entries {
-		if _, ok := parseID(entry.Name()); !ok {
+		if _, ok := parseID(entry.Name()); !ok || !entry.IsDir() {
 			continue
 		}
 		m, _, err := readMeta(d, path.Join(versionsDir, entry.Name()))

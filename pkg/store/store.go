@@ -49,6 +49,7 @@ type entry struct {
 	mu       sync.Mutex // held during every operation on the lineage
 	made     bool       // its directory is known to be durable
 	versions []Version  // as of the last look; versions never change, so each is read once
+	vetted   []string   // versions that were not active when they were found to be matching pairs
 	checked  digest     // content of the active version when it was last found to be a matching pair
 	notes    []note     // what was repaired or is odd
 }
@@ -218,7 +219,12 @@ func (s *Store) prepare() error {
 		s.dir.Mkdir(certsDir, publicDir), s.dir.Mkdir(accountsDir, privateDir),
 		s.dir.Sweep("."), s.dir.Sweep(certsDir))
 	if errors.Is(err, syscall.EROFS) {
-		return nil
+		err = nil
+	}
+	for _, dir := range []string{certsDir, accountsDir} {
+		if info, statErr := s.dir.Lstat(dir); statErr == nil && !info.IsDir() {
+			return fmt.Errorf("%s is %s, not a directory; move it away, and restore the directory from a backup", dir, kindOf(info.Mode()))
+		}
 	}
 	return err
 }
@@ -267,7 +273,7 @@ func (s *Store) Remove(name string) error {
 		return err
 	}
 	defer e.leave()
-	e.made, e.versions, e.checked, e.notes = false, nil, digest{}, nil
+	e.made, e.versions, e.vetted, e.checked, e.notes = false, nil, nil, digest{}, nil
 	if err := s.dir.RemoveTree(path.Join(certsDir, name)); err != nil {
 		return fmt.Errorf("remove certificate %s: %w", name, err)
 	}
@@ -298,8 +304,8 @@ var errNoLineage = errors.New("there is no such certificate")
 // in runs do in the directory of a lineage while nobody else is at it. Without that directory it returns an error that
 // wraps errNoLineage. Errors name the certificate and what was tried.
 func (s *Store) in(name, what string, do func(d *atomicfile.Dir, e *entry) error) error {
-	return s.inDir(name, what, do, func(dir string, _ *entry) (*atomicfile.Dir, error) {
-		d, err := s.dir.Sub(dir)
+	return s.inDir(name, what, do, func(dir string, e *entry) (*atomicfile.Dir, error) {
+		d, err := s.sub(dir, e.note)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, errNoLineage
 		}
@@ -316,17 +322,17 @@ func (s *Store) inMade(name, what string, do func(d *atomicfile.Dir, e *entry) e
 		e.made = madeErr == nil
 		return errors.Join(err, madeErr)
 	}, func(dir string, e *entry) (*atomicfile.Dir, error) {
-		if e.made {
-			if d, err := s.dir.Sub(dir); !errors.Is(err, fs.ErrNotExist) {
-				return d, err
-			}
+		d, err := s.sub(dir, e.note)
+		if e.made && err == nil || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return d, err
 		}
-		var err error
+		if err == nil {
+			_ = d.Close() // who made it may have died before it was durable
+		}
 		if durable, err = s.dir.StartMkdir(dir, publicDir); err != nil {
 			return nil, err
 		}
-		d, err := s.dir.Sub(dir)
-		if err != nil {
+		if d, err = s.dir.Sub(dir); err != nil {
 			return nil, errors.Join(err, durable())
 		}
 		return d, nil
@@ -345,7 +351,10 @@ func (s *Store) inDir(
 	defer e.leave()
 	d, err := open(path.Join(certsDir, name), e)
 	if err == nil {
-		err = errors.Join(do(d, e), d.Close())
+		if err = e.tidy(d); err == nil {
+			err = do(d, e)
+		}
+		err = errors.Join(err, d.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("certificate %s: %s: %w", name, what, inPath(err, certsDir, name))

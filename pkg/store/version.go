@@ -107,16 +107,30 @@ type rawVersion struct {
 // readVersion reads every file of a version without understanding more than meta.json. A file that is missing is a
 // *damageError; a damaged meta.json is only noted, since the certificate can be served without it.
 func readVersion(d *atomicfile.Dir, id string) (*rawVersion, error) {
-	v, err := d.Sub(path.Join(versionsDir, id))
-	if errors.Is(err, fs.ErrNotExist) {
+	raw, err := readUnits(d, path.Join(versionsDir, id))
+	if errors.Is(err, errNoFolder) {
 		return nil, damaged("version %s is missing", id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("version %s: %w", id, err)
+	}
+	return raw, nil
+}
+
+var errNoFolder = errors.New("there is no such folder")
+
+// readUnits is readVersion for any folder with the files of a version.
+func readUnits(d *atomicfile.Dir, dir string) (*rawVersion, error) {
+	v, err := d.Sub(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNoFolder
 	}
 	if err != nil {
 		return nil, err
 	}
 	raw := &rawVersion{}
 	if err = errors.Join(raw.read(v), v.Close()); err != nil {
-		return nil, fmt.Errorf("version %s: %w", id, inPath(err, versionsDir, id))
+		return nil, inPath(err, dir)
 	}
 	return raw, nil
 }
@@ -268,6 +282,9 @@ func (u *rawUnit) check() error {
 	}
 	if _, err := certs.NewBundle(u.fullchain, u.key); err != nil {
 		return err
+	}
+	if _, err := certs.ParseChain(u.chain); len(u.chain) > 0 && err != nil {
+		return fmt.Errorf("chain.pem: %w", err)
 	}
 	if leaf, err := certs.ParseChain(u.cert); err != nil || len(leaf) != 1 {
 		return errors.New("cert.pem is not exactly one certificate")
