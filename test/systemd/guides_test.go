@@ -32,7 +32,7 @@ const (
 		"systemctl enable --quiet --now acmed-single; acmed renew\n"
 	zone     = "echo nameserver 127.0.0.1 >/etc/resolv.conf; printf '$TTL 60\\n@ SOA ns1 hostmaster 1 60 60 3600 1\\n@ NS ns1\\nns1 A 23.192.0.2\\n@ A 23.192.0.2\\n' >/var/lib/bind/example.com.zone; chown bind: /var/lib/bind/example.com.zone\n"
 	pinned   = "install -D -m 0644 /root/issuing.pem /etc/acmed/trust/firmware-1.2.pem\n" + enabled + "acmed renew --force; rm /etc/acmed/conf.d/www.yaml\n"
-	receiver = fromFiles + "printf '#!/bin/sh\\nexec cat\\n' >/usr/local/bin/page-somebody; chmod 755 /usr/local/bin/page-somebody; printf 'certificates: [ { name: www, names: [example.com] } ]\\n' >/etc/acmed/conf.d/www.yaml; systemctl --quiet enable --now acmed-single\n"
+	receiver = fromFiles + "printf '#!/bin/sh\\nexec cat\\n' >/usr/local/bin/page-operator; chmod 755 /usr/local/bin/page-operator; printf 'certificates: [ { name: www, names: [example.com] } ]\\n' >/etc/acmed/conf.d/www.yaml; systemctl --quiet enable --now acmed-single\n"
 	certbot  = onNginx + "certbot certonly -q --webroot -w /var/www/html -d example.com -d www.example.com --agree-tos -m ops@example.com\n" +
 		"certbot certonly -q --webroot -w /var/www/html -d example.org --agree-tos -m ops@example.com; sed -i 's/^authenticator = .*/authenticator = dns-cloudflare/;/webroot/d' /etc/letsencrypt/renewal/example.org.conf\n"
 )
