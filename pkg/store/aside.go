@@ -74,15 +74,7 @@ func (e *entry) relink(d *atomicfile.Dir, kind fs.FileMode) {
 // linkedBefore finds the version that `current` led to before it became a copy: of the version, or of the text of the link.
 func linkedBefore(d *atomicfile.Dir, kind fs.FileMode) string {
 	if !kind.IsDir() {
-		text, _, err := read(d, currentLink, 1<<10)
-		id, found := strings.CutPrefix(strings.TrimSpace(string(text)), versionsDir+"/")
-		if _, ok := parseID(id); err != nil || !found || !ok {
-			return ""
-		}
-		if info, err := d.Lstat(path.Join(versionsDir, id)); err != nil || !info.IsDir() {
-			return ""
-		}
-		return id
+		return linkText(d)
 	}
 	content, err := readUnits(d, currentLink)
 	if err != nil {
@@ -102,6 +94,19 @@ func linkedBefore(d *atomicfile.Dir, kind fs.FileMode) string {
 		}
 	}
 	return ""
+}
+
+// linkText is the version that a file in the place of `current` names as the link did, "" for none that is stored.
+func linkText(d *atomicfile.Dir) string {
+	text, _, err := read(d, currentLink, 1<<10)
+	id, found := strings.CutPrefix(strings.TrimSpace(string(text)), versionsDir+"/")
+	if _, ok := parseID(id); err != nil || !found || !ok {
+		return ""
+	}
+	if info, err := d.Lstat(path.Join(versionsDir, id)); err != nil || !info.IsDir() {
+		return ""
+	}
+	return id
 }
 
 // setAside moves a damaged file out of the way, so that it can be looked at and is replaced by the next save. Its name
