@@ -11,7 +11,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,9 +21,13 @@ import (
 
 // ReadFile reads a regular file of at most most bytes. The file, and every directory and symbolic link on the way to it,
 // must belong to root or to the user that runs acmed, and nobody else may be able to change them. A mode with a bit of
-// forbidden is refused too: 0o077 for a secret.
+// forbidden is refused too: 0o077 for a secret, which may also belong to the user acmed when root reads it.
 func ReadFile(path string, forbidden fs.FileMode, most int64) ([]byte, error) {
-	f, _, err := (&walker{last: asFile, judge: strict}).open(path)
+	rule := strict
+	if forbidden&0o004 != 0 {
+		rule = secret
+	}
+	f, _, err := (&walker{last: asFile, judge: rule}).open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +126,19 @@ func strict(path string, st *unix.Stat_t) error {
 		return fmt.Errorf("%s%w", kind, changeable(path, fs.FileMode(st.Mode)))
 	}
 	return nil
+}
+
+// serviceUser is who the daemon runs as when it is not root; its secrets belong to it.
+const serviceUser = "acmed"
+
+// secret is the rule for a file that is neither run nor shown: root reads those of the daemon's user too, to check them.
+func secret(path string, st *unix.Stat_t) error {
+	if st.Mode&unix.S_IFMT == unix.S_IFREG && os.Geteuid() == 0 {
+		if u, err := user.LookupId(strconv.FormatUint(uint64(st.Uid), 10)); err == nil && u.Username == serviceUser {
+			return nil
+		}
+	}
+	return strict(path, st)
 }
 
 // writableByOthers does not count root's group and the own one: on many systems every user has a group of their own.
