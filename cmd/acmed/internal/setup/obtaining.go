@@ -158,7 +158,7 @@ func installAgain(ctx context.Context, b control.Backend, status control.Status,
 }
 
 // order obtains what is missing. A certificate whose settings changed is ordered at once: an order is the proof that they
-// work. So is what an earlier attempt could not obtain, since the cause was fixed meanwhile.
+// work. A failed attempt is not repeated.
 func (e *Enabling) order(ctx context.Context, b control.Backend, names []string, progress func(control.Progress)) (failed []string, err error) {
 	status, err := b.Status(ctx, control.StatusRequest{Names: names})
 	if err != nil {
@@ -166,11 +166,12 @@ func (e *Enabling) order(ctx context.Context, b control.Backend, names []string,
 	}
 	var forced []string
 	for i, c := range status.Certificates {
-		if c.Failures > 0 && len(c.Versions) == 0 || e.Wishes[i].changed && len(c.Versions) > 0 {
+		if e.Wishes[i].changed && len(c.Versions) > 0 {
 			forced = append(forced, c.Name)
 		}
 	}
 	for _, req := range []control.RenewRequest{{Names: forced, Force: true, Again: true}, {Names: names}} {
+		req.Names = slices.DeleteFunc(slices.Clone(req.Names), func(name string) bool { return slices.Contains(failed, name) }) // CAs count failures
 		if len(req.Names) == 0 {
 			continue
 		}
