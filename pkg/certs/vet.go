@@ -57,6 +57,9 @@ func LeafNames(leaf *x509.Certificate) []string {
 	return list
 }
 
+// JoinNames writes a list of names so that two lists of the same names give the same text, whatever their order.
+func JoinNames(names []string) string { return strings.Join(slices.Sorted(slices.Values(names)), " ") }
+
 func vetNames(leaf *x509.Certificate, ids []Identifier) error {
 	got := LeafNames(leaf)
 	if n := len(leaf.EmailAddresses) + len(leaf.URIs); n > 0 {

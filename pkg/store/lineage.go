@@ -42,6 +42,7 @@ type Version struct {
 	NotBefore   time.Time // of the leaf; for a dual unit the later of both
 	NotAfter    time.Time // of the leaf; for a dual unit the earlier of both
 	Fingerprint string    // as certs.Bundle.Fingerprint
+	Names       string    // of the leaf, as certs.JoinNames writes them; "" when unknown
 	Issuer      string    // configured name of the issuer; "" when unknown
 }
 
@@ -217,6 +218,6 @@ func summarize(d *atomicfile.Dir, id string) (Version, error) {
 		v.NotAfter = clock.Earlier(v.NotAfter, rsa.NotAfter)
 	}
 	m, _, err := readMeta(d, dir)
-	v.Fingerprint, v.Issuer = b.Fingerprint(), m.Issuer
+	v.Fingerprint, v.Issuer, v.Names = b.Fingerprint(), m.Issuer, certs.JoinNames(certs.LeafNames(leaf))
 	return v, err
 }

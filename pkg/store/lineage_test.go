@@ -43,7 +43,7 @@ func TestRoundTrip(t *testing.T) {
 			must(t, err)
 			want := Version{
 				ID: id, Created: noon(), NotBefore: b.Leaf.NotBefore, NotAfter: b.Leaf.NotAfter,
-				Fingerprint: b.Fingerprint(), Issuer: "test",
+				Fingerprint: b.Fingerprint(), Issuer: "test", Names: "example.com",
 			}
 			for range 2 { // the second time from what is remembered
 				l := load(t, s)

@@ -37,9 +37,8 @@ func clockWrong(in *input) (verdict, bool) {
 }
 
 func neverIssued(in *input) (verdict, bool) {
-	v := Newest(in.have)
 	return verdict{ReasonNeverIssued, "there is no certificate yet"},
-		in.have.Current == nil && in.have.Damage == nil && (v == nil || Ended(v, in.now))
+		in.have.Current == nil && in.have.Damage == nil && (in.next() == nil || Ended(in.next(), in.now))
 }
 
 func damaged(in *input) (verdict, bool) {

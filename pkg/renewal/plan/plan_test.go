@@ -284,3 +284,39 @@ func TestOnlyEndedVersions(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestWhatIsLeft: without an active version, the newest of those that are left is used that a CA could have given now.
+func TestWhatIsLeft(t *testing.T) {
+	now := time.Now()
+	id, _, err := certs.ParseIdentifier("www.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &certs.Spec{Name: "www", Identifiers: []certs.Identifier{id}}
+	good := store.Version{ID: "good", NotBefore: now.Add(-day), NotAfter: now.Add(50 * day), Names: "www.example.com"}
+	for name, spoil := range map[string]func(v *store.Version, st *store.State){
+		"other names":   func(v *store.Version, _ *store.State) { v.Names = "api.example.com" },
+		"fewer names":   func(v *store.Version, _ *store.State) { v.Names = "example.com" },
+		"ended":         func(v *store.Version, _ *store.State) { v.NotAfter = now.Add(-time.Hour) },
+		"not valid yet": func(v *store.Version, _ *store.State) { v.NotBefore = now.Add(20 * day) },
+		"compromised":   func(_ *store.Version, st *store.State) { st.Compromised = []string{"newest"} },
+		"revoked": func(_ *store.Version, st *store.State) {
+			st.Revoked = map[string]store.Revocation{"newest": {DoneAt: now}}
+		},
+	} {
+		newest := good
+		newest.ID = "newest"
+		have := &store.Lineage{Name: "www", Versions: []store.Version{newest, good}}
+		if p := Decide(now, want, have, Options{}); p.Activate != "newest" {
+			t.Fatalf("a good one: %+v", p)
+		}
+		spoil(&have.Versions[0], &have.State)
+		if p := Decide(now, want, have, Options{}); p.Activate != "good" {
+			t.Errorf("%s: %+v", name, p)
+		}
+		have.Versions = have.Versions[:1]
+		if p := Decide(now, want, have, Options{}); p.Activate != "" || !p.Obtain {
+			t.Errorf("%s, and no other: %+v", name, p)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -18,7 +19,7 @@ func stored(in *input) (Plan, bool) {
 	if pin := Find(in.have, st.Pinned); pin != nil && !Ended(pin, in.believed()) && (pin.ID != in.have.Version || in.serving()) {
 		return pinned(in, pin)
 	}
-	v := Newest(in.have)
+	v := in.next()
 	if v == nil || v.ID == in.have.Version || Ended(v, in.believed()) {
 		return Plan{}, false
 	}
@@ -26,6 +27,27 @@ func stored(in *input) (Plan, bool) {
 		return waiting(in, h)
 	}
 	return activate(in, v.ID, "version "+v.ID+" is stored but not active"), true
+}
+
+// next is the version that comes after the active one. Where none can be used, what is left on the disk is judged like a
+// new version: by its names and dates, and the store has looked at its key. In a fleet the names may be another node's.
+func (in *input) next() *store.Version {
+	if in.have.Current != nil {
+		return Newest(in.have)
+	}
+	st, names := &in.have.State, certs.JoinNames(in.want.Names())
+	for i := range in.have.Versions {
+		v := &in.have.Versions[i]
+		_, revoked := st.Revoked[v.ID]
+		switch {
+		case v.ID == in.have.Version:
+			return v
+		case slices.Contains(st.Compromised, v.ID), revoked, Ended(v, in.believed()), v.NotBefore.After(in.now.Add(clock.Slack)):
+		case v.Names == "", v.Names == names, st.Fleet != nil && st.Fleet.Version == v.ID:
+			return v
+		}
+	}
+	return nil
 }
 
 // waiting leaves a version where it is until its time has come. Force orders another one, which may be better, and so does
