@@ -16,7 +16,7 @@ func TestLocalFailure(t *testing.T) {
 	b := newBench(t, 90*day)
 	b.run(t, Options{})
 	dir := filepath.Join(b.store.Dir(), "certs", "www")
-	if err := errors.Join(os.Rename(dir, dir+".away"), os.WriteFile(dir, nil, 0o600)); err != nil {
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Symlink("/nowhere", dir)); err != nil {
 		t.Fatal(err)
 	}
 	before := len(b.events.kinds())

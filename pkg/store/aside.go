@@ -154,7 +154,7 @@ func (s *Store) sub(dir string, note func(format string, args ...any)) (*atomicf
 		case statErr != nil:
 			return nil, err
 		case info.Mode()&fs.ModeSymlink != 0:
-			return nil, fmt.Errorf("%s is a symbolic link; put the directory itself in its place: %w", at, err)
+			return nil, fmt.Errorf("%s is a symbolic link; put the directory itself in its place: %w", path.Join(s.path, at), err)
 		case !info.IsDir():
 			to, err := setAside(s.dir, at)
 			if err != nil {
