@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/acmed/acmed/pkg/installers"
@@ -116,10 +117,10 @@ func TestTogetherEndsAnywhere(t *testing.T) {
 	gone := errors.New("gone")
 	for turn, done := 1, false; !done; turn++ {
 		s := newThree(t)
-		count := 0
+		var count atomic.Int64 // the journals are committed side by side
 		c, _ := s.three()
 		c.guard = func(string, string) error {
-			if count++; count >= turn {
+			if count.Add(1) >= int64(turn) {
 				return gone
 			}
 			return nil
@@ -127,7 +128,7 @@ func TestTogetherEndsAnywhere(t *testing.T) {
 		step := func(context.Context) error { return c.guard("", "") }
 		c.Test, c.Reload = step, step
 		_, err := c.ApplyTogether(t.Context(), func(ctx context.Context) []error { return []error{step(ctx), nil, nil} })
-		done = count < turn
+		done = count.Load() < int64(turn)
 		if done && err != nil {
 			t.Fatal(err)
 		}
