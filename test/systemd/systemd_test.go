@@ -283,11 +283,11 @@ func enable(m *machine) {
 	m.do("acmed", "disable", "--yes", "--purge", "new.test")
 	gone()
 
-	// A site that proxies, whose challenges reach the daemon, which is not root, through a location of their own.
+	// A site that proxies, for which the daemon, which is not root, answers challenges itself.
 	before = "server {\n\tlisten 80;\n\tserver_name new.test;\n\tlocation / { proxy_pass http://127.0.0.1:1; }\n}\n"
 	m.write(site, before)
 	m.do("systemctl", "reload", "nginx")
-	if out := m.do(command...); !strings.Contains(out, "forwards challenges for new.test") || !strings.Contains(out, "https://new.test/ works now") {
+	if out := m.do(command...); !strings.Contains(out, "https://new.test/ works now") {
 		m.t.Errorf("enable says %s", out)
 	}
 	m.do("acmed", "renew", "--force", "--yes", "new.test")
