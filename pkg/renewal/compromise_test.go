@@ -79,7 +79,7 @@ func TestCompromisedKeyIsDestroyed(t *testing.T) {
 		if r := b.run(t, Options{}); r.Reason != plan.ReasonCompromised || !r.Obtained || r.Err != nil {
 			t.Errorf("after the restart: %+v", r)
 		}
-		if l := b.load(t); slices.Contains(ids, l.Version) || b.server.serves != l.Current.Fingerprint() {
+		if l := b.load(t); slices.Contains(ids, l.Version) || b.server.served() != l.Current.Fingerprint() {
 			t.Errorf("%s is active", l.Version)
 		}
 		if !stored(ids[0]) || stored(ids[1]) || stored(ids[2]) {
@@ -101,7 +101,7 @@ func TestCompromisedIsNoWayBack(t *testing.T) {
 		old := b.load(t)
 		good = old.Current.Fingerprint()
 		r := b.run(t, Options{Force: true, NewKey: true})
-		if l := b.load(t); r.Err == nil || l.Version == old.Version || l.State.Held != nil || f.serves == good {
+		if l := b.load(t); r.Err == nil || l.Version == old.Version || l.State.Held != nil || f.served() == good {
 			t.Errorf("%+v: %s is active, held %+v", r, l.Version, l.State.Held)
 		}
 	})

@@ -89,7 +89,7 @@ func TestSingleMachineBecomesAFleetAndBack(t *testing.T) {
 		if r := two.run(t, Options{}); r.Err != nil || r.Obtained || r.Reason != plan.ReasonAdopt {
 			t.Fatalf("%+v", r)
 		}
-		if two.server.serves != one.server.serves || two.load(t).State.Fleet.N != 1 {
+		if two.server.served() != one.server.served() || two.load(t).State.Fleet.N != 1 {
 			t.Fatalf("%+v", two.load(t).State.Fleet)
 		}
 		for _, n := range []*fleetNode{one, two} {
@@ -116,7 +116,7 @@ func TestOneNodeInstallsFirst(t *testing.T) {
 					t.Fatalf("%+v", r)
 				}
 				two.run(t, Options{})
-				before := two.server.serves
+				before := two.server.served()
 				time.Sleep(48 * time.Hour)
 				hold := make(chan struct{})
 				one.ca.mu.Lock()
@@ -149,12 +149,12 @@ func TestOneNodeInstallsFirst(t *testing.T) {
 				}
 				time.Sleep(10 * time.Second) // its turn is within 5 s
 				r := two.run(t, Options{})
-				if served := two.server.serves; breaks == (served != before) || r.Err != nil {
+				if served := two.server.served(); breaks == (served != before) || r.Err != nil {
 					t.Fatalf("it serves %s, before %s: %+v", served, before, r)
 				}
 				time.Sleep(24 * time.Hour)
 				r = two.run(t, Options{})
-				if served := two.server.serves; breaks && (served != before || r.Reason != plan.ReasonFollow || !strings.Contains(r.Message, "does not start")) || one.server.serves != two.server.serves {
+				if served := two.server.served(); breaks && (served != before || r.Reason != plan.ReasonFollow || !strings.Contains(r.Message, "does not start")) || one.server.served() != two.server.served() {
 					t.Fatalf("a day later it serves %s, before %s: %+v", served, before, r)
 				}
 			})
@@ -178,7 +178,7 @@ func TestCompromisedKeyIsGoneEverywhere(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		two.run(t, Options{})
-		if two.load(t).Current.SharesKey(old) || two.server.serves == old.Fingerprint() {
+		if two.load(t).Current.SharesKey(old) || two.server.served() == old.Fingerprint() {
 			t.Fatal("the other node still serves the old key")
 		}
 		h, _ := two.ledger.Head("www")
@@ -243,8 +243,8 @@ func TestStoreAwayUntilTheLastTenth(t *testing.T) {
 		}
 		head, _ := nodes[0].ledger.Head("www")
 		for _, node := range nodes {
-			if node.server.serves != head.Fingerprint || node.load(t).State.Fleet.Unshared != "" {
-				t.Errorf("after the return: serves %s, %+v, the head is %+v", node.server.serves, node.load(t).State.Fleet, head)
+			if node.server.served() != head.Fingerprint || node.load(t).State.Fleet.Unshared != "" {
+				t.Errorf("after the return: serves %s, %+v, the head is %+v", node.server.served(), node.load(t).State.Fleet, head)
 			}
 		}
 		if orders() != 4 {
@@ -261,7 +261,7 @@ func TestPlantedVersionIsNotTaken(t *testing.T) {
 		one, two := join(t, newBench(t, 90*day), m, "one"), join(t, newBench(t, 90*day), m, "two")
 		one.run(t, Options{})
 		two.run(t, Options{})
-		before := two.server.serves
+		before := two.server.served()
 		keys := m.Keys("/acmed/f/v1/data/")
 		time.Sleep(48 * time.Hour)
 		one.run(t, Options{Force: true})
@@ -270,8 +270,8 @@ func TestPlantedVersionIsNotTaken(t *testing.T) {
 		}
 		r := two.run(t, Options{})
 		var refused *fleet.SealError
-		if !errors.As(r.Err, &refused) || two.server.serves != before || two.ca.count() != 0 || two.load(t).State.Fleet.LastError == "" {
-			t.Fatalf("serves %s, before %s: %+v", two.server.serves, before, r)
+		if !errors.As(r.Err, &refused) || two.server.served() != before || two.ca.count() != 0 || two.load(t).State.Fleet.LastError == "" {
+			t.Fatalf("serves %s, before %s: %+v", two.server.served(), before, r)
 		}
 		if r := two.run(t, Options{}); r.Err != nil || two.ca.count() != 0 { // not again at once
 			t.Fatalf("%+v", r)

@@ -191,6 +191,13 @@ func (s *fakeServer) Verify(_ context.Context, b *certs.Bundle) error {
 	return nil
 }
 
+// served is the fingerprint of what the target serves.
+func (s *fakeServer) served() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.serves
+}
+
 func (s *fakeServer) set(err error, serves string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -179,7 +179,7 @@ func firmware(t *testing.T, early time.Duration) {
 	end := g.load(t).Current.Leaf.NotAfter
 	early = max(early, day) // the margin in which nothing is held
 	live(t, g.bench, time.Until(end)-early-7*time.Hour, func(now time.Time) {
-		if g.signedBy(t) != "X3" || g.server.serves != g.load(t).Current.Fingerprint() {
+		if g.signedBy(t) != "X3" || g.server.served() != g.load(t).Current.Fingerprint() {
 			t.Fatalf("at %s the firmware's intermediate is gone", now)
 		}
 	})
@@ -312,7 +312,7 @@ func TestAnyway(t *testing.T) {
 	g.run(t, Options{Force: true})
 	waiting := g.load(t).State.Held.Version
 	r := g.run(t, Options{Activate: true, Anyway: true})
-	if l := g.load(t); r.Err != nil || r.Version != waiting || g.server.serves != l.Current.Fingerprint() || l.State.Held != nil {
+	if l := g.load(t); r.Err != nil || r.Version != waiting || g.server.served() != l.Current.Fingerprint() || l.State.Held != nil {
 		t.Errorf("%+v, want %s live and installed", r, waiting)
 	}
 }

@@ -224,8 +224,8 @@ func TestDrift(t *testing.T) {
 		live(t, b, day/2, func(time.Time) {})
 		b.server.set(nil, "something else")
 		live(t, b, 2*day, func(time.Time) {})
-		if b.server.serves != b.load(t).Current.Fingerprint() || b.server.installs != 2 {
-			t.Errorf("serves %q after %d installs", b.server.serves, b.server.installs)
+		if b.server.served() != b.load(t).Current.Fingerprint() || b.server.installs != 2 {
+			t.Errorf("serves %q after %d installs", b.server.served(), b.server.installs)
 		}
 	})
 }

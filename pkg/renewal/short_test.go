@@ -47,7 +47,7 @@ func TestShortLives(t *testing.T) {
 					b.ca.setWindow(window(time.Now()))
 					const lives = 20
 					liveShort(t, b, lives*life, life/60, func(now time.Time) {
-						if l := b.load(t); l.Current == nil || !now.Before(l.Current.Leaf.NotAfter) || b.server.serves != l.Current.Fingerprint() {
+						if l := b.load(t); l.Current == nil || !now.Before(l.Current.Leaf.NotAfter) || b.server.served() != l.Current.Fingerprint() {
 							t.Fatalf("%s: expired or not served, %d orders", now, b.ca.count())
 						}
 					})

@@ -45,7 +45,7 @@ func TestYearAhead(t *testing.T) {
 			b.server.set(nil, "")
 			time.Sleep(time.Hour)
 			synctest.Wait()
-			if b.server.serves != b.load(t).Current.Fingerprint() {
+			if b.server.served() != b.load(t).Current.Fingerprint() {
 				t.Errorf("not installed: %+v", b.load(t).State.Installed)
 			}
 		})
@@ -55,7 +55,7 @@ func TestYearAhead(t *testing.T) {
 			b.server.set(nil, "")
 			time.Sleep(time.Hour)
 			synctest.Wait()
-			if b.server.serves != b.load(t).Current.Fingerprint() {
+			if b.server.served() != b.load(t).Current.Fingerprint() {
 				t.Errorf("not installed: %+v", b.load(t).State.Installed)
 			}
 		})
@@ -66,7 +66,7 @@ func TestYearAhead(t *testing.T) {
 			b.server.set(nil, "something else")
 			time.Sleep(26 * time.Hour)
 			synctest.Wait()
-			if b.server.serves != b.load(t).Current.Fingerprint() {
+			if b.server.served() != b.load(t).Current.Fingerprint() {
 				t.Error("the drift was not seen within a day")
 			}
 		})

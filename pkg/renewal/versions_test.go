@@ -61,8 +61,8 @@ func TestTakenBack(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		now := b.load(t)
-		if now.Version != first.Version || now.State.Held == nil || f.serves != good || b.server.serves != good {
-			t.Errorf("version %s, held %+v, mail serves %s, web %s", now.Version, now.State.Held, f.serves, b.server.serves)
+		if now.Version != first.Version || now.State.Held == nil || f.serves != good || b.server.served() != good {
+			t.Errorf("version %s, held %+v, mail serves %s, web %s", now.Version, now.State.Held, f.serves, b.server.served())
 		}
 		if b.count(notify.RolledBack) != 1 {
 			t.Errorf("events %v", b.events.kinds())
@@ -122,7 +122,7 @@ func TestNotTheCertificate(t *testing.T) {
 func TestStillServing(t *testing.T) {
 	b := newBench(t, 90*day)
 	b.run(t, Options{})
-	b.server.set(errors.New("reload failed"), b.server.serves)
+	b.server.set(errors.New("reload failed"), b.server.served())
 	b.run(t, Options{Force: true})
 	if l := b.load(t); l.Version != l.Versions[0].ID || l.State.Held != nil {
 		t.Errorf("active %s of %v", l.Version, l.Versions)
@@ -141,7 +141,7 @@ func TestPin(t *testing.T) {
 		if v := plan.Previous(b.load(t), time.Now()); v == nil || v.ID != first.Version {
 			t.Fatalf("previous is %v", v)
 		}
-		if r := b.run(t, Options{Pin: first.Version}); r.Err != nil || r.Version != first.Version || b.server.serves != first.Current.Fingerprint() {
+		if r := b.run(t, Options{Pin: first.Version}); r.Err != nil || r.Version != first.Version || b.server.served() != first.Current.Fingerprint() {
 			t.Fatalf("%+v", r)
 		}
 		end := first.Current.Leaf.NotAfter
