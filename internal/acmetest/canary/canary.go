@@ -53,6 +53,9 @@ func Keys(dir string) error {
 		return nil
 	}
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) { // nothing was stored, or it is gone meanwhile
+			return nil
+		}
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
