@@ -180,7 +180,7 @@ web: { listen: "%[7]s" }
 	if info, err := os.Stat(filepath.Join(s.dir, "state", "notify.json")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Error(info, err)
 	}
-	run(0, "status")
+	run(3, "status") // no daemon runs any more
 	outputs.Write(s.log.Bytes())
 	outputs.WriteString(s.read("state/notify.json"))
 	if !strings.Contains(outputs.String(), "notification failed") || strings.Contains(outputs.String(), canary) {
