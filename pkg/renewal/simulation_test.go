@@ -593,9 +593,7 @@ func (w *world) judge(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n.server.mu.Lock()
 		leaves = append(leaves, n.server.served())
-		n.server.mu.Unlock()
 		if have.Current == nil || have.Current.Fingerprint() != leaves[len(leaves)-1] {
 			t.Errorf("node %d serves something else than its active version", n.id)
 		}
