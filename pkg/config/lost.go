@@ -11,6 +11,9 @@ type lostFile struct {
 	text []byte
 }
 
+// Incomplete reports whether [Lenient] left a file out.
+func (c *Config) Incomplete() bool { return len(c.lost) > 0 }
+
 // Lost returns where a file that [Lenient] left out defines a certificate. Such a file cannot be parsed as a whole, so its
 // lines are searched for the name. A line of 0 means that a file was left out which cannot be read, so that it may define
 // the certificate. Found is false when no such file is left.

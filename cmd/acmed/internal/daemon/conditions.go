@@ -101,6 +101,9 @@ func (d *Daemon) lost(asked func(string) bool) []renewal.Status {
 	d.mu.Lock()
 	c := d.config
 	d.mu.Unlock()
+	if !c.Incomplete() {
+		return nil
+	}
 	stored, err := d.store.Names()
 	if err != nil {
 		return nil
