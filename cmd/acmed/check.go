@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
-	"github.com/acmed/acmed/pkg/config"
 )
 
 func newCheck(a *app) *cobra.Command {
@@ -15,13 +14,10 @@ func newCheck(a *app) *cobra.Command {
 Nothing is contacted and nothing is written. The exit code is 2 when there are problems.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			c, warnings, err := config.Load(a.config)
+			c, warnings, err := daemon.Check(a.config)
 			a.warn(warnings)
 			if err != nil {
 				return err
-			}
-			if err := daemon.Check(c); err != nil {
-				return &exitError{exitUsage, err}
 			}
 			a.printf("%s: %d certificates, no problems\n", a.config, len(c.Certificates))
 			return nil

@@ -56,11 +56,10 @@ func (v *validator) ownCSR(path string, cert *Certificate) {
 func (v *validator) names(path string, cert *Certificate) {
 	if n := len(cert.Names); n == 0 || n > maxNames {
 		v.report(path+".names", "a certificate has 1 to %d names, this one has %s", maxNames, count(n))
-		return
 	}
 	ladder, complete := v.ladder(cert)
 	var ids []certs.Identifier
-	for i, name := range cert.Names {
+	for i, name := range cert.Names[:min(len(cert.Names), maxProblems)] {
 		at := fmt.Sprintf("%s.names[%d]", path, i)
 		id, warnings, err := certs.ParseIdentifier(name)
 		if err != nil {
@@ -81,6 +80,8 @@ func (v *validator) names(path string, cert *Certificate) {
 		}
 	}
 	v.profile(path, cert, ids)
+	v.redundant(path, cert, ids)
+	v.ignored(path, cert)
 }
 
 // ladder returns the certificate's solvers; false means that one of them does not exist or has no type.

@@ -72,6 +72,9 @@ func (v *validator) files() {
 				v.also(entryPath("solvers", v.c.Solvers[i].Name)+key, d.Check())
 			}
 		}
+		if v.examine != nil && v.examine.Solver != nil {
+			v.check(entryPath("solvers", v.c.Solvers[i].Name), v.examine.Solver(&v.c.Solvers[i]))
+		}
 	}
 	v.trustFiles()
 	v.notifierFiles()
@@ -93,7 +96,12 @@ func (v *validator) certificateFiles(cert *Certificate) {
 		v.program(path+".hooks.post", h.Post)
 	}
 	for j := range cert.Install {
-		v.installFiles(fmt.Sprintf("%s.install[%d]", path, j), &cert.Install[j])
+		at := fmt.Sprintf("%s.install[%d]", path, j)
+		v.installFiles(at, &cert.Install[j])
+		plugins := cert.Install[j].plugins()
+		if v.examine != nil && v.examine.Target != nil && len(plugins) == 1 && len(identifiers(cert.Names)) > 0 && plugins[0].section.Validate() == nil {
+			v.also(join(at, plugins[0].key), v.examine.Target(v.c, cert, &cert.Install[j]))
+		}
 	}
 }
 
@@ -109,6 +117,7 @@ func (v *validator) installFiles(at string, in *Install) {
 	if i := in.Imperva; i != nil {
 		v.secret(at+".imperva.api_key_file", i.APIKeyFile)
 		v.secret(at+".imperva.passphrase_file", i.PassphraseFile)
+		v.secret(at+".imperva.proxy_auth_file", i.ProxyAuthFile)
 	}
 }
 
@@ -140,8 +149,11 @@ func (v *validator) program(at string, argv []string) {
 	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
 		return
 	}
-	if err := vetted.Program(argv[0]); !errors.Is(err, fs.ErrNotExist) {
+	err := vetted.Program(argv[0])
+	if !errors.Is(err, fs.ErrNotExist) {
 		v.also(at, err)
+	} else if v.examine != nil {
+		v.warn(at, "%s is missing: it fails when it is run", argv[0])
 	}
 }
 

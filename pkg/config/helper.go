@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
-	"slices"
 
 	"github.com/acmed/acmed/pkg/certs"
 )
@@ -86,34 +85,15 @@ func readHelper(path string) *source {
 
 // assembleHelper merges, decodes and validates. The problems include those of the sources; the first of them is main.
 func assembleHelper(main string, sources []*source) (*Helper, []Warning, []Problem) {
-	m := newMerger()
+	m, problems := merge(sources)
 	h := DefaultHelper()
 	v := newValidator(&Config{})
-	var problems []Problem
-	var suspects []string
-	for _, s := range sources {
-		m.add(s)
-		problems = append(problems, s.problems...)
-		suspects = append(suspects, s.suspects...)
-		v.partial = v.partial || s.lost
-	}
-	problems = append(problems, m.problems...)
+	v.sources = sources
 	if err := decodeInto(m.values, h); err != nil {
 		return nil, nil, append(problems, Problem{File: main, Message: err.Error()})
 	}
 	v.helper(h)
-	follow := newMask(suspects)
-	v.problems = slices.DeleteFunc(v.problems, func(p Problem) bool { return follow.covers(p.Path) })
-	for _, list := range [][]Problem{v.problems, v.warnings} {
-		for i := range list {
-			pos, found := m.find(list[i].Path)
-			if !found {
-				pos.file = main
-			}
-			list[i].File, list[i].Line = pos.file, pos.line
-		}
-	}
-	return h, v.warnings, append(problems, v.problems...)
+	return h, v.warnings, append(problems, v.located(m)...)
 }
 
 func (v *validator) helper(h *Helper) {
@@ -123,7 +103,7 @@ func (v *validator) helper(h *Helper) {
 	}
 	v.oneOf("log.level", h.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", h.Log.Format, "console", "json")
-	if len(h.Targets) == 0 && len(h.Include) == 0 && !v.partial {
+	if len(h.Targets) == 0 && len(h.Include) == 0 && !v.incomplete() {
 		v.report("targets", "there is no target, so there is nothing to do")
 	}
 	for i := range h.Targets {
@@ -156,9 +136,5 @@ func (v *validator) helperTarget(path string, t *HelperTarget) {
 	}
 	p := plugins[0]
 	v.section(join(path+".install", p.key), p.section, p.section.Validate())
-	v.programs(path+".install", &t.Install)
-	if f := t.Install.File; f != nil && f.PasswordFile != "" {
-		_, err := ReadSecret(f.PasswordFile)
-		v.also(path+".install.file.password_file", err)
-	}
+	v.installFiles(path+".install", &t.Install)
 }

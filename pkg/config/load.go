@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,6 +33,19 @@ const (
 // [Lenient] there may be both a Config and an [*Error]: the Config is the good rest and the Error says what was left out.
 func Load(path string, opts ...Option) (*Config, []Warning, error) {
 	l := &loader{schema: reflect.TypeFor[Config](), order: map[string]int{}, files: !slices.Contains(opts, WithoutFiles), lenient: slices.Contains(opts, Lenient)}
+	return l.load(path)
+}
+
+// Examiner checks what this package cannot know; see [Check]. Each function may be nil.
+type Examiner struct {
+	Target func(c *Config, cert *Certificate, in *Install) error // whether the target can be made
+	Solver func(s *Solver) error                                 // whether what the solver needs is on this machine
+}
+
+// Check reads the configuration like [Load] to report everything that is wrong with it, even what is no reason to leave out
+// a file: what every CA will reject, and what e finds.
+func Check(path string, e Examiner) (*Config, []Warning, error) {
+	l := &loader{schema: reflect.TypeFor[Config](), order: map[string]int{}, files: true, examine: &e}
 	return l.load(path)
 }
 
@@ -119,6 +133,7 @@ type loader struct {
 	before  map[string][]byte // included file → its text in the configuration that runs
 	planned map[string][]byte // absolute path → text that will be written there
 	schema  reflect.Type      // what a file holds
+	examine *Examiner         // report also what is no reason to leave out a file
 }
 
 // read reads and parses one file. What is wrong with it is in the source's problems.
@@ -149,11 +164,19 @@ func plain(path string, err error) string {
 // included reads the files that main includes.
 func (l *loader) included(main *source) []*source {
 	patterns, _ := main.values["include"].([]any)
+	guessed := patterns == nil && (main.lost || slices.Contains(main.suspects, "include"))
+	if guessed {
+		patterns = guessIncludes(main.text)
+	}
 	var sources []*source
 	for i, p := range patterns {
 		at := fmt.Sprintf("include[%d]", i)
-		files, err := match(filepath.Dir(main.file), p.(string), l.planned)
-		if err != nil {
+		pattern, ok := p.(string)
+		if !ok { // reported already
+			continue
+		}
+		files, err := match(filepath.Dir(main.file), pattern, l.planned)
+		if err != nil && !guessed {
 			main.problems = append(main.problems, Problem{File: main.file, Line: main.where[at].line, Path: at, Message: err.Error()})
 		}
 		for _, file := range files {
@@ -164,6 +187,21 @@ func (l *loader) included(main *source) []*source {
 	}
 	return sources
 }
+
+// guessIncludes finds what a main file that cannot be parsed probably includes, so that the problems of those files are
+// reported in the same run. Nothing of them is used.
+func guessIncludes(text []byte) []any {
+	patterns := []any{}
+	for _, p := range yamlFile.FindAllString(string(text), 100) {
+		patterns = append(patterns, p)
+	}
+	if len(patterns) == 0 {
+		patterns = append(patterns, "conf.d/*.yaml")
+	}
+	return patterns
+}
+
+var yamlFile = regexp.MustCompile(`[^\s"',\[\]{}#]+\.yaml\b`)
 
 // drop reads one included file, which must not include others.
 func (l *loader) drop(path string) *source {
@@ -229,41 +267,81 @@ func filesIn(dir string, planned map[string][]byte) ([]string, error) {
 
 // assemble merges, decodes and validates. The problems include those of the sources.
 func (l *loader) assemble(sources []*source) (*Config, []Warning, []Problem) {
-	m := newMerger()
-	var problems []Problem
-	var suspects []string
-	partial := false
-	for _, s := range sources {
-		m.add(s)
-		problems = append(problems, s.problems...)
-		suspects = append(suspects, s.suspects...)
-		partial = partial || s.lost
-	}
-	problems = append(problems, m.problems...)
+	m, problems := merge(sources)
 	c, err := decode(m.values)
 	if err != nil {
 		return nil, nil, append(problems, Problem{File: sources[0].file, Message: err.Error()})
 	}
 	v := newValidator(c)
-	v.partial = partial
+	v.lenient, v.sources, v.examine = l.lenient, sources, l.examine
 	v.all()
 	if l.files {
 		v.files()
 	}
-	locate := func(list []Problem) {
+	problems = append(problems, v.located(m)...)
+	if len(m.problems) > 0 {
+		problems = append(problems, l.repeated(m)...)
+	}
+	return c, v.warnings, problems
+}
+
+// merge joins the sources. The problems include theirs.
+func merge(sources []*source) (*merger, []Problem) {
+	m := newMerger()
+	var problems []Problem
+	for _, s := range sources {
+		m.add(s)
+		problems = append(problems, s.problems...)
+	}
+	return m, append(problems, m.problems...)
+}
+
+// repeated validates what earlier files define already, each file by itself.
+func (l *loader) repeated(m *merger) []Problem {
+	var problems []Problem
+	for s, paths := range m.repeated {
+		alone := newMerger()
+		alone.add(s)
+		c, err := decode(alone.values)
+		if err != nil {
+			continue
+		}
+		v := newValidator(c)
+		v.sources, v.partial = []*source{s}, true
+		v.all()
+		taken := newMask(paths)
+		problems = append(problems, slices.DeleteFunc(v.located(alone), func(p Problem) bool { return !taken.below(p.Path) })...)
+	}
+	return problems
+}
+
+// located gives the problems and warnings their file and line, and leaves out those that only follow from others. A list
+// that could not be read hides nothing of the same list in another file.
+func (v *validator) located(m *merger) []Problem {
+	var all []string
+	lists := map[string]mask{}
+	for _, s := range v.sources {
+		var whole []string
+		for _, path := range s.suspects {
+			if isEntryList(path) {
+				whole = append(whole, path)
+			} else {
+				all = append(all, path)
+			}
+		}
+		lists[s.file] = newMask(whole)
+	}
+	follow := newMask(all)
+	for _, list := range [][]Problem{v.problems, v.warnings} {
 		for i := range list {
 			pos, found := m.find(list[i].Path)
 			if !found {
-				pos.file = sources[0].file
+				pos.file = v.sources[0].file
 			}
 			list[i].File, list[i].Line = pos.file, pos.line
 		}
 	}
-	follow := newMask(suspects)
-	v.problems = slices.DeleteFunc(v.problems, func(p Problem) bool { return follow.covers(p.Path) })
-	locate(v.problems)
-	locate(v.warnings)
-	return c, v.warnings, append(problems, v.problems...)
+	return slices.DeleteFunc(v.problems, func(p Problem) bool { return follow.covers(p.Path) || lists[p.File].covers(p.Path) })
 }
 
 // mask tells which problems only follow from others: those at a key path whose value could not be used, above it or
@@ -282,9 +360,11 @@ func newMask(paths []string) mask {
 }
 
 func (m mask) covers(path string) bool {
-	if m.above[path] {
-		return true
-	}
+	return m.above[path] || m.below(path)
+}
+
+// below reports whether path is one of the mask's, or below one.
+func (m mask) below(path string) bool {
 	for ; path != ""; path = parent(path) {
 		if m.at[path] {
 			return true

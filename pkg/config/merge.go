@@ -11,10 +11,11 @@ type merger struct {
 	values   map[string]any
 	where    map[string]position
 	problems []Problem
+	repeated map[*source][]string // key paths that an earlier file defines
 }
 
 func newMerger() *merger {
-	return &merger{values: map[string]any{}, where: map[string]position{}}
+	return &merger{values: map[string]any{}, where: map[string]position{}, repeated: map[*source][]string{}}
 }
 
 // add joins one file. A definition that is already there stays, and the new one is reported.
@@ -64,6 +65,7 @@ func (m *merger) taken(s *source, path string) bool {
 	first, taken := m.where[path]
 	if taken {
 		pos := s.where[path]
+		m.repeated[s] = append(m.repeated[s], path)
 		m.problems = append(m.problems, Problem{File: pos.file, Line: pos.line, Path: path,
 			Message: "already defined in " + first.String()})
 	}

@@ -170,11 +170,17 @@ func (v *validator) notifierFiles() {
 	for i := range v.c.Notify {
 		n := &v.c.Notify[i]
 		path := entryPath("notify", n.Name)
+		switch {
+		case n.Command != nil:
+			v.program(path+".command.run", n.Command.Run)
+		case n.Webhook != nil:
+			v.secret(path+".webhook.secret_file", n.Webhook.SecretFile)
+			v.secret(path+".webhook.proxy_auth_file", n.Webhook.ProxyAuthFile)
+		case n.Email != nil:
+			v.secret(path+".email.password_file", n.Email.PasswordFile)
+		}
 		if slices.ContainsFunc(v.problems, func(p Problem) bool { return strings.HasPrefix(p.Path, path) }) {
 			continue
-		}
-		if n.Command != nil {
-			v.program(path+".command.run", n.Command.Run)
 		}
 		_, err := n.Channel(v.c, nil)
 		if err == nil {

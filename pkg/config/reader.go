@@ -41,8 +41,9 @@ type source struct {
 	values   map[string]any      // for the decoder: maps, lists, strings, booleans, numbers, durations
 	where    map[string]position // key path → its line
 	problems []Problem
-	suspects []string // key paths without their values: wrong ones, and those that a misspelt key probably meant
-	lost     bool     // nothing of the file could be read
+	suspects []string        // key paths without their values: wrong ones, and those that a misspelt key probably meant
+	lost     bool            // nothing of the file could be read
+	names    map[string]bool // of entries; see mentions
 }
 
 // entries is a list whose items have names, so that the lists of several files can be joined.
@@ -159,6 +160,7 @@ func (r *reader) section(n *yaml.Node, t reflect.Type, path string) (any, bool) 
 	}
 	values := map[string]any{}
 	fields := fieldsOf(t)
+	meant := map[string]bool{}
 	for i := 0; i+1 < len(n.Content) && !r.done(); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		at := join(path, key.Value)
@@ -167,7 +169,7 @@ func (r *reader) section(n *yaml.Node, t reflect.Type, path string) (any, bool) 
 		case key.Kind != yaml.ScalarNode:
 			r.report(key.Line, path, "expected a key, found %s", kind(key))
 		case !known:
-			r.unknown(key, fields, path)
+			meant[r.unknown(key, fields, path)] = true
 		case twice:
 			r.report(key.Line, at, "the key is already in line %d", first.line)
 		default:
@@ -177,21 +179,26 @@ func (r *reader) section(n *yaml.Node, t reflect.Type, path string) (any, bool) 
 			}
 		}
 	}
+	for near := range meant {
+		if _, given := values[near]; near != "" && !given {
+			r.suspects = append(r.suspects, join(path, near))
+		}
+	}
 	return values, true
 }
 
-func (r *reader) unknown(key *yaml.Node, fields fields, path string) {
+// unknown reports a key that does not exist, and returns the one that was probably meant.
+func (r *reader) unknown(key *yaml.Node, fields fields, path string) (near string) {
 	if key.Value == "<<" {
 		r.report(key.Line, path, "merge keys (<<) are not supported; use the defaults section")
-		return
+		return ""
 	}
-	near := Nearest(key.Value, fields.keys)
-	if near == "" {
+	if near = Nearest(key.Value, fields.keys); near == "" {
 		r.report(key.Line, path, "unknown key %s; known are %s", quote(key.Value), strings.Join(fields.keys, ", "))
-		return
+		return ""
 	}
-	r.suspects = append(r.suspects, join(path, near))
 	r.report(key.Line, path, "unknown key %s; did you mean %q?", quote(key.Value), near)
+	return near
 }
 
 // list reads a sequence. A slice type with a name of its own also takes a single value, as a list of one.
@@ -218,9 +225,8 @@ func (r *reader) list(n *yaml.Node, t reflect.Type, path string) (any, bool) {
 		}
 		at := fmt.Sprintf("%s[%d]", path, i)
 		r.where[at] = position{r.file, item.Line}
-		if v, ok := r.value(item, t.Elem(), at); ok {
-			list = append(list, v)
-		}
+		v, _ := r.value(item, t.Elem(), at)
+		list = append(list, v) // nil in the place of a wrong one, so that the others keep their numbers
 	}
 	return list, true
 }
@@ -233,21 +239,32 @@ func (r *reader) named(items []*yaml.Node, t reflect.Type, path string) (any, bo
 			return nil, false
 		}
 		name, line := nameOf(item)
-		at := entryPath(path, name)
-		if name == "" {
+		at, label := entryPath(path, name), name
+		if first, twice := r.where[at]; name == "" {
 			r.report(line, fmt.Sprintf("%s[%d]", path, i), "each entry needs a name")
-			continue
-		}
-		if first, twice := r.where[at]; twice {
+			if label = fmt.Sprintf("#%d", i+1); !isSection(item) {
+				continue
+			}
+		} else if twice {
 			r.report(line, at, "the name is already used in line %d", first.line)
-			continue
+			label = fmt.Sprintf("%s #%d", name, i+1)
+		}
+		if label != name { // the rest of the entry is checked all the same
+			at = entryPath(path, label)
+			r.suspects = append(r.suspects, at+".name")
 		}
 		r.where[at] = position{r.file, line}
 		if v, ok := r.value(item, t, at); ok {
-			list = append(list, v.(map[string]any))
+			entry := v.(map[string]any)
+			entry["name"] = label // also where it is no text
+			list = append(list, entry)
 		}
 	}
 	return list, true
+}
+
+func isSection(n *yaml.Node) bool {
+	return n.Kind == yaml.MappingNode || n.Kind == yaml.AliasNode && n.Alias.Kind == yaml.MappingNode
 }
 
 // nameOf returns the text of the key "name" of a mapping, and the line to speak of.
@@ -298,6 +315,29 @@ func fieldsOf(t reflect.Type) fields {
 		}
 	}
 	return f
+}
+
+// isEntryList reports whether a key path is that of a list that several files may add to.
+func isEntryList(path string) bool {
+	for _, t := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Helper]()} {
+		if list := fieldsOf(t).types[path]; list != nil && list.Kind() == reflect.Slice && hasName(list.Elem()) {
+			return true
+		}
+	}
+	return false
+}
+
+var anyName = regexp.MustCompile(`(?m)(?:^|[\s{,-])name:\s*["']?([^"'\s,}#]+)`)
+
+// mentions reports whether the text has an entry with the name, even where it cannot be parsed.
+func (s *source) mentions(name string) bool {
+	if s.names == nil {
+		s.names = map[string]bool{}
+		for _, m := range anyName.FindAllSubmatch(s.text, -1) {
+			s.names[string(m[1])] = true
+		}
+	}
+	return s.names[name]
 }
 
 // hasName reports whether a type is a struct with a key "name".

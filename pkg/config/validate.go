@@ -29,7 +29,10 @@ func (c *Config) Validate() ([]Warning, error) {
 // validator collects what is wrong with one configuration, by key path.
 type validator struct {
 	c        *Config
-	partial  bool // parts of the configuration could not be read, so an unknown name may be defined there
+	sources  []*source // what c was read from; empty for a Config from elsewhere
+	lenient  bool      // a name that may be defined in a file that could not be read is no problem
+	partial  bool      // c is a part, so an unknown name may be defined elsewhere
+	examine  *Examiner // nil unless everything is reported
 	issuers  map[string]*Issuer
 	solvers  map[string]*Solver
 	problems []Problem
@@ -113,6 +116,7 @@ func (v *validator) all() {
 	v.unique()
 	v.terms()
 	v.bindings()
+	v.addresses()
 }
 
 func (v *validator) general() {
@@ -369,11 +373,33 @@ func (v *validator) listen(path, address string) {
 	}
 }
 
+// incomplete reports whether a file could not be read.
+func (v *validator) incomplete() bool {
+	return v.partial || slices.ContainsFunc(v.sources, func(s *source) bool { return s.lost })
+}
+
+// elsewhere reports whether a name is probably defined in a part of the configuration that cannot be used.
+func (v *validator) elsewhere(name string) bool {
+	return v.partial || slices.ContainsFunc(v.sources, func(s *source) bool {
+		return s.lost && v.lenient || len(s.problems) > 0 && s.mentions(name)
+	})
+}
+
+// refused reports what a CA will reject: a problem for [Check], and otherwise a warning, because a file that is left out
+// would take more with it.
+func (v *validator) refused(path, format string, args ...any) {
+	if v.examine != nil {
+		v.report(path, format, args...)
+	} else {
+		v.warn(path, format, args...)
+	}
+}
+
 // references checks a list of names of issuers or solvers.
 func (v *validator) references(path, what string, names, known []string) {
 	for i, name := range names {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		if !slices.Contains(known, name) && !v.partial {
+		if !slices.Contains(known, name) && !v.elsewhere(name) {
 			v.report(at, "there is no %s %s%s", what, quote(name), suggest(name, known))
 		}
 		if slices.Contains(names[:i], name) {
@@ -386,7 +412,6 @@ func (v *validator) keyTypes(path string, types KeyTypes) {
 	for _, k := range types {
 		if !slices.Contains(certs.KeyTypes(), k) {
 			v.report(path, "%s is not a key type; use one of %s", quote(string(k)), listed(certs.KeyTypes()))
-			return
 		}
 	}
 	if len(types) > 2 || len(types) == 2 && types[0].IsRSA() == types[1].IsRSA() {
@@ -452,7 +477,7 @@ func (v *validator) used() []*Issuer {
 }
 
 func (v *validator) terms() {
-	if v.c.AgreeTOS {
+	if v.c.AgreeTOS || v.incomplete() {
 		return
 	}
 	for _, is := range v.used() {

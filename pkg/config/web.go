@@ -18,7 +18,7 @@ func (v *validator) web() {
 	switch a, err := netip.ParseAddrPort(w.Listen); {
 	case w.Listen == "" && len(w.Hosts) > 0:
 		v.report("web.hosts", "it needs web.listen; without it there is no server")
-	case w.Listen != "" && (err != nil || !a.Addr().IsLoopback()) && !v.partial:
+	case w.Listen != "" && (err != nil || !a.Addr().IsLoopback()) && !v.incomplete():
 		v.warn("web.listen", "who reaches %s can read the names and the state of all certificates; there is no login", w.Listen)
 	}
 }

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -105,16 +107,36 @@ func (d *Daemon) outfit(c *config.Config) (*renewal.Set, []notify.Channel, error
 	return set, listeners, nil
 }
 
-// Check builds what c asks for as far as that is possible without the state directory, and throws it away.
-func Check(c *config.Config) error {
-	var errs []error
+// Check reads the configuration at path and reports everything that is wrong with it, like [config.Check]. It also builds
+// each target, as far as that is possible without the state directory, and throws it away.
+func Check(path string) (*config.Config, []config.Warning, error) {
 	b := newBuilder(nil, zap.NewNop(), "")
-	for i := range c.Certificates {
-		if _, err := b.targets(c, &c.Certificates[i]); err != nil {
-			errs = append(errs, fmt.Errorf("certificates[%s]: %w", c.Certificates[i].Name, err))
-		}
+	return config.Check(path, config.Examiner{
+		Target: func(c *config.Config, cert *config.Certificate, in *config.Install) error {
+			spec := c.Spec(cert)
+			_, err := b.installer(c, in, target(c, &spec))
+			return err
+		},
+		Solver: func(s *config.Solver) error {
+			if conf := cmp.Or(s.DNS01, s.DNSAccount01); conf != nil && conf.Provider != "" {
+				return checkWorker(worker())
+			}
+			return nil
+		},
+	})
+}
+
+// checkWorker reports a DNS worker that cannot be started.
+func checkWorker(path string) error {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is not installed; install the package acmed-dns, or copy the program there", path)
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
+		return fmt.Errorf("%s is not an executable file; install acmed-dns again", path)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Close stops the engine at once, closes the responders and unlocks the state directory.

@@ -86,13 +86,15 @@ func CheckHelper(path string) (targets int, warnings []config.Warning, err error
 		return 0, nil, err
 	}
 	_, err = helperTargets(c, nil, zap.NewNop())
-	return len(c.Targets), warnings, err
+	_, noUser := users(c.User)
+	return len(c.Targets), warnings, errors.Join(err, noUser)
 }
 
 // helperTargets builds the targets. Without copies they are good for nothing but to know that it works.
 func helperTargets(c *config.Helper, copies *store.Store, log *zap.Logger) (map[string]*helper.Target, error) {
 	b := newBuilder(copies, log, "")
 	targets := make(map[string]*helper.Target, len(c.Targets))
+	var errs []error
 	for i := range c.Targets {
 		t := &c.Targets[i]
 		paths := store.PathsIn(c.StateDir, t.Name)
@@ -101,10 +103,14 @@ func helperTargets(c *config.Helper, copies *store.Store, log *zap.Logger) (map[
 			Cert: paths.Cert, Chain: paths.Chain, FullChain: paths.FullChain, Key: paths.Key,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("targets[%s]: %w", t.Name, err)
+			errs = append(errs, fmt.Errorf("targets[%s]: %w", t.Name, err))
+			continue
 		}
 		targets[t.Name] = helper.NewTarget(t.Name, t.Identifiers(), installer, copies, time.Now)
 		targets[t.Name].AllowOlder = t.AllowOlder
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	return targets, nil
 }
