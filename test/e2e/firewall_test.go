@@ -19,7 +19,7 @@ import (
 const secluded = "ACMED_E2E_SECLUDED"
 
 // seclude runs a test once more in a process with a network of its own, and reports whether this is that process.
-func seclude(t *testing.T) bool {
+func seclude(t *testing.T, more ...string) bool {
 	t.Helper()
 	if os.Getenv(secluded) != "" {
 		if out, err := exec.CommandContext(t.Context(), "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
@@ -31,7 +31,7 @@ func seclude(t *testing.T) bool {
 	if out, err := exec.CommandContext(t.Context(), "unshare", "-n", "ip", "link", "add", "type", "veth").CombinedOutput(); err != nil {
 		t.Skipf("no network can be made here: %v: %s", err, out)
 	}
-	again := exec.CommandContext(t.Context(), "unshare", "-n", os.Args[0], "-test.v", "-test.run", "^"+t.Name()+"$")
+	again := exec.CommandContext(t.Context(), "unshare", append(append([]string{"-n"}, more...), os.Args[0], "-test.v", "-test.run", "^"+t.Name()+"$")...)
 	again.Env = append(os.Environ(), secluded+"=1")
 	out, err := again.CombinedOutput()
 	t.Logf("in a network of its own:\n%s", out)
