@@ -35,8 +35,8 @@ func newAccount(a *app) *cobra.Command {
 		{control.AccountRollover, "ISSUER", "Give the account a new key",
 			"Give the account a new key. The old one is of no use afterwards. Stateless challenge answers, which hold the thumbprint, " +
 				"must be changed. TXT records of dns-persist-01 stay valid, because they name the account and not its key."},
-		{control.AccountRecover, "ISSUER KEYFILE", "Take over the account of an existing key",
-			"Take over the account that an existing key has at the CA, for example from a backup or from another ACME client. KEYFILE " +
+		{control.AccountRecover, "ISSUER KEYFILE", "Import the account of an existing key",
+			"Import the account that an existing key has at the CA, for example from a backup or from another ACME client. KEYFILE " +
 				"holds the private key in PEM form, belongs to root or to you, and is not readable by others (chmod 600). The key that " +
 				"acmed had before is kept beside the new one. TXT records of dns-persist-01 that name another account must be changed."},
 		{control.AccountDeactivate, "ISSUER", "Close the account for good",

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
+	"github.com/acmed/acmed/internal/text"
 )
 
 func newCheck(a *app) *cobra.Command {
@@ -19,7 +20,7 @@ Nothing is contacted and nothing is written. The exit code is 2 when there are p
 			if err != nil {
 				return err
 			}
-			a.printf("%s: %d certificates, no problems\n", a.config, len(c.Certificates))
+			a.printf("%s: %s, no problems\n", a.config, text.Count(len(c.Certificates), "certificate"))
 			return nil
 		},
 	}

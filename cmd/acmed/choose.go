@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/setup"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/config"
 )
 
@@ -126,11 +127,7 @@ func (a *app) chooseSites(ctx context.Context, q *asker, m *setup.Machine, f *en
 	sites = offered(a, m, f, sites)
 	fresh := slices.DeleteFunc(slices.Clone(sites), func(s setup.Site) bool { return s.TLS })
 	if q.can() && len(sites) > 0 {
-		what := "1 site was"
-		if len(sites) > 1 {
-			what = fmt.Sprintf("%d sites were", len(sites))
-		}
-		a.printf("%s found:\n", what)
+		a.printf("found %s:\n", text.Count(len(sites), "site"))
 		for i, s := range sites {
 			note := ""
 			if s.TLS {
@@ -144,7 +141,7 @@ func (a *app) chooseSites(ctx context.Context, q *asker, m *setup.Machine, f *en
 		}
 	}
 	if len(fresh) == 0 {
-		return nil, errors.New("every site that was found has TLS or a certificate already; name one with -d to enable it nevertheless")
+		return nil, errors.New("every site that was found has TLS or a certificate already; name one with -d to enable it anyway")
 	}
 	if f.name != "" && len(fresh) > 1 {
 		return nil, usageError(errors.New("--name is for one site; choose it with -d"))

@@ -88,7 +88,7 @@ under install.`,
 	flags.StringSliceVar(&f.Solvers, "solver", nil, "configured solver to validate names with; may be given several times")
 	flags.StringVar(&f.dns, "dns", "", "DNS `provider` to validate names with; acmed asks for the credentials")
 	flags.BoolVar(&f.persist, "dns-persist", false, "print TXT records that stay, and wait until you have published them")
-	flags.BoolVar(&f.manual, "manual", false, "print the DNS record for each name, and wait until somebody created it")
+	flags.BoolVar(&f.manual, "manual", false, "print the DNS record for each name, and wait until you have created it")
 	flags.BoolVar(&f.Staging, "staging", false, "use Let's Encrypt's staging CA")
 	flags.StringVar(&f.Directory, "directory", "", "`URL` of the ACME directory of another CA")
 	flags.StringVar(&f.CAFile, "ca-file", "", "with --directory: PEM `file` with the roots of a private CA")

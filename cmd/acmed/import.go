@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/certbot"
 	"github.com/acmed/acmed/cmd/acmed/internal/setup"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/config"
 )
 
@@ -119,8 +119,5 @@ func (a *app) tellImport(moves *setup.Import, written bool) error {
 }
 
 func manualSteps(n int) string {
-	if n == 1 {
-		return "1 certificate needs manual steps before acmed can manage it"
-	}
-	return fmt.Sprintf("%d certificates need manual steps before acmed can manage them", n)
+	return "manual steps are needed before acmed can manage " + text.Count(n, "certificate")
 }

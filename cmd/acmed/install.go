@@ -14,8 +14,8 @@ func newInstall(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "install NAME",
 		Short: "Install a certificate again where it is served",
-		Long: `Install the active version of a certificate at every target again, and verify it. This also puts back what uninstall
-took away. Nothing is ordered that is not due.`,
+		Long: `Install the active version of a certificate at every target again, and verify it. This also reverts an uninstall.
+Only certificates that are due are ordered.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.install(cmd.Context(), control.InstallRequest{Certificate: args[0]})
@@ -27,8 +27,8 @@ func newUninstall(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "uninstall NAME",
 		Short: "Take a certificate away from where it is served",
-		Long: `Undo every change that acmed made at the certificate's targets: configuration files get back the bytes they had. A
-file that somebody else edited since keeps that edit; when both cannot be had, nothing is changed and the file is named.
+		Long: `Undo every change that acmed made at the certificate's targets. Configuration files get back the bytes they had. A file
+that was edited since keeps that edit; if the two conflict, acmed changes nothing and names the file.
 
 The certificate itself is kept and renewed. Its targets are left alone until "acmed install".`,
 		Args: cobra.ExactArgs(1),

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
+	"github.com/acmed/acmed/internal/text"
 )
 
 const defaultHelperConfig = "/etc/acmed/installd.yaml"
@@ -15,8 +16,8 @@ func newInstalld(a *app) *cobra.Command {
 		Use:   "installd",
 		Short: "Run the helper that installs certificates as root",
 		Long: `Run the helper that installs certificates as root on behalf of a daemon that runs as another user. systemd starts it
-when the daemon connects to acmed-installd.socket; it ends by itself when nobody has asked for a minute, so that changes
-in its configuration are read the next time.
+when the daemon connects to acmed-installd.socket; it exits after one idle minute and reads its configuration
+again at the next start.
 
 The helper takes a verb, the name of a target and a certificate with its key, from root and the daemon's user only. Which
 files change and which commands run stands in /etc/acmed/installd.yaml and nowhere else. It keeps its own copies of
@@ -33,7 +34,7 @@ With --check, read the configuration, print every problem in it, and end with co
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			a.printf("%s: %d targets, no problems\n", config, targets)
+			a.printf("%s: %s, no problems\n", config, text.Count(targets, "target"))
 			return nil
 		},
 	}

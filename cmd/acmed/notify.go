@@ -11,7 +11,7 @@ import (
 func newNotify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "notify",
-		Short: "Look after those who are told what happens",
+		Short: "Test notifiers",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

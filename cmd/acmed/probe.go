@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 	"github.com/acmed/acmed/pkg/trust"
@@ -33,7 +34,7 @@ func newProbe(a *app) *cobra.Command {
 which clients accept it, names, expiry, versions of TLS. The clients are the trust stores of the configuration and "system", the
 one of this machine; neither daemon nor configuration is needed.
 
-The exit code is 0 when all is well, 3 when somebody should look, and 1 when there was no handshake. All is well when one
+The exit code is 0 when all is well, 3 if the endpoint needs attention, and 1 if there was no handshake. All is well when one
 client at least accepts the chain, or each one that --client names.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -147,7 +148,7 @@ func (a *app) probeText(r *endpoint.Report) error {
 	a.printf("endpoint   %s\n", r.Endpoint)
 	a.printf("protocols  %s\n", strings.Join(r.Protocols, ", "))
 	a.printf("names      %s\n", strings.Join(r.Names, " "))
-	a.printf("expires    %s (%d days)\n\n", stamp(r.NotAfter), r.DaysLeft)
+	a.printf("expires    %s (%s)\n\n", stamp(r.NotAfter), text.Count(r.DaysLeft, "day"))
 	for i, c := range r.Chain {
 		a.printf("%d  %s\n   issued by %s\n   %s, %s to %s\n", i, c.Subject, c.Issuer, c.KeyType,
 			date(c.NotBefore), date(c.NotAfter))

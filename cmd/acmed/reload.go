@@ -13,8 +13,8 @@ func newReload(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
 		Short: "Make the daemon read its configuration again",
-		Long: `Make the daemon read its configuration again, and wait until it is in use. With a problem in it the daemon goes on
-with the one it has, and the problems are printed.`,
+		Long: `Make the daemon read its configuration again, and wait until it is in use. If it is invalid, the daemon keeps
+the configuration in use, and the problems are printed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := control.Dial(cmd.Context(), config.Socket(a.config)) // the daemon names the problems

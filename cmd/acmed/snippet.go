@@ -111,7 +111,7 @@ func (a *app) onlyIssuer() (string, error) {
 		}
 	}
 	if len(names) != 1 {
-		return "", usageError(fmt.Errorf("the certificates use %d issuers (%s); name the one whose account it is with --issuer", len(names), strings.Join(names, ", ")))
+		return "", usageError(fmt.Errorf("the certificates use %d different issuers (%s); name the one whose account it is with --issuer", len(names), strings.Join(names, ", ")))
 	}
 	return names[0], nil
 }

@@ -238,7 +238,7 @@ func tally(list []renewal.Status) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, h))
 		}
 	}
-	return fmt.Sprintf("%d certificates: %s", len(list), strings.Join(parts, ", "))
+	return text.Count(len(list), "certificate") + ": " + strings.Join(parts, ", ")
 }
 
 func orDash(text string) string {
@@ -370,7 +370,7 @@ func (g *grid) failureLines(list []renewal.Status, now time.Time) []string {
 			case !grouped[f.code]:
 				grouped[f.code] = true
 				e, _ := advice.Lookup(f.code)
-				lines = append(lines, fmt.Sprintf("%s: %d certificates: %s: %s; %s", f.code, len(who), e.What, namesCell(who), remedy(&e)))
+				lines = append(lines, fmt.Sprintf("%s: %s: %s: %s; %s", f.code, text.Count(len(who), "certificate"), e.What, namesCell(who), remedy(&e)))
 			}
 		}
 	}

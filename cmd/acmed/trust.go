@@ -21,7 +21,7 @@ func newChain(a *app) *cobra.Command {
 		Use:   "chain NAME",
 		Short: "Print what clients must import that pin the issuer of a certificate",
 		Long: `Print the intermediates of a certificate in PEM form, and the root if a configured trust store or this machine has it.
-When a new version waits, they are those of that one: clients that pin issuers import them before it goes live.`,
+If a new version is held, print its intermediates instead, so that pinning clients can import them before activation.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, done, err := a.reader(cmd.Context())

@@ -57,10 +57,10 @@ func newActivate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "activate NAME",
 		Short: "Make the newest version of a certificate live",
-		Long: `Make the newest stored version of a certificate live, install it everywhere and prove it. This ends the pin of a
+		Long: `Activate the newest stored version of a certificate, install it at every target and verify it. This ends the pin of a
 rollback, and tries a version again that an endpoint did not work with.
 
-A version that a listed client would refuse, or whose notice is not over, is made live with --anyway only.`,
+A version that a listed client would refuse, or whose notice is not over, is activated with --anyway only.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Certificate = args[0]
@@ -80,9 +80,9 @@ func newRollback(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback NAME",
 		Short: "Go back to an earlier version of a certificate",
-		Long: `Make an earlier version of a certificate live again, install it everywhere and prove it: the one before the live
-version, or the one that --to names. It stays live until 'acmed activate', or until it ends; renewals are stored meanwhile
-and wait.`,
+		Long: `Activate an earlier version of a certificate again, install it at every target and verify it. It is the version before the
+active one, or the one that --to names. It stays active until 'acmed activate', or until it expires. Renewals are stored
+meanwhile and not activated.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Certificate = args[0]

@@ -36,6 +36,14 @@ func Short(s string, most int) string {
 	return b.String()
 }
 
+// Count says how many there are of something: "1 certificate", "2 certificates". The plural of one is one with an s.
+func Count[N ~int | ~int64](n N, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
 // Line is [Short] of s with every run of white space and control characters replaced by one space.
 func Line(s string, most int) string {
 	fields := strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })

@@ -127,9 +127,9 @@ func (v *validator) solvable(path string, id certs.Identifier, ladder []*Solver)
 	case able:
 		v.report(path, "%s is in none of the zones of the solvers %s", id, list)
 	case id.IsWildcard():
-		v.report(path, "%s is a wildcard, which only a dns-01 solver can prove; the solvers are %s", id, list)
+		v.report(path, "%s is a wildcard, which only a dns-01 solver can validate; the solvers are %s", id, list)
 	default:
-		v.report(path, "%s can be proved by http-01 or tls-alpn-01 only; the solvers are %s", id, list)
+		v.report(path, "%s can be validated by http-01 or tls-alpn-01 only; the solvers are %s", id, list)
 	}
 }
 

@@ -94,7 +94,7 @@ func TestCheckRejected(t *testing.T) {
 		{"documentation", "email: ops@example.com\n" + cert("names: [a.example.org]"), `:1: email: "ops@example.com": CAs reject addresses in example.com`, ""},
 		{"below it", "email: ops@mail.example.net\n" + cert("names: [a.example.org]"), "reserved for documentation", ""},
 		{"localhost", "email: root@localhost\n" + cert("names: [a.example.org]"), "CAs reject addresses outside of public domains", ""},
-		{"no address", "email: 'ops@'\n" + cert("names: [a.example.org]"), "is not a plain mail address", ""},
+		{"no address", "email: 'ops@'\n" + cert("names: [a.example.org]"), "is not a plain email address", ""},
 		{"of a private CA", "email: root@localhost\n" + cert("names: [a.example.org], issuers: [own]"), "", ""},
 		{"lifetime", cert("names: [a.example.org], lifetime: 7d"), "certificates[x].lifetime: letsencrypt rejects", ""},
 		{"must-staple", cert("names: [a.example.org], must_staple: true"), "certificates[x].must_staple: letsencrypt rejects", ""},

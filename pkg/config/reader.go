@@ -113,7 +113,7 @@ func (r *reader) report(line int, path, format string, args ...any) {
 	}
 	p := Problem{File: r.file, Line: line, Path: path, Message: fmt.Sprintf(format, args...)}
 	if len(r.problems) == maxProblems-1 {
-		p = Problem{File: r.file, Line: line, Message: "there are more problems from here on; mend the others first"}
+		p = Problem{File: r.file, Line: line, Message: "there are more problems from here on; fix the others first"}
 	}
 	r.problems = append(r.problems, p)
 }

@@ -73,7 +73,7 @@ func (cert *Certificate) ActivateBefore() (time.Duration, error) {
 	}
 	d, err := ParseDuration(text)
 	if err == nil && d < time.Hour {
-		err = errors.New("less than an hour before expiry is too late for anybody")
+		err = errors.New("less than an hour before expiry is too late")
 	}
 	return d, err
 }

@@ -187,7 +187,7 @@ func (v *validator) email(path, address string) {
 		return
 	}
 	if a, err := mail.ParseAddress(address); err != nil || a.Address != address {
-		v.report(path, "%s is not a plain mail address such as ops@example.com", quote(address))
+		v.report(path, "%s is not a plain email address such as ops@example.com", quote(address))
 	}
 }
 

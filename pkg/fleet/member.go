@@ -62,7 +62,7 @@ func (l *Ledger) endClaims() {
 }
 
 // errLeaseEnds is the cause with which the context of a claim ends before its lease does.
-var errLeaseEnds = errors.New("the fleet's store has not answered for so long that other nodes may take over")
+var errLeaseEnds = errors.New("the fleet's store has not answered for so long that other nodes may claim this node's certificates")
 
 // holding returns the lease, if it is good for some more time.
 func (l *Ledger) holding() (int64, bool) {

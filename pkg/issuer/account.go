@@ -341,7 +341,7 @@ func (i *Issuer) reregister(ctx context.Context, uri string) (renewed bool, err 
 				return fmt.Errorf("make an account key: %w", err)
 			}
 		}
-		i.config.Log.Warn("the CA does not know this account any more, registering anew",
+		i.config.Log.Warn("the CA does not know this account any more, registering a new one",
 			zapIssuer(i), zapAccount(a.URI))
 		fresh.URI, fresh.KeyChanged = "", time.Time{}
 		*a = fresh
@@ -423,5 +423,5 @@ func checkContact(mail string) error {
 	if mail == "" || found && local != "" && domain != "" && !strings.ContainsAny(mail, " \t\r\n,?") {
 		return nil
 	}
-	return fmt.Errorf("contact %q is not one mail address", mail)
+	return fmt.Errorf("contact %q is not one email address", mail)
 }

@@ -85,7 +85,7 @@ func readWindow(a *answer, leaf *x509.Certificate, now time.Time) (certs.Window,
 	case !end.After(start):
 		return certs.Window{}, fmt.Errorf("the window ends (%s) before it starts (%s)", end.Format(time.RFC3339), start.Format(time.RFC3339))
 	case end.Sub(start) > maxWindow:
-		return certs.Window{}, fmt.Errorf("the window is %d days long", end.Sub(start)/(24*time.Hour))
+		return certs.Window{}, fmt.Errorf("the window is %s long", text.Count(end.Sub(start)/(24*time.Hour), "day"))
 	case !start.Before(leaf.NotAfter):
 		return certs.Window{}, fmt.Errorf("the window starts (%s) after the certificate's end", start.Format(time.RFC3339))
 	}

@@ -77,7 +77,7 @@ func (p *presented) cleanUp(ctx context.Context, a answered) {
 		return a.rung.Solver.CleanUp(ctx, a.challenge)
 	}()
 	if err != nil {
-		p.job.i.config.Log.Warn("an answer to a challenge could not be taken away",
+		p.job.i.config.Log.Warn("the answer to a challenge was not removed",
 			zapCert(p.job.req.Spec.Name), zapName(a.challenge.Identifier.Value), zapSolver(a.rung.Name), zapError(err))
 	}
 }

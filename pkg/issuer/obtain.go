@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/store"
@@ -182,7 +183,7 @@ func checkUnit(spec *certs.Spec) error {
 
 func (i *Issuer) checkNames(spec *certs.Spec, ladder challenges.Ladder) error {
 	if n := len(spec.Identifiers); n == 0 || n > maxNames {
-		return fmt.Errorf("%d names, a certificate has 1 to %d; split it", n, maxNames)
+		return fmt.Errorf("%s, a certificate has 1 to %d; split it", text.Count(n, "name"), maxNames)
 	}
 	var errs []error
 	for n, id := range spec.Identifiers {
@@ -193,7 +194,7 @@ func (i *Issuer) checkNames(spec *certs.Spec, ladder challenges.Ladder) error {
 			errs = append(errs, certs.CheckPublic(id))
 		}
 		if _, ok := ladder.Pick(id, []challenges.Type{challenges.HTTP01, challenges.DNS01, challenges.TLSALPN01, challenges.DNSAccount01, challenges.DNSPersist01}, nil, ""); !ok {
-			errs = append(errs, fmt.Errorf("none of the solvers %q can prove %s", spec.Solvers, id))
+			errs = append(errs, fmt.Errorf("none of the solvers %q can validate %s", spec.Solvers, id))
 		}
 	}
 	return errors.Join(errs...)

@@ -77,7 +77,7 @@ func TestReusedAuthorizations(t *testing.T) {
 	if n := w.ca.Requests(acmetest.Challenge); n != 0 || w.solver.presented != 1 {
 		t.Errorf("%d challenges, %d presented", n, w.solver.presented)
 	}
-	if diff := cmp.Diff([]certs.Validation{{Identifier: "example.com", Reason: "an earlier order had proved it"}}, b.Validations); diff != "" {
+	if diff := cmp.Diff([]certs.Validation{{Identifier: "example.com", Reason: "validated by an earlier order"}}, b.Validations); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/store"
@@ -80,7 +81,7 @@ func (j *job) checkOrder(o *order) error {
 	n := len(o.Authorizations)
 	switch {
 	case n > len(j.req.Spec.Identifiers):
-		return j.suspicious("the order for %d names has %d authorizations", len(j.req.Spec.Identifiers), n)
+		return j.suspicious("the order for %s has %d authorizations", text.Count(len(j.req.Spec.Identifiers), "name"), n)
 	case n == 0 && o.Status == acme.StatusPending:
 		return j.suspicious("the pending order has no authorizations")
 	}

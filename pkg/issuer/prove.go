@@ -27,7 +27,7 @@ type authorization struct {
 }
 
 // stillValid is the reason when the CA asked for no proof.
-const stillValid = "an earlier order had proved it"
+const stillValid = "validated by an earlier order"
 
 // doubtAfter is how long an order may stay pending until its authorizations are asked: some CAs keep an order pending
 // although an authorization failed.

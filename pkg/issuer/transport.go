@@ -352,7 +352,7 @@ func hint(err error) error {
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &unknown):
-		return fmt.Errorf("%w; if this is your own CA, give its root as ca_file", err)
+		return fmt.Errorf("%w; if this is a private CA, set ca_file to its root", err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf("%w; is this machine's clock right?", err)
 	}

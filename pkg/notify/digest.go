@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // Schedule says when digests are sent, in local time. The zero Schedule sends none.
@@ -137,16 +139,9 @@ func digest(list []State) Event {
 		}
 		return strings.Compare(a.Certificate, b.Certificate)
 	})
-	message := fmt.Sprintf("all is well with %s", certificates(len(list)))
+	message := fmt.Sprintf("all is well with %s", text.Count(len(list), "certificate"))
 	if bad > 0 {
-		message = fmt.Sprintf("%d of %s need attention", bad, certificates(len(list)))
+		message = fmt.Sprintf("%d of %s need attention", bad, text.Count(len(list), "certificate"))
 	}
 	return Event{Kind: Digest, Summary: list, Message: message}
-}
-
-func certificates(n int) string {
-	if n == 1 {
-		return "1 certificate"
-	}
-	return fmt.Sprintf("%d certificates", n)
 }

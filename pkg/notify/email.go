@@ -66,12 +66,12 @@ func (c *EmailConfig) Validate() error {
 		report("tls: %q is none of starttls, implicit, none", c.TLS)
 	}
 	if !isAddress(c.From) {
-		report("from: %q is not a plain mail address such as acmed@example.com", c.From)
+		report("from: %q is not a plain email address such as acmed@example.com", c.From)
 	}
 	if i := slices.IndexFunc(c.To, func(to string) bool { return !isAddress(to) }); i >= 0 {
-		report("to: %q is not a plain mail address such as ops@example.com", c.To[i])
+		report("to: %q is not a plain email address such as ops@example.com", c.To[i])
 	} else if len(c.To) == 0 {
-		report("to: there is nobody to send to")
+		report("to: the list of recipients is empty")
 	}
 	if (c.Username == "") != (c.PasswordFile == "") {
 		report("username: give both username and password_file, or neither")

@@ -53,7 +53,7 @@ func (h *Hub) load() {
 		err = fmt.Errorf("it has format version %d, this acmed knows %d", s.Version, stateVersion)
 	}
 	if err != nil {
-		h.conf.Log.Warn("what notifiers were told is not known", zap.String("file", h.conf.File), zap.Error(err))
+		h.conf.Log.Warn("what notifiers reported is not known", zap.String("file", h.conf.File), zap.Error(err))
 		return
 	}
 	h.saved = s.Notifiers
@@ -101,6 +101,6 @@ func (h *Hub) save() {
 		err = atomicfile.Write(h.conf.File, append(text, '\n'), 0o600)
 	}
 	if err != nil {
-		h.conf.Log.Warn("what notifiers were told is not saved", zap.Error(err))
+		h.conf.Log.Warn("what notifiers reported is not saved", zap.Error(err))
 	}
 }

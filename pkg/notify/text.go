@@ -26,7 +26,7 @@ func subject(events []Event) string {
 				bad++
 			}
 		}
-		return from(e, fmt.Sprintf("%d events, %d need attention", len(events), bad))
+		return from(e, fmt.Sprintf("%s, %d need attention", text.Count(len(events), "event"), bad))
 	}
 	return from(e, headline(e))
 }
@@ -89,9 +89,9 @@ func story(e *Event, limit int) string {
 	line("names", text.Line(strings.Join(e.Names, ", "), errorText))
 	line("target", text.Line(e.Target, briefText))
 	line("clients that would refuse it", text.Line(strings.Join(e.Clients, ", "), errorText))
-	line("goes live", stamp(e.ActiveAt))
+	line("becomes active", stamp(e.ActiveAt))
 	line("valid until", until(e.NotAfter, e.Time))
-	line("next try", stamp(e.RetryAt))
+	line("next attempt", stamp(e.RetryAt))
 	line("its issuers are in", text.Line(e.ChainFile, briefText))
 	return b.String()
 }
@@ -132,12 +132,11 @@ func until(t, now time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	if left := t.Sub(now); left < 0 {
+	left := t.Sub(now)
+	if left < 0 {
 		return stamp(t) + " (over)"
-	} else if days := int(left / (24 * time.Hour)); days != 1 {
-		return fmt.Sprintf("%s (%d days left)", stamp(t), days)
 	}
-	return stamp(t) + " (1 day left)"
+	return fmt.Sprintf("%s (%s left)", stamp(t), text.Count(left/(24*time.Hour), "day"))
 }
 
 func join(list []string) string { return strings.Join(list, ", ") }

@@ -37,7 +37,7 @@ const (
 // WebhookConfig is a receiver of events over HTTP.
 type WebhookConfig struct {
 	// URL is where events are posted to as JSON. Plain http is only for this machine, unless insecure allows it. Put no
-	// token into it: secret_file proves who sends.
+	// token into it: use secret_file to sign messages.
 	URL string `mapstructure:"url"`
 	// SecretFile holds the key of the signature, at least 16 bytes, chmod 600. Default: events are not signed.
 	SecretFile string `mapstructure:"secret_file"`
@@ -61,7 +61,7 @@ func (c *WebhookConfig) Validate() error {
 	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
 		errs = append(errs, errors.New("url: not a URL such as https://ops.example.com/acmed"))
 	case u.User != nil:
-		errs = append(errs, errors.New("url: a user or password is refused here; secret_file proves who sends"))
+		errs = append(errs, errors.New("url: a user or password is refused here; use secret_file to sign messages"))
 	case u.Scheme == "http" && !c.Insecure && !loopback(u.Hostname()):
 		errs = append(errs, errors.New("url: plain http to another machine can be read and changed on the way; use https, or set insecure: true"))
 	}

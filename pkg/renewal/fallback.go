@@ -125,10 +125,10 @@ func (j *job) recordFallBack(target, old string, b *certs.Bundle, outcomes map[s
 	}
 	r.setTarget(target, store.Installed{Fingerprint: b.Fingerprint(), At: now, VerifiedAt: now})
 	j.result.Changed = true
-	j.result.Err = errors.Join(j.result.Err, fmt.Errorf("version %s was taken back: %s", r.Version, reason))
+	j.result.Err = errors.Join(j.result.Err, fmt.Errorf("version %s was rolled back: %s", r.Version, reason))
 	j.event(notify.Event{
 		Kind: notify.RolledBack, Version: old, Target: target, NotAfter: b.Leaf.NotAfter, Error: st.Held.Reason,
-		Message: "the new version was taken back, the earlier one is live again",
+		Message: "the new version was rolled back, the earlier one is active again",
 	})
 	if err := r.save(); err != nil {
 		return err

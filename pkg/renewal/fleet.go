@@ -364,7 +364,7 @@ func (j *job) shareFailure() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.engine.base), commitPatience)
 	defer cancel()
 	if err := j.held.Fail(ctx, j.record.shareWith(j.held.Head())); err != nil {
-		j.engine.log.Warn("the fleet was not told of a failure", zap.String("certificate", j.Spec.Name), zap.Error(err))
+		j.engine.log.Warn("a failure was not reported to the fleet", zap.String("certificate", j.Spec.Name), zap.Error(err))
 	}
 	j.held = nil
 }
@@ -427,7 +427,7 @@ func (j *job) note(ctx context.Context, change func(*certs.Head)) {
 	h := j.record.shareWith(seen.Clone())
 	change(&h)
 	if err := l.Note(ctx, j.Spec.Name, seen, h); err != nil {
-		j.engine.log.Debug("the fleet was not told", zap.String("certificate", j.Spec.Name), zap.Error(err))
+		j.engine.log.Debug("the fleet was not notified", zap.String("certificate", j.Spec.Name), zap.Error(err))
 	}
 }
 

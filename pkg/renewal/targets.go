@@ -83,7 +83,7 @@ func (j *job) refuseOlder(ctx context.Context, installer installers.Installer, b
 	if slices.ContainsFunc(j.record.Versions, known) {
 		return nil
 	}
-	return fmt.Errorf("%w; that is newer than what acmed has, so it stays: an old backup was restored, or somebody else renews it; "+
+	return fmt.Errorf("%w; the served certificate is newer than acmed's, so acmed leaves it in place (restored backup, or another ACME client); "+
 		"'acmed renew --force %s' brings a new one, 'acmed install %[2]s' puts acmed's own there", newer, j.Spec.Name)
 }
 

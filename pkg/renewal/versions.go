@@ -23,7 +23,7 @@ type HeldError struct {
 
 // Error says how to do it nevertheless.
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("version %s waits: %s; --anyway makes it live nevertheless", e.Version, e.Reason)
+	return fmt.Sprintf("version %s waits: %s; --anyway activates it anyway", e.Version, e.Reason)
 }
 
 // Advice is the code of the failure.

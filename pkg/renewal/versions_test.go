@@ -57,7 +57,7 @@ func TestTakenBack(t *testing.T) {
 		first := b.load(t)
 		good = first.Current.Fingerprint()
 		r := b.run(t, Options{Force: true})
-		if r.Err == nil || !strings.Contains(r.Err.Error(), "taken back: mail stopped working") || r.Version != first.Version {
+		if r.Err == nil || !strings.Contains(r.Err.Error(), "rolled back: mail stopped working") || r.Version != first.Version {
 			t.Errorf("%+v", r)
 		}
 		now := b.load(t)

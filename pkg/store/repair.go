@@ -118,7 +118,7 @@ func (r *repairer) times(field string, list *[]time.Time) {
 	}
 	slices.SortFunc(kept, time.Time.Compare)
 	if len(kept) > maxTimes {
-		r.say(field, "%d times, more than %d", len(kept), maxTimes)
+		r.say(field, "more than %d times", maxTimes)
 		kept = kept[len(kept)-maxTimes:]
 	}
 	*list = kept

@@ -43,13 +43,13 @@ var forbidden = map[string]string{
 // code is a quoted name, which may be an old one.
 var code = regexp.MustCompile("`[^`]*`")
 
-// TestPlainEnglish keeps the words of the field in everything that operators read: guides, reference pages, the annotated
-// configurations, the pages of the status server and the help of the commands.
-func TestPlainEnglish(t *testing.T) {
-	type rule struct {
-		word    *regexp.Regexp
-		instead string
-	}
+// rule is a set of words and what is written instead.
+type rule struct {
+	word    *regexp.Regexp
+	instead string
+}
+
+func glossary() []rule {
 	var rules []rule
 	for words, instead := range forbidden {
 		expr := `(?i)\b(` + words + `)\b`
@@ -58,6 +58,13 @@ func TestPlainEnglish(t *testing.T) {
 		}
 		rules = append(rules, rule{regexp.MustCompile(expr), instead})
 	}
+	return rules
+}
+
+// TestPlainEnglish keeps the words of the field in everything that operators read: guides, reference pages, the annotated
+// configurations, the pages of the status server and the help of the commands.
+func TestPlainEnglish(t *testing.T) {
+	rules := glossary()
 	for _, file := range texts(t) {
 		text, err := os.ReadFile(file)
 		if err != nil {

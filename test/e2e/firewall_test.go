@@ -154,7 +154,7 @@ func TestFirewallDropsPort80(t *testing.T) {
 	for _, want := range []string{
 		"ATTENTION: example.com: http-01 does not reach acmed at " + public,
 		"why: no answer in time; is a firewall dropping the packets?",
-		"do:  open port 80 in the firewall and forward it to this machine, or prove the name with a dns-01 solver",
+		"do:  open port 80 in the firewall and forward it to this machine, or validate the name with a dns-01 solver",
 	} {
 		if code != 3 || !strings.Contains(out, want) {
 			t.Errorf("exit %d, the doctor says %s, want %s", code, out, want)

@@ -349,7 +349,7 @@ func TestFirstMinute(t *testing.T) {
 
 			// Ctrl-C at a question.
 			p := m.enable(fresh...)
-			p.expect("2 sites were found:")
+			p.expect("found 2 sites:")
 			p.expect("for which?")
 			p.typeText(ctrlC)
 			p.expect("interrupted; nothing was changed")

@@ -74,7 +74,7 @@ func (p propagation) wait(ctx context.Context, r Record) error {
 		case !seen.agreed.IsZero():
 			return nil
 		}
-		return advice.Tag(advice.DNSPropagation, fmt.Errorf("the TXT record at %s was not visible everywhere after %s, so the CA was not told to validate: %w%s",
+		return advice.Tag(advice.DNSPropagation, fmt.Errorf("the TXT record at %s was not visible everywhere after %s, so the CA was not asked to validate: %w%s",
 			r.FQDN, p.timeout, last, seen.hint(p.kind)))
 	}
 }

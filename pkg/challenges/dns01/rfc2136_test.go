@@ -325,7 +325,7 @@ func TestStaleSecondary(t *testing.T) {
 	ch := challenge(t, "example.com", "stale")
 	err := s.Present(t.Context(), ch)
 	if err == nil || !strings.Contains(err.Error(), "ns2.example.com (127.0.0.2:"+port+") does not have it") ||
-		!strings.Contains(err.Error(), "the CA was not told") || strings.Contains(err.Error(), "ns1.example.com (") {
+		!strings.Contains(err.Error(), "the CA was not asked") || strings.Contains(err.Error(), "ns1.example.com (") {
 		t.Errorf("%v, want an error about ns2 alone", err)
 	}
 	if got := n.txt("_acme-challenge.example.com"); len(got) != 0 {

@@ -227,7 +227,7 @@ func (p *planner) checkOld(v *vhost, old []*directive) error {
 	for _, d := range old {
 		for _, user := range p.m.users[d.src] {
 			if !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.Site == user && k.TLS }) {
-				return d.errorf("the virtual host at %s:%d includes this file too: give %s:%d certificate directives of its own",
+				return d.errorf("the virtual host at %s:%d includes this file too: give %s:%d its own certificate directives",
 					user.file, user.line, v.file, v.line)
 			}
 		}
@@ -235,7 +235,7 @@ func (p *planner) checkOld(v *vhost, old []*directive) error {
 			continue
 		}
 		if d.src != v.d.src && webserver.FromPackage(d.src.real) {
-			return d.errorf("this file belongs to a package, which may replace it and is for all sites: give %s:%d certificate directives of its own", v.file, v.line)
+			return d.errorf("this file belongs to a package, which may replace it and is for all sites: give %s:%d its own certificate directives", v.file, v.line)
 		}
 		if name := webserver.Lost(v.names, p.m.path(d), p.bundle.Leaf); name != "" {
 			return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the virtual host",

@@ -97,7 +97,7 @@ func (m *model) takeShared(files *layout) ([]change.File, error) {
 	}
 	for line := range strings.Lines(string(shared.disk)) {
 		if line != sharedHeader && !strings.HasPrefix(line, sharedModules) && !strings.HasPrefix(line, "Listen ") {
-			return nil, &installers.ConflictError{Path: shared.real, Reason: "acmed made this file and somebody changed it: take the change out, or remove it by hand"}
+			return nil, &installers.ConflictError{Path: shared.real, Reason: "this file was modified since acmed created it: revert the change, or remove the file"}
 		}
 	}
 	list := files.removal(shared)

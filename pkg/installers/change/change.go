@@ -246,7 +246,7 @@ func (c *Change) planOn(known map[string]*found) ([]edit, error) {
 		}
 		seen[found.path] = true
 		if f.Was != "" && f.Was != found.state.Hash {
-			errs = append(errs, &installers.ConflictError{Path: found.path, Reason: "somebody changed it since it was read"})
+			errs = append(errs, &installers.ConflictError{Path: found.path, Reason: "it changed since it was read"})
 			continue
 		}
 		e := edit{

@@ -80,7 +80,7 @@ func RecoverOn(ctx context.Context, disk Disk, journal string, reload func(conte
 
 // editedMeanwhile is for a file that changes while a change is prepared.
 func editedMeanwhile(path string) error {
-	return &installers.ConflictError{Path: path, Reason: "somebody changed it while the change was prepared"}
+	return &installers.ConflictError{Path: path, Reason: "it changed while acmed prepared its own change"}
 }
 
 func unreachable(err error) bool {

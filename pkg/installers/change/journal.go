@@ -98,7 +98,7 @@ func makeDir(path string, guard atomicfile.Guard) error {
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%s is not a directory", path)
 	case err == nil && info.Mode().Perm()&0o002 != 0:
-		return fmt.Errorf("everybody can write in %s", path)
+		return fmt.Errorf("%s is world-writable", path)
 	case err == nil:
 		return nil
 	case !errors.Is(err, fs.ErrNotExist):

@@ -180,7 +180,7 @@ func checkDir(dir string) error {
 		}
 		open := info.Mode().Perm()&0o002 != 0
 		if open && (at == dir || info.Mode()&fs.ModeSticky == 0) {
-			return fmt.Errorf("everybody can write in the directory %s: run chmod o-w on it, or choose another one", at)
+			return fmt.Errorf("the directory %s is world-writable: run chmod o-w on it, or choose another one", at)
 		}
 		if at == filepath.Dir(at) {
 			return nil
@@ -215,7 +215,7 @@ func inspect(path string) (found, error) {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !os.SameFile(before, info) {
-		return found{}, &installers.ConflictError{Path: path, Reason: "somebody replaced it while it was read"}
+		return found{}, &installers.ConflictError{Path: path, Reason: "it was replaced while it was read"}
 	}
 	if st.Nlink > 1 {
 		return found{}, fmt.Errorf("%s has %d hard links: replacing it would leave the others with the old content", path, st.Nlink)

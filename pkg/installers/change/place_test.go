@@ -36,12 +36,12 @@ func TestRefusedTargets(t *testing.T) {
 		{"dangling link", func(_ *testing.T, p string) error { return os.Symlink("nothing", p) }, File{Follow: true}, "link to nothing"},
 		{"loop", func(_ *testing.T, p string) error { return os.Symlink(filepath.Base(p), p) }, File{Follow: true}, "more than 8 symbolic links"},
 		{"link to a device", func(_ *testing.T, p string) error { return os.Symlink("/dev/null", p) }, File{Follow: true, Shared: true}, "is a device"},
-		{"open directory", func(_ *testing.T, p string) error { return os.Chmod(filepath.Dir(p), 0o777) }, File{}, "everybody can write"},
-		{"sticky directory", func(_ *testing.T, p string) error { return os.Chmod(filepath.Dir(p), 0o777|fs.ModeSticky) }, File{}, "everybody can write"},
+		{"open directory", func(_ *testing.T, p string) error { return os.Chmod(filepath.Dir(p), 0o777) }, File{}, "world-writable"},
+		{"sticky directory", func(_ *testing.T, p string) error { return os.Chmod(filepath.Dir(p), 0o777|fs.ModeSticky) }, File{}, "world-writable"},
 		{"link into an open directory", func(t *testing.T, p string) error {
 			open := t.TempDir()
 			return errors.Join(os.Chmod(open, 0o777), os.WriteFile(open+"/x", nil, 0o600), os.Symlink(open+"/x", p))
-		}, File{Follow: true}, "everybody can write"},
+		}, File{Follow: true}, "world-writable"},
 		{"no directory", func(_ *testing.T, p string) error { return os.Remove(filepath.Dir(p)) }, File{}, "no such file"},
 		{"open secret", nil, File{Secret: true, Mode: 0o644}, "gives others access"},
 		{"too large", func(_ *testing.T, p string) error {

@@ -210,7 +210,7 @@ func commitShare(ctx context.Context, s share, guard atomicfile.Guard) error {
 	}
 	defer other.close()
 	if other.record.Pending != nil {
-		return fmt.Errorf("journal %s: a change is not yet put back", s.journal)
+		return fmt.Errorf("journal %s: a change is not yet rolled back", s.journal)
 	}
 	var entries []entry
 	for i := range s.edits {

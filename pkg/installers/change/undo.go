@@ -113,7 +113,7 @@ func Forget(ctx context.Context, journal string) error {
 	}
 	defer j.close()
 	if j.record.Pending != nil {
-		return fmt.Errorf("journal %s: a change is not yet put back", journal)
+		return fmt.Errorf("journal %s: a change is not yet rolled back", journal)
 	}
 	return j.save(record{})
 }
@@ -157,7 +157,7 @@ func reloadRunning(ctx context.Context, reload func(context.Context) error) erro
 	if stopped := (*installers.NotRunningError)(nil); err == nil || errors.As(err, &stopped) {
 		return nil
 	}
-	return fmt.Errorf("reload after the files were put back: %w", err)
+	return fmt.Errorf("reload after the files were restored: %w", err)
 }
 
 // conflicts lists the files that [Undo] must not touch.

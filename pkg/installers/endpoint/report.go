@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/trust"
 )
@@ -157,7 +158,7 @@ func (r *Report) validity(leaf *x509.Certificate, host string, o ReportOptions) 
 	case !o.At.Before(leaf.NotAfter):
 		r.Problems = append(r.Problems, "the certificate ended on "+leaf.NotAfter.UTC().Format(time.RFC3339))
 	case r.DaysLeft < o.Days:
-		r.Problems = append(r.Problems, fmt.Sprintf("the certificate ends in %d days", r.DaysLeft))
+		r.Problems = append(r.Problems, "the certificate ends in "+text.Count(r.DaysLeft, "day"))
 	}
 	if err := leaf.VerifyHostname(host); err != nil {
 		r.Problems = append(r.Problems, fmt.Sprintf("the certificate is not for %s", host))

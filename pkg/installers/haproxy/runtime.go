@@ -173,7 +173,7 @@ func (a api) clear(ctx context.Context, name, transaction string) error {
 	case name:
 		return a.abort(ctx, name)
 	}
-	return fmt.Errorf("somebody has an open transaction for %q: commit or abort it with \"commit ssl cert\" or \"abort ssl cert\"",
+	return fmt.Errorf("another client has an open transaction for %q: commit or abort it with \"commit ssl cert\" or \"abort ssl cert\"",
 		text.Tail(transaction, text.Most))
 }
 

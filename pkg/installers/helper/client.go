@@ -140,7 +140,7 @@ func (c *Client) explain(err error) error {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return advice.Tag(advice.HelperUnreachable, fmt.Errorf("no helper listens on %s; start it with: systemctl enable --now acmed-installd.socket (%w)", c.socket, err))
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("user %d may not speak to the helper at %s (%w)", os.Getuid(), c.socket, err)
+		return fmt.Errorf("user %d may not use the helper at %s (%w)", os.Getuid(), c.socket, err)
 	}
 	return fmt.Errorf("the helper at %s: %w", c.socket, err)
 }

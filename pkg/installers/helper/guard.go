@@ -74,7 +74,7 @@ func (g *guarded) Accept() (net.Conn, error) {
 // read either.
 func turnAway(conn *net.UnixConn, uid int) {
 	defer func() { _ = conn.Close() }()
-	body, err := json.Marshal(answer{Error: &failure{Kind: kindRefused, Message: fmt.Sprintf("user %d may not speak to the helper", uid)}})
+	body, err := json.Marshal(answer{Error: &failure{Kind: kindRefused, Message: fmt.Sprintf("user %d may not use the helper", uid)}})
 	if err != nil {
 		return
 	}

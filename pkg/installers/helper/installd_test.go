@@ -395,7 +395,7 @@ func TestNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := start(t)
-	if out := ask(h); !strings.Contains(out, "user 65534 may not speak to the helper") {
+	if out := ask(h); !strings.Contains(out, "user 65534 may not use the helper") {
 		t.Errorf("nobody got %q", out)
 	}
 	if h.logs.FilterMessage("connection refused").Len() != 1 {

@@ -141,7 +141,7 @@ func (p *bundle) unpack() (*certs.Bundle, error) {
 		return b, nil
 	}
 	if p.RSA.RSA != nil {
-		return nil, errors.New("a twin has no twin of its own")
+		return nil, errors.New("an RSA certificate beside an ECDSA one has no further certificate beside it")
 	}
 	if b.RSA, err = p.RSA.unpack(); err != nil {
 		return nil, fmt.Errorf("the RSA twin: %w", err)

@@ -31,7 +31,7 @@ func (p *planner) endpoints(m *model) ([]endpoint.Endpoint, error) {
 			list = append(list, namesAt(g, s, at.String(), p.names)...)
 		}
 		if len(groups) > 0 && len(list) == 0 {
-			return nil, s.d.errorf("there is no address to prove the certificate at: set \"verify\" to the address that clients use")
+			return nil, s.d.errorf("there is no address to verify the certificate at: set \"verify\" to the address that clients use")
 		}
 	}
 	return list, nil

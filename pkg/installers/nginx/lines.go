@@ -80,7 +80,7 @@ func (p *planner) checkTwin(k *pick, l listen) error {
 		at = l.d
 	}
 	if l.has("proxy_protocol") {
-		return at.errorf("a proxy speaks to this server block by the PROXY protocol: add the listen directive for TLS that it should use")
+		return at.errorf("a proxy connects to this server block with the PROXY protocol: add the listen directive for TLS that it should use")
 	}
 	for _, d := range p.m.foreign {
 		other, err := parseListen(d, p.m.find)
@@ -179,13 +179,13 @@ func (p *planner) checkPairs(k *pick, chains, keys []*directive) error {
 			return d.errorf("a variable chooses the certificate")
 		}
 		if other := p.otherUser(d, k.Site); other != nil {
-			return d.errorf("the server block at %s includes this file too: give the one at %s certificate directives of its own",
+			return d.errorf("the server block at %s includes this file too: give the one at %s its own certificate directives",
 				other.d.place(), k.Site.d.place())
 		}
 	}
 	for _, d := range chains {
 		if d.src != k.Site.d.src && d.words[1].value != p.target.FullChain && webserver.FromPackage(d.src.real) {
-			return d.errorf("this file belongs to a package, which may replace it and is for all sites: give the server block at %s certificate directives of its own",
+			return d.errorf("this file belongs to a package, which may replace it and is for all sites: give the server block at %s its own certificate directives",
 				k.Site.d.place())
 		}
 		if name := webserver.Lost(k.Site.names, under(p.tree.prefix, d.words[1].value), p.bundle.Leaf); name != "" {

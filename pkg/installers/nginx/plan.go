@@ -298,7 +298,7 @@ func (p *planner) checkName(after *model, id certs.Identifier) error {
 		found = found || ours
 	}
 	if !found {
-		return fmt.Errorf("no edited server block would answer for %q on port %d: give it a server_name of its own", id.Value, p.cfg.Listen)
+		return fmt.Errorf("no edited server block would answer for %q on port %d: give it a different server_name", id.Value, p.cfg.Listen)
 	}
 	return nil
 }

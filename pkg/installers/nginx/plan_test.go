@@ -354,7 +354,7 @@ func TestPlanRefuses(t *testing.T) {
 		},
 		{
 			name: "proxy protocol", text: "server { listen 80 proxy_protocol; server_name a.example; }",
-			want: "a.conf:1: a proxy speaks to this server block by the PROXY protocol",
+			want: "a.conf:1: a proxy connects to this server block with the PROXY protocol",
 		},
 		{
 			name: "proxy protocol with TLS", text: "server { listen 443 ssl proxy_protocol; server_name a.example; }",

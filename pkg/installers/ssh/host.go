@@ -283,8 +283,8 @@ type hostKeyError struct {
 
 // Error names both keys.
 func (e *hostKeyError) Error() string {
-	return fmt.Sprintf("%s shows the host key %s, and %s is pinned: if the machine was set up anew, compare the key there and change the configuration; "+
-		"if not, somebody else answers", e.host, e.got, e.want)
+	return fmt.Sprintf("%s shows the host key %s, and %s is pinned: if the machine was reinstalled, compare the key there and change the configuration; "+
+		"if not, another machine answers", e.host, e.got, e.want)
 }
 
 // hostKeys returns the algorithms to ask for, one try after the other, and what judges the host key.

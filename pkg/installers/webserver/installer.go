@@ -211,7 +211,7 @@ func withdraw(o change.Original, takeOut func(now []byte) ([]byte, error)) (*cha
 	case untouched:
 		return file, nil
 	case !o.Existed:
-		return nil, &installers.ConflictError{Path: o.Path, Reason: "acmed made this file and somebody changed it: remove it by hand"}
+		return nil, &installers.ConflictError{Path: o.Path, Reason: "this file was modified since acmed created it: remove it by hand"}
 	}
 	if file.Content, err = takeOut(now); err != nil || bytes.Equal(file.Content, now) {
 		return nil, err
@@ -223,7 +223,7 @@ func withdraw(o change.Original, takeOut func(now []byte) ([]byte, error)) (*cha
 func withdrawLink(o change.Original, target string) (*change.File, error) {
 	switch {
 	case o.Existed:
-		return nil, &installers.ConflictError{Path: o.Path, Reason: "somebody made it a symbolic link after acmed changed it: not undone"}
+		return nil, &installers.ConflictError{Path: o.Path, Reason: "replaced by a symbolic link since acmed's change; not reverted"}
 	case o.Written != change.LinkHash(target):
 		return nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -128,13 +129,13 @@ func Remaining(now, notAfter time.Time) string {
 	case left < 2*day:
 		return fmt.Sprintf("%s of validity remain", left.Round(time.Minute))
 	}
-	return fmt.Sprintf("%d days of validity remain", left/day)
+	return text.Count(left/day, "day") + " of validity remain"
 }
 
 // hours says how long a window is, for people.
 func hours(d time.Duration) string {
 	if d%time.Hour == 0 {
-		return fmt.Sprintf("%d hours", d/time.Hour)
+		return text.Count(d/time.Hour, "hour")
 	}
 	return d.Round(time.Second).String()
 }

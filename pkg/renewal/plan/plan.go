@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -122,8 +123,8 @@ func mustWait(in *input, due verdict) (Plan, bool) {
 	if until, limited := limitedUntil(in); limited && due.reason != ReasonCompromised && due.reason != ReasonRevoked { // which ends with one more, and an operator asked for it
 		return Plan{
 			Reason: ReasonIssueLimit, Next: until,
-			Message: fmt.Sprintf("%s, but it was issued %d times within %s; --force overrides", due.message,
-				len(Recent(in.have, in.now)), hours(issueWindow(in.have))),
+			Message: fmt.Sprintf("%s, but it was issued %s within %s; --force overrides", due.message,
+				text.Count(len(Recent(in.have, in.now)), "time"), hours(issueWindow(in.have))),
 		}, true
 	}
 	return waitForWindow(in, due)

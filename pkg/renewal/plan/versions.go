@@ -62,7 +62,7 @@ func waiting(in *input, h *store.Held) (Plan, bool) {
 	case !in.believed().Before(at):
 		return activate(in, h.Version, "version "+h.Version+" has waited long enough"), true
 	case Announced(h):
-		return addTargets(in, Plan{Reason: ReasonNotice, Message: h.Reason + ", goes live on " + at.UTC().Format(time.RFC3339), Next: at}), true
+		return addTargets(in, Plan{Reason: ReasonNotice, Message: h.Reason + ", becomes active on " + at.UTC().Format(time.RFC3339), Next: at}), true
 	}
 	p := keep(in, ReasonHeld, fmt.Sprintf("%s; the active version ends on %s", h.Reason, end.UTC().Format(time.DateOnly)), at)
 	if TakenBack(h) {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
@@ -98,7 +99,7 @@ func (d *Daemon) forcedEnough(name string, r control.RenewRequest) bool {
 func refusedForce(name string) control.Result {
 	return control.Result{
 		Certificate: name, Outcome: control.OutcomeFailed, Reason: plan.ReasonIssueLimit,
-		Error: fmt.Sprintf("it was already issued %d times within 24 hours, and public CAs allow 5 duplicates a week; --yes renews it all the same", forceLimit),
+		Error: fmt.Sprintf("it was already issued %s within 24 hours, and public CAs allow 5 duplicates a week; --yes renews it anyway", text.Count(forceLimit, "time")),
 	}
 }
 

@@ -78,12 +78,12 @@ func nameFindings(n *control.NameDiagnosis) []control.Finding {
 	}
 	switch {
 	case r.DNS.Bogus:
-		say(true, "DNSSEC validation fails", "the resolver answers only when it is told not to validate, and CAs validate",
+		say(true, "DNSSEC validation fails", "the resolver answers only with DNSSEC validation turned off, and CAs validate",
 			"compare the DS record at the registrar with the zone's DNSKEY; remove the DS record if the zone is not signed")
 	case r.DNS.Silent:
 		say(true, "the resolver does not answer", r.DNS.Error, "check the resolver that the message names, or set probe.resolver to another one")
 	case r.DNS.Error != "":
-		say(lost, "DNS does not lead to a server", r.DNS.Error, "publish an A or AAAA record of the server, or prove the name with a dns-01 solver")
+		say(lost, "DNS does not lead to a server", r.DNS.Error, "publish an A or AAAA record of the server, or validate the name with a dns-01 solver")
 	}
 	for _, l := range r.Local {
 		say(lost || l.Solver != "", localProblem(&l), l.Error, localAdvice(&l))
@@ -146,7 +146,7 @@ func httpAdvice(n *control.NameDiagnosis, a *preflight.Address) string {
 	case h.Outcome == preflight.Closed && a.OfThisMachine():
 		return stoppedAdvice(n)
 	case h.Outcome == preflight.Timeout:
-		return "open port 80 in the firewall and forward it to this machine, or prove the name with a dns-01 solver"
+		return "open port 80 in the firewall and forward it to this machine, or validate the name with a dns-01 solver"
 	case h.Outcome == preflight.Closed:
 		return "forward port 80 of this address to this machine, or correct the record if the address is an old one"
 	case h.Proxy != "":

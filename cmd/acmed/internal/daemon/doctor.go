@@ -274,7 +274,7 @@ func issuerFindings(is *control.IssuerDiagnosis) []control.Finding {
 		}
 		return []control.Finding{{Attention: true, What: fmt.Sprintf("the clock of this machine is %s %s that of %s", offset.Abs(), word, is.Name),
 			Why: "new certificates look as if they were not valid yet or had expired, and renewals come at the wrong time",
-			Do:  "synchronise the clock, for example with: timedatectl set-ntp true"}}
+			Do:  "synchronize the clock, for example with: timedatectl set-ntp true"}}
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func notReady(rungs map[string]challenges.Rung, want *certs.Spec) []string {
 			continue
 		}
 		if err := solver.Ready(); err != nil {
-			list = append(list, fmt.Sprintf("the solver %s could not prove a name now: %v; create the directory, or allow it in "+
+			list = append(list, fmt.Sprintf("the solver %s cannot validate names now: %v; create the directory, or allow it in "+
 				"the unit: ReadWritePaths= in a drop-in (systemctl edit)", name, err))
 		}
 	}

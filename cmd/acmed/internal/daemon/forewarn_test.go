@@ -75,7 +75,7 @@ func TestForewarnOfSolvers(t *testing.T) {
 	}
 	b := &builder{log: zap.NewNop()}
 	got := b.forewarn(rungs, nil)(t.Context(), &certs.Spec{Solvers: []string{"good", "gone", "cdn"}})
-	if len(got) != 1 || !strings.Contains(got[0], "the solver gone could not prove a name now: write into "+gone+": no such file or directory") {
+	if len(got) != 1 || !strings.Contains(got[0], "the solver gone cannot validate names now: write into "+gone+": no such file or directory") {
 		t.Errorf("got %q", got)
 	}
 }

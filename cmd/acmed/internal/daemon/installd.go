@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/internal/systemd"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/helper"
@@ -57,11 +58,11 @@ func RunHelper(ctx context.Context, o Options) error {
 	}
 	for name, t := range conf.Targets {
 		if err := t.Recover(ctx); err != nil {
-			log.Error("an interrupted installation could not be put back", zap.String("target", name), zap.Error(err))
+			log.Error("an interrupted installation was not rolled back", zap.String("target", name), zap.Error(err))
 		}
 	}
-	if err := systemd.Notify(systemd.Ready, systemd.Status(fmt.Sprintf("%d targets", len(conf.Targets)))); err != nil {
-		log.Debug("systemd was not told", zap.Error(err))
+	if err := systemd.Notify(systemd.Ready, systemd.Status(text.Count(len(conf.Targets), "target"))); err != nil {
+		log.Debug("systemd was not notified", zap.Error(err))
 	}
 	return helper.NewServer(conf).Run(ctx, sockets[0].Listener)
 }

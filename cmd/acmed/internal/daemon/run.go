@@ -15,6 +15,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/internal/systemd"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -79,7 +80,7 @@ func statusLine(s renewal.Summary) string {
 	case 1:
 		attention = "1 needs attention"
 	}
-	return fmt.Sprintf("%d certificates, %s; next look at %s", s.Certificates, attention, s.Next.Local().Format(time.DateTime))
+	return fmt.Sprintf("%s, %s; next look at %s", text.Count(s.Certificates, "certificate"), attention, s.Next.Local().Format(time.DateTime))
 }
 
 // stop ends the running jobs and then the socket.
@@ -135,6 +136,6 @@ func (d *Daemon) recoverRecords(ctx context.Context) {
 
 func (d *Daemon) tellSystemd(states ...string) {
 	if err := systemd.Notify(states...); err != nil {
-		d.log.Debug("systemd was not told", zap.Strings("states", states), zap.Error(err))
+		d.log.Debug("systemd was not notified", zap.Strings("states", states), zap.Error(err))
 	}
 }

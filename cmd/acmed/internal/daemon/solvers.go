@@ -167,7 +167,7 @@ func checkSockets(sockets []systemd.Socket, solvers []string) error {
 	seen := map[string]bool{}
 	for _, s := range sockets {
 		if seen[s.Name] && slices.Contains(solvers, s.Name) {
-			return fmt.Errorf("systemd handed over two sockets called %q, which is the name of a solver; give each a socket unit with a FileDescriptorName= of its own", s.Name)
+			return fmt.Errorf("systemd handed over two sockets called %q, which is the name of a solver; give each socket unit a different FileDescriptorName=", s.Name)
 		}
 		seen[s.Name] = true
 	}

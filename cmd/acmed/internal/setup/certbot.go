@@ -124,7 +124,7 @@ func (i *importer) lineage(l *certbot.Lineage) error {
 func (i *importer) account(l *certbot.Lineage, issuer, directory string) {
 	a := i.tree.Account(l)
 	if a == nil {
-		i.note("%s: its account %s was not found; acmed registers one of its own", l.Name, l.Params["account"])
+		i.note("%s: its account %s was not found; acmed will register a new one", l.Name, l.Params["account"])
 		return
 	}
 	known := slices.IndexFunc(i.out.Accounts, func(m MovedAccount) bool { return m.Issuer == issuer })
@@ -132,7 +132,7 @@ func (i *importer) account(l *certbot.Lineage, issuer, directory string) {
 	case known < 0:
 		i.out.Accounts = append(i.out.Accounts, MovedAccount{Issuer: issuer, Directory: directory, Account: a})
 	case i.out.Accounts[known].Account.ID != a.ID:
-		i.note("%s: certbot used another account for it at the same CA; acmed goes on with %s", l.Name, i.out.Accounts[known].Account.URI)
+		i.note("%s: certbot used another account for it at the same CA; acmed uses %s", l.Name, i.out.Accounts[known].Account.URI)
 	}
 }
 

@@ -28,7 +28,7 @@ func Variables(provider string) ([][]string, error) {
 		return nil, &UsageError{fmt.Errorf("--dns: %w", err)}
 	}
 	if slices.Contains([]string{"rfc2136", "acme-dns", "httpreq", "exec"}, p.Name) {
-		return nil, usagef("--dns: %s has a section of its own, see solvers in acmed.yaml(5); write it there and give --solver", p.Name)
+		return nil, usagef("--dns: %s has a separate section, see solvers in acmed.yaml(5); write it there and give --solver", p.Name)
 	}
 	if len(p.Required) == 0 {
 		return nil, nil

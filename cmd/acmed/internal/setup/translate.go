@@ -53,7 +53,7 @@ func (t *translation) authenticator() {
 	case isDNS:
 		t.dns(dns)
 	default:
-		t.wait("certbot proved the names by its plugin %q; choose a solver, see solvers in acmed.yaml(5)", kind)
+		t.wait("certbot validated the names with its plugin %q; choose a solver, see solvers in acmed.yaml(5)", kind)
 	}
 }
 
@@ -130,7 +130,7 @@ func (t *translation) rest() {
 		}
 	}
 	if strings.EqualFold(t.l.Params["autorenew"], "false") {
-		t.look("certbot was told not to renew it; acmed will")
+		t.look("certbot was set not to renew it; acmed will renew it")
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.l.Params)) {
 		if value := word(t.l.Params[key]); value != "" && !slices.Contains(understood(), key) && !strings.HasPrefix(key, "dns_") {
@@ -204,7 +204,7 @@ func (t *translation) dns(plugin string) {
 	}
 	known, ok := dnsProviders()[plugin]
 	if !ok {
-		t.wait("certbot proved the names by its plugin dns-%s with %s; choose a provider of 'acmed-dns list' for a dns-01 solver", plugin, from)
+		t.wait("certbot validated the names with its plugin dns-%s with %s; choose a provider of 'acmed-dns list' for a dns-01 solver", plugin, from)
 		return
 	}
 	file := filepath.Join(secretsDir, known.provider+".env")

@@ -40,7 +40,7 @@ func (e *exposition) daemon(v *view, progress error) {
 	e.sample(yes(!v.ReloadError))
 	e.family("acmed_config_last_reload_success_timestamp_seconds", "gauge", "When the configuration in use was read.")
 	e.sample(seconds(v.Reloaded))
-	e.family("acmed_scheduler_healthy", "gauge", "Whether certificates are being looked after.")
+	e.family("acmed_scheduler_healthy", "gauge", "Whether the daemon manages certificates.")
 	e.sample(yes(progress == nil))
 	e.family("acmed_clock_doubted", "gauge", "Whether the clock of a CA, or a jump, contradicts the clock of this machine.")
 	e.sample(yes(slices.ContainsFunc(v.Conditions, func(c control.Condition) bool { return c.Code == advice.ClockWrong })))
