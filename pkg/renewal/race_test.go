@@ -6,5 +6,11 @@ package renewal
 // and races show in the first weeks.
 const years = 1
 
+// lifeDays is how long the lives in TestLives are, shortRuns how many lifetimes TestShortLives sees.
+const (
+	lifeDays  = 90
+	shortRuns = 5
+)
+
 // simSeeds is how many lives TestFleetSimulation has without ACMED_SEEDS.
 const simSeeds = 2

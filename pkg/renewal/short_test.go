@@ -45,14 +45,13 @@ func TestShortLives(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := newBench(t, life)
 					b.ca.setWindow(window(time.Now()))
-					const lives = 20
-					liveShort(t, b, lives*life, life/60, func(now time.Time) {
+					liveShort(t, b, shortRuns*life, life/60, func(now time.Time) {
 						if l := b.load(t); l.Current == nil || !now.Before(l.Current.Leaf.NotAfter) || b.server.served() != l.Current.Fingerprint() {
 							t.Fatalf("%s: expired or not served, %d orders", now, b.ca.count())
 						}
 					})
-					if n := b.ca.count(); n > 2*lives+2 {
-						t.Errorf("%d orders in %d lifetimes", n, lives)
+					if n := b.ca.count(); n > 2*shortRuns+2 {
+						t.Errorf("%d orders in %d lifetimes", n, shortRuns)
 					}
 				})
 			})
