@@ -131,7 +131,7 @@ func (e *editor) Plan(_ context.Context, c *configuration, b *certs.Bundle) (*we
 	if p.m, err = buildModel(c.fresh(), e.target.Certificate, c.model); err != nil {
 		return nil, err
 	}
-	plan := &webserver.Plan[*configuration]{Log: installers.LogTail{Path: c.errorLog}}
+	plan := &webserver.Plan[*configuration]{Log: installers.LogTail{Path: c.errorLog}, Cures: p.cures}
 	if plan.Files, err = p.make(); err != nil {
 		return nil, err
 	}
@@ -155,27 +155,6 @@ func (e *editor) served(c *configuration) *served {
 // Endpoints are where the names are answered with TLS.
 func (e *editor) Endpoints(c *configuration) ([]endpoint.Endpoint, error) {
 	return e.served(c).endpoints()
-}
-
-// Prepare takes the RSA pair of a dual unit out of acmed's own lines when the certificate has become a single one: Apache
-// cannot read its configuration once the files are gone.
-func (e *editor) Prepare(ctx context.Context, b *certs.Bundle) ([]change.File, error) {
-	pair := e.target.Pairs(true)[1]
-	if b.RSA != nil || exists(pair.Cert) {
-		return nil, nil
-	}
-	originals, err := change.Originals(ctx, e.target.Journal)
-	var files []change.File
-	for _, o := range originals {
-		disk, err := installers.ReadRegular(o.Path)
-		if err != nil || isLink(o.Path) {
-			continue
-		}
-		if text, found := withoutPair(o.Path, disk, e.target.Certificate, pair); found {
-			files = append(files, change.File{Path: o.Path, Content: text, Was: change.Hash(disk), Follow: true})
-		}
-	}
-	return files, err
 }
 
 // Withdraw takes acmed's lines out of the files of an undo record. What several certificates share stays until the last

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/acmed/acmed/internal/text"
@@ -243,6 +245,24 @@ func (p *planner) checkOld(v *vhost, old []*directive) error {
 		}
 	}
 	return nil
+}
+
+// absentFile is what Apache says about a certificate or key file that is not there, with the place of the directive.
+var absentFile = regexp.MustCompile(`Syntax error on line (\d+) of (.+?):(?:\\n|\s)+SSLCertificate(?:Key|Chain)?File: file `)
+
+// cures reports whether Apache refuses the configuration because of a pair that the plan replaces: files that were never
+// there, or that are gone, such as the twin of a bundle that has none any more.
+func (p *planner) cures(failure string) bool {
+	found := absentFile.FindStringSubmatch(failure)
+	if found == nil || p.m.sources[found[2]] == nil {
+		return false
+	}
+	src := p.m.sources[found[2]]
+	number, _ := strconv.Atoi(found[1]) // digits
+	line := src.clean(number)
+	return line == 0 && src.hasMarks() || slices.ContainsFunc(p.picks, func(k *pick) bool {
+		return k.TLS && slices.ContainsFunc(k.Site.own(certificateDirectives()...), func(d *directive) bool { return d.src == src && d.line == line })
+	})
 }
 
 // editedFiles turns the edits of files that exist into files of a change.

@@ -7,9 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/acmed/acmed/pkg/installers/change"
-
 	"github.com/acmed/acmed/pkg/installers"
+	"github.com/acmed/acmed/pkg/installers/change"
 )
 
 // source is one configuration file. All planning happens on its text without what acmed wrote for the certificate; the
@@ -172,25 +171,4 @@ func quote(path string) (text string, ok bool) {
 		return path, true
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(path) + `"`, true
-}
-
-// withoutPair takes away those of acmed's lines that name a certificate and its key.
-func withoutPair(path string, disk []byte, certificate string, pair installers.Pair) (rest []byte, found bool) {
-	_, lines, err := withdraw(path, disk, certificate)
-	if err != nil {
-		return disk, false
-	}
-	cert, _ := quote(pair.Cert)
-	key, _ := quote(pair.Key)
-	i := 0
-	for line := range bytes.Lines(disk) {
-		bare := string(bytes.TrimSpace(line))
-		if ours := lines[i] == 0; ours && (bare == "SSLCertificateFile "+cert || bare == "SSLCertificateKeyFile "+key) {
-			found = true
-		} else {
-			rest = append(rest, line...)
-		}
-		i++
-	}
-	return rest, found
 }

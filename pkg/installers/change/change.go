@@ -172,7 +172,7 @@ func (c *Change) putInForce(ctx context.Context, j *journal, edits []edit) (unfi
 		}
 	}
 	if err := call(ctx, c.Test); err != nil {
-		return nil, advice.Tag(advice.ServerTestFailed, refused(ctx, fmt.Errorf("the server's configuration test after the edit: %w", err)))
+		return nil, advice.Tag(advice.ServerTestFailed, refused(ctx, err))
 	}
 	if c.Reload != nil {
 		if err := j.reloading(); err != nil {
@@ -201,8 +201,13 @@ func (c *Change) probe(ctx context.Context) (unfinished, err error) {
 	return nil, nil
 }
 
-// refused marks an answer of the server to the edit itself. A test that was cut short is none.
+// refused marks an answer of the server to the edit itself. A test that was cut short is none, and neither is one that failed
+// before the edit for the same reason, which the test says by a [*installers.BrokenServerError].
 func refused(ctx context.Context, err error) error {
+	if broken := (*installers.BrokenServerError)(nil); errors.As(err, &broken) {
+		return err
+	}
+	err = fmt.Errorf("the server's configuration test after the edit: %w", err)
 	var failed *installers.CommandError
 	if ctx.Err() != nil || errors.As(err, &failed) && failed.ExitCode < 0 {
 		return err

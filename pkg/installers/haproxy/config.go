@@ -16,7 +16,8 @@ import (
 type Config struct {
 	File   string `mapstructure:"file"`   // absolute path of the combined PEM file; a dual unit gets FILE.ecdsa and FILE.rsa
 	Key    string `mapstructure:"key"`    // absolute path of the key, where HAProxy reads it from a file of its own; default: in file
-	Name   string `mapstructure:"name"`   // what HAProxy calls the file, if its configuration has another path; default: file
+	Name   string `mapstructure:"name"`   // what HAProxy calls the file; default: its alias in a crt-store of haproxy.cfg, or file
+	Config string `mapstructure:"config"` // absolute path of HAProxy's configuration, which is only read; default /etc/haproxy/haproxy.cfg
 	Socket string `mapstructure:"socket"` // runtime socket with level admin; default /run/haproxy/admin.sock
 
 	Owner string `mapstructure:"owner"` // user name or number; "" keeps it
@@ -36,6 +37,7 @@ type Config struct {
 const (
 	defaultSocket = "/run/haproxy/admin.sock" // where Debian's and Red Hat's packages put it
 	defaultUnit   = "haproxy.service"
+	defaultConfig = "/etc/haproxy/haproxy.cfg"
 	defaultVerify = "127.0.0.1:443"
 
 	// maxSocket is what Linux has for the path of a unix socket (unix(7)).
@@ -65,6 +67,9 @@ func (c *Config) checkPaths() error {
 	if c.Name != "" && !plainPath.MatchString(c.Name) {
 		errs = append(errs, fmt.Errorf("name: %q has characters that HAProxy's runtime API does not take", c.Name))
 	}
+	if c.Config != "" && !namesFile(c.Config) {
+		errs = append(errs, fmt.Errorf("config: %q is not the absolute path of a file", c.Config))
+	}
 	if c.Socket != "" && (!filepath.IsAbs(c.Socket) || len(c.Socket) > maxSocket) {
 		errs = append(errs, fmt.Errorf("socket: %q is not an absolute path of at most %d bytes", c.Socket, maxSocket))
 	}
@@ -83,8 +88,8 @@ func (c Config) settings() fileset.Settings {
 
 // withDefaults fills in what the operator left out.
 func (c Config) withDefaults() Config {
-	if c.Name == "" {
-		c.Name = filepath.Clean(c.File)
+	if c.Config == "" {
+		c.Config = defaultConfig
 	}
 	if c.Socket == "" {
 		c.Socket = defaultSocket

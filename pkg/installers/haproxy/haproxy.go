@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,9 @@ const (
 // files are one file, or the two of a dual unit, with a key file beside each where the configuration has one. A file without
 // suffix hides the two from HAProxy, so it goes; the two are removed where acmed wrote them.
 func (p *Installer) files(b *certs.Bundle) (files []change.File, others []string, err error) {
+	if err := p.checkCiphers(b, p.uses()); err != nil {
+		return nil, nil, err
+	}
 	if b.RSA == nil {
 		for _, suffix := range []string{suffixECDSA, suffixRSA} {
 			others = append(others, p.config.File+suffix)
@@ -132,11 +136,13 @@ func (p *Installer) update(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = p.push(ctx)
+	u := p.uses()
+	err = p.push(ctx, cmp.Or(p.config.Name, u.name, filepath.Clean(p.config.File)))
 	unlock()
 	var none *unavailableError
 	var unread *unreadError
-	if !errors.As(err, &none) && !errors.As(err, &unread) {
+	var unloaded *notLoadedError
+	if !errors.As(err, &none) && !errors.As(err, &unread) && (!errors.As(err, &unloaded) || !u.named) {
 		return err
 	}
 	if failed := p.server.Reload(ctx); failed != nil {
@@ -147,18 +153,18 @@ func (p *Installer) update(ctx context.Context) error {
 
 // push hands over each file that exists, and takes back the files of a directory that exist no more, in this order, so that
 // clients are never without.
-func (p *Installer) push(ctx context.Context) error {
+func (p *Installer) push(ctx context.Context, name string) error {
 	var errs []error
 	var gone []string
 	for _, suffix := range []string{"", suffixECDSA, suffixRSA} {
 		content, err := p.content(suffix)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			gone = append(gone, p.config.Name+suffix)
+			gone = append(gone, name+suffix)
 		case err != nil:
 			errs = append(errs, err)
 		default:
-			errs = append(errs, p.api.put(ctx, p.config.Name, suffix, content))
+			errs = append(errs, p.api.put(ctx, name, suffix, content))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -169,6 +175,8 @@ func (p *Installer) push(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+func (p *Installer) uses() uses { return readCfg(p.config.Config, p.config.File) }
 
 // content is a certificate with its key, which may be in a file beside it. The file that was there before the first
 // installation may have been like that whatever the configuration says now.

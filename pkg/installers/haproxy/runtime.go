@@ -284,6 +284,11 @@ func refused(verb, name, reply string) error {
 // mostShown bounds how many of HAProxy's certificates an error lists.
 const mostShown = 5
 
+// notLoadedError says that the running HAProxy has no such certificate.
+type notLoadedError struct{ text string }
+
+func (e *notLoadedError) Error() string { return e.text }
+
 // notLoaded says what HAProxy has instead of name, those with the same base name first.
 func notLoaded(name string, have []string) error {
 	alike := func(other string) bool { return path.Base(other) == path.Base(name) }
@@ -304,6 +309,6 @@ func notLoaded(name string, have []string) error {
 	if len(names) > mostShown {
 		known += fmt.Sprintf(" and %d more", len(names)-mostShown)
 	}
-	return fmt.Errorf("HAProxy's configuration does not use a certificate %s (%s): let a \"crt\" name this file or its directory and "+
-		"reload HAProxy once, or set \"name\" to the path that it uses", name, known)
+	return &notLoadedError{fmt.Sprintf("HAProxy's configuration does not use a certificate %s (%s): let a \"crt\" name this file or its directory and "+
+		"reload HAProxy once, or set \"name\" to the path that it uses", name, known)}
 }

@@ -38,6 +38,7 @@ type options struct {
 	crt      string // what the bind line names, below the directory; "" is the directory certs
 	list     bool   // the bind line names a list with crt in it
 	extra    string // more words for the bind line
+	global   string // a line for the global section
 	noSocket bool
 	level    string // of the runtime socket; "" is admin
 }
@@ -97,7 +98,7 @@ func (h *instance) configure(o options) {
 		}
 		load = "crt-list " + h.path("list.txt")
 	}
-	config := strings.NewReplacer("SOCKET", socket, "PORT", port, "crt CRT", load+" "+o.extra).Replace(string(text))
+	config := strings.NewReplacer("SOCKET", socket+"\n    "+o.global, "PORT", port, "crt CRT", load+" "+o.extra).Replace(string(text))
 	if err := os.WriteFile(h.path("haproxy.cfg"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -239,3 +239,10 @@ func poll(t testing.TB, what string, done func() bool) {
 func site(names, body string) string {
 	return fmt.Sprintf("server {\n    listen 127.0.0.1:{plain};\n    server_name %s;\n    location / { return 200 %q; }\n}\n", names, body)
 }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

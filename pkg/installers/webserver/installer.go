@@ -40,12 +40,6 @@ type Foreseer[C Configuration] interface {
 	Foresee(c C, files []change.File) (C, error)
 }
 
-// Preparer is an [Editor] of a server that may not be able to read its own configuration before something is mended.
-type Preparer interface {
-	// Prepare returns what has to change before the configuration can be read.
-	Prepare(ctx context.Context, b *certs.Bundle) ([]change.File, error)
-}
-
 // Plan is what an installation will do.
 type Plan[C Configuration] struct {
 	Files []change.File
@@ -86,20 +80,6 @@ func (i *Installer[C]) Install(ctx context.Context, b *certs.Bundle) error {
 		return err
 	}
 	return i.target.Server.Together(ctx, &task[C]{Installer: i, bundle: b}, runRound[C])
-}
-
-// prepare mends what keeps the server from reading its configuration.
-func (i *Installer[C]) prepare(ctx context.Context, b *certs.Bundle) error {
-	p, ok := i.editor.(Preparer)
-	if !ok {
-		return nil
-	}
-	files, err := p.Prepare(ctx, b)
-	if err != nil || len(files) == 0 {
-		return err
-	}
-	_, err = (&change.Change{Journal: i.target.Journal, Files: files}).Apply(ctx)
-	return err
 }
 
 // read reads the configuration. Where the server cannot read it either the error is the server's own.

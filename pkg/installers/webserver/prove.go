@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
 
@@ -17,7 +18,11 @@ func (p *pass[C]) test(ctx context.Context) error {
 		p.tested = true
 		return p.testBefore(ctx)
 	}
-	if err := p.server.Test(ctx); err != nil || p.edited {
+	err := p.server.Test(ctx)
+	if err != nil && p.cured { // it failed before as well, and not only for what the edit mended
+		err = &installers.BrokenServerError{Err: err}
+	}
+	if err != nil || p.edited {
 		return err
 	}
 	p.edited = true
@@ -37,7 +42,7 @@ func (p *pass[C]) testBefore(ctx context.Context) error {
 	err := p.server.Test(ctx)
 	for _, t := range p.editing() {
 		if err != nil && t.plan.Cures != nil && t.plan.Cures(err.Error()) {
-			err = nil
+			err, p.cured = nil, true
 		}
 	}
 	if err != nil || len(p.editing()) > 0 {

@@ -63,6 +63,7 @@ type pass[C Configuration] struct {
 	tasks   []*task[C]
 	spacing time.Duration // wait so long before the first test
 	tested  bool
+	cured   bool // the test before the edit failed for what the edit mends
 	edited  bool // the test after the edit was begun
 	asked   bool // the test for its own sake was made
 	unsound error
@@ -99,7 +100,7 @@ func (p *pass[C]) run(ctx context.Context) (again [][]*task[C]) {
 	return again
 }
 
-// recover settles what a crash left, and mends what keeps the server from reading its configuration.
+// recover settles what a crash left.
 func (p *pass[C]) recover(ctx context.Context) {
 	failed := journals(p.server).settle(ctx, p.server.Reload)
 	seen := map[string]bool{}
@@ -110,9 +111,6 @@ func (p *pass[C]) recover(ctx context.Context) {
 		}
 		seen[t.target.Journal] = true
 		err := failed[t.target.Journal]
-		if err == nil {
-			err = t.prepare(ctx, t.bundle)
-		}
 		if err != nil {
 			t.job.Finish(err)
 		}
@@ -293,7 +291,7 @@ func (t *task[C]) finish(err error) {
 func (p *pass[C]) failed(ctx context.Context, all, edits []*task[C], results []error, err error) [][]*task[C] {
 	broken, conflict := (*installers.BrokenServerError)(nil), (*installers.ConflictError)(nil)
 	switch {
-	case ctx.Err() != nil, errors.As(err, &broken), p.last:
+	case ctx.Err() != nil, errors.As(err, &broken) && !p.cured, p.last:
 		for _, t := range all {
 			t.job.Finish(err)
 		}
