@@ -382,3 +382,6 @@ func portOf(t testing.TB, addr string) int {
 	must(t, err)
 	return n
 }
+
+// addr is where the instance serves TLS.
+func (a *instance) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(a.tls)) }

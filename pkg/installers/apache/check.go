@@ -30,7 +30,10 @@ func (s *served) endpoints() ([]endpoint.Endpoint, error) {
 	var errs []error
 	for _, id := range s.names {
 		l := finder.look(id, finder.secure)
-		vhosts := append(l.named, l.defaults...)
+		vhosts := l.named
+		if len(vhosts) == 0 {
+			vhosts = l.defaults
+		}
 		if len(vhosts) == 0 {
 			errs = append(errs, fmt.Errorf("no Apache virtual host answers for %q on port %d", id.Value, s.cfg.Listen))
 		}
@@ -60,12 +63,14 @@ func (s *served) points(v *vhost) bool {
 	return slices.ContainsFunc(v.own("SSLCertificateFile"), func(d *directive) bool { return s.m.path(d) == s.target.FullChain })
 }
 
-// addresses are where one virtual host answers for an identifier.
+// addresses are where one virtual host answers for an identifier. An address that leads to another one is left out when there
+// are others.
 func (s *served) addresses(id certs.Identifier, v *vhost) ([]endpoint.Endpoint, error) {
 	if len(s.cfg.Verify) > 0 {
 		return nil, nil
 	}
 	var list []endpoint.Endpoint
+	var elsewhere error
 	for _, g := range s.m.groups {
 		if chosen, _ := g.choose(id); chosen != v || !s.m.reaches(g, s.cfg.Listen) {
 			continue
@@ -73,7 +78,8 @@ func (s *served) addresses(id certs.Identifier, v *vhost) ([]endpoint.Endpoint, 
 		for _, host := range s.dial(g) {
 			if other := s.m.at(host, s.cfg.Listen); other != nil && other != g {
 				if chosen, _ := other.choose(id); chosen != v {
-					return nil, v.errorf("connections to %s go to another virtual host: set \"verify\" to the address that clients use", host)
+					elsewhere = v.errorf("connections to %s go to another virtual host: set \"verify\" to the address that clients use", host)
+					continue
 				}
 			}
 			e := endpoint.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(s.cfg.Listen)), ServerName: endpoint.ProbeName(id)}
@@ -81,6 +87,9 @@ func (s *served) addresses(id certs.Identifier, v *vhost) ([]endpoint.Endpoint, 
 				list = append(list, e)
 			}
 		}
+	}
+	if len(list) == 0 {
+		return nil, elsewhere
 	}
 	return list, nil
 }

@@ -64,7 +64,7 @@ func (p *picker) look(id certs.Identifier, wanted func(*group, *vhost) bool) loo
 	for _, g := range p.m.groups {
 		v, byName := g.choose(id)
 		switch {
-		case v == nil || !wanted(g, v):
+		case v == nil || !wanted(g, v) || g.host == "*" && p.hasOwnAddress(id, wanted):
 		case byName:
 			l.named = webserver.AppendNew(l.named, v)
 		case id.Type == certs.IP || v.catchAll && !id.IsWildcard():
@@ -72,6 +72,13 @@ func (p *picker) look(id certs.Identifier, wanted func(*group, *vhost) bool) loo
 		}
 	}
 	return l
+}
+
+// hasOwnAddress reports whether connections to an IP address go to virtual hosts for this very address.
+func (p *picker) hasOwnAddress(id certs.Identifier, wanted func(*group, *vhost) bool) bool {
+	return id.Type == certs.IP && slices.ContainsFunc(p.m.groups, func(g *group) bool {
+		return sameIP(g.host, id.Value) && len(g.vhosts) > 0 && wanted(g, g.vhosts[0])
+	})
 }
 
 func (p *picker) picks(id certs.Identifier, vhosts []*vhost, tls, isDefault bool) ([]*pick, error) {

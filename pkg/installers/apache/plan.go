@@ -151,10 +151,17 @@ func (p *planner) pairLines(v *vhost) ([]string, error) {
 	if err := errors.Join(p.checkOld(v, old), p.checkCiphers(v)); err != nil {
 		return nil, err
 	}
-	for _, d := range old {
-		p.edit(d.src, switchOff(d, p.target.Certificate))
+	copies, gone, err := p.detach(v, old)
+	if err != nil {
+		return nil, err
 	}
-	return p.newPairs()
+	for _, d := range old {
+		if !gone[d] {
+			p.edit(d.src, switchOff(d, p.target.Certificate))
+		}
+	}
+	lines, err := p.newPairs()
+	return append(lines, copies...), err
 }
 
 func (p *planner) newPairs() ([]string, error) {
@@ -218,8 +225,8 @@ func (m *model) last(v *vhost, name string) *directive {
 	return nil
 }
 
-// checkOld refuses to take over directives that other virtual hosts use too, or whose certificate covers names of this
-// virtual host that the new one does not.
+// checkOld refuses to take over certificates that OpenSSL's own commands choose, or that cover names of this virtual host
+// which the new one does not.
 func (p *planner) checkOld(v *vhost, old []*directive) error {
 	for _, d := range v.own("SSLOpenSSLConfCmd") {
 		if name := strings.ToLower(p.m.value(d)); name == "certificate" || name == "privatekey" {
@@ -227,17 +234,8 @@ func (p *planner) checkOld(v *vhost, old []*directive) error {
 		}
 	}
 	for _, d := range old {
-		for _, user := range p.m.users[d.src] {
-			if !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.Site == user && k.TLS }) {
-				return d.errorf("the virtual host at %s:%d includes this file too: give %s:%d its own certificate directives",
-					user.file, user.line, v.file, v.line)
-			}
-		}
 		if !d.is("SSLCertificateFile") {
 			continue
-		}
-		if d.src != v.d.src && webserver.FromPackage(d.src.real) {
-			return d.errorf("this file belongs to a package, which may replace it and is for all sites: give %s:%d its own certificate directives", v.file, v.line)
 		}
 		if name := webserver.Lost(v.names, p.m.path(d), p.bundle.Leaf); name != "" {
 			return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the virtual host",

@@ -102,9 +102,22 @@ func dialTLS(ctx context.Context, e Endpoint, restrict func(*tls.Config)) ([]*x5
 		InsecureSkipVerify: true, // the caller compares the leaf with the one it knows; trust is not the question here
 		NextProtos:         alpn(e),
 	}
+	var seen []*x509.Certificate
+	wanted := false
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		seen = state.PeerCertificates
+		return nil
+	}
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		wanted = true
+		return &tls.Certificate{}, nil
+	}
 	restrict(config)
 	client := tls.Client(conn, config)
 	if err := client.HandshakeContext(ctx); err != nil {
+		if wanted && Refused(err) { // a client certificate is required; the server has shown its own and that it has the key
+			return seen, nil
+		}
 		return nil, fmt.Errorf("the TLS handshake failed: %w", err)
 	}
 	leave(client, e)

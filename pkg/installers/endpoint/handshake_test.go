@@ -280,3 +280,44 @@ func TestHandshakeWithSilence(t *testing.T) {
 		}
 	}
 }
+
+// TestHandshakeOfMutualTLS: a server that requires a client certificate shows its own before it refuses.
+func TestHandshakeOfMutualTLS(t *testing.T) {
+	b := installertest.Bundle(t, "www.example.com")
+	pairs, err := installertest.KeyPairs(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+			Certificates: pairs, ClientAuth: tls.RequireAnyClientCert, MinVersion: version, MaxVersion: version,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					_, _ = io.Copy(io.Discard, conn)
+					conn.Close()
+				}()
+			}
+		}()
+		e := endpoint.Endpoint{Addr: l.Addr().String(), ServerName: "www.example.com"}
+		if err := endpoint.Verify(t.Context(), []endpoint.Endpoint{e}, b, time.Second); err != nil {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+		other := installertest.Bundle(t, "www.example.com")
+		if err := endpoint.Look(t.Context(), []endpoint.Endpoint{e}, other); err == nil || !strings.Contains(err.Error(), "serves serial") {
+			t.Errorf("%s: another certificate counts as served: %v", tls.VersionName(version), err)
+		}
+		if p := endpoint.Protocols(t.Context(), e); len(p) != 1 || p[0] != version {
+			t.Errorf("the protocols are %v", p)
+		}
+	}
+}

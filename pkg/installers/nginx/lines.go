@@ -31,7 +31,7 @@ func (p *planner) listenLines(k *pick) ([]string, error) {
 	}
 	var seen []string
 	for _, l := range plain {
-		if slices.Contains(seen, l.written) {
+		if slices.Contains(seen, l.written) || l.has("proxy_protocol") && slices.ContainsFunc(plain, func(o listen) bool { return !o.has("proxy_protocol") }) {
 			continue
 		}
 		seen = append(seen, l.written)
@@ -89,14 +89,14 @@ func (p *planner) checkTwin(k *pick, l listen) error {
 		}
 	}
 	for _, host := range l.hosts {
-		if err := p.checkSocket(at, socket{host, p.cfg.Listen}); err != nil {
+		if err := p.checkSocket(k.Site, at, socket{host, p.cfg.Listen}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *planner) checkSocket(at *directive, own socket) error {
+func (p *planner) checkSocket(s *server, at *directive, own socket) error {
 	if g := p.m.sockets[own]; g != nil && !g.tls(g.servers[0]) {
 		return at.errorf("cannot add TLS on %s, which serves plain HTTP at %s", own, g.servers[0].d.place())
 	}
@@ -104,7 +104,7 @@ func (p *planner) checkSocket(at *directive, own socket) error {
 		return nil
 	}
 	for _, g := range p.m.groups {
-		if g.socket != own && g.socket.port == own.port && g.socket.is6() == own.is6() {
+		if g.socket != own && g.socket.port == own.port && g.socket.is6() == own.is6() && !p.m.avoids(s, g.socket.host) {
 			return at.errorf("connections to %s go to %s and would not reach this server block: give it a listen directive "+
 				"for TLS, or set \"verify\" to the address that clients use", g.socket, g.servers[0].d.place())
 		}
@@ -119,6 +119,9 @@ func (p *planner) pairs() []installers.Pair { return p.target.Pairs(p.bundle.RSA
 // Pairs that are too many go: a second certificate of the old kind would still be served to some clients.
 func (p *planner) pairLines(k *pick) ([]string, error) {
 	chains, keys := p.native(k.Site.own("ssl_certificate")), p.native(k.Site.own("ssl_certificate_key"))
+	if p.isServed(chains, keys) {
+		return nil, nil
+	}
 	if len(chains) != len(keys) {
 		return nil, k.Site.d.errorf("this server block has %d ssl_certificate and %d ssl_certificate_key directives", len(chains), len(keys))
 	}
@@ -127,6 +130,14 @@ func (p *planner) pairLines(k *pick) ([]string, error) {
 	}
 	if err := p.checkCiphers(k, chains); err != nil {
 		return nil, err
+	}
+	own, err := p.detach(k, slices.Concat(chains, keys))
+	if err != nil {
+		return nil, err
+	}
+	chains, keys = named(own, "ssl_certificate"), named(own, "ssl_certificate_key")
+	if len(chains) != len(keys) {
+		return nil, k.Site.d.errorf("a certificate of this server block is in a file for several sites and its key is not: put both into the server block")
 	}
 	var lines []string
 	for i, want := range p.pairs() {
@@ -147,6 +158,20 @@ func (p *planner) pairLines(k *pick) ([]string, error) {
 		p.edit(keys[i].src, removeDirective(keys[i]))
 	}
 	return lines, nil
+}
+
+// isServed reports whether the directives of a block are those that acmed would write, wherever they stand.
+func (p *planner) isServed(chains, keys []*directive) bool {
+	pairs := p.pairs()
+	if len(chains) != len(pairs) || len(keys) != len(pairs) {
+		return false
+	}
+	for i, want := range pairs {
+		if chains[i].words[1].value != want.Cert || keys[i].words[1].value != want.Key {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *planner) setArgument(d *directive, value, quoted string) {
@@ -171,39 +196,18 @@ func (p *planner) checkCiphers(k *pick, chains []*directive) error {
 	return nil
 }
 
-// checkPairs refuses to take over certificate directives that other server blocks use too, or whose certificate covers
-// names of this block that the new one does not.
+// checkPairs refuses to take over certificates that a variable chooses, or that cover names of this block which the new one
+// does not.
 func (p *planner) checkPairs(k *pick, chains, keys []*directive) error {
 	for _, d := range slices.Concat(chains, keys) {
 		if strings.Contains(d.words[1].value, "$") {
 			return d.errorf("a variable chooses the certificate")
 		}
-		if other := p.otherUser(d, k.Site); other != nil {
-			return d.errorf("the server block at %s includes this file too: give the one at %s its own certificate directives",
-				other.d.place(), k.Site.d.place())
-		}
 	}
 	for _, d := range chains {
-		if d.src != k.Site.d.src && d.words[1].value != p.target.FullChain && webserver.FromPackage(d.src.real) {
-			return d.errorf("this file belongs to a package, which may replace it and is for all sites: give the server block at %s its own certificate directives",
-				k.Site.d.place())
-		}
 		if name := webserver.Lost(k.Site.names, under(p.tree.prefix, d.words[1].value), p.bundle.Leaf); name != "" {
 			return d.errorf("the certificate here covers %q, which %q does not: add the name to the certificate or take it out of the server block",
 				name, p.target.Certificate)
-		}
-	}
-	return nil
-}
-
-// otherUser is a server block besides s, and not served by the bundle too, that takes a directive from an included file.
-func (p *planner) otherUser(d *directive, s *server) *server {
-	if d.src == s.d.src {
-		return nil
-	}
-	for _, user := range p.m.servers {
-		if p.m.users[d.src][user] && !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.Site == user }) {
-			return user
 		}
 	}
 	return nil

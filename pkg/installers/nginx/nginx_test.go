@@ -246,3 +246,6 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// addr is where the instance serves TLS.
+func (n *instance) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(n.tls)) }

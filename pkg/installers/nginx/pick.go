@@ -60,7 +60,7 @@ func (p *picker) look(id certs.Identifier, tls bool, wanted func(port int) bool)
 		if g.socket.port == 0 || !wanted(g.socket.port) {
 			continue
 		}
-		s, how := g.answer(id)
+		s, how := p.m.answer(g, id)
 		if s == nil || g.tls(s) != tls {
 			continue
 		}
@@ -85,13 +85,14 @@ func (g *group) meantFor(id certs.Identifier) bool {
 }
 
 // answer chooses a block for an identifier. A client that connects to an IP address sends no name (RFC 6066 section 3),
-// so TLS is answered by the default server of a socket with that address; nil when the socket has another one.
-func (g *group) answer(id certs.Identifier) (*server, match) {
+// so TLS is answered by the default server of a socket with that address, or of one with all addresses if there is none;
+// nil when the socket has another one.
+func (m *model) answer(g *group, id certs.Identifier) (*server, match) {
 	if id.Type != certs.IP {
 		return g.choose(id.Value)
 	}
 	at := g.socket
-	if at.host != id.Value && (!at.isAny() || at.is6() != strings.Contains(id.Value, ":")) {
+	if at.host != id.Value && (!at.isAny() || at.is6() != strings.Contains(id.Value, ":") || m.sockets[socket{id.Value, at.port}] != nil) {
 		return nil, byDefault
 	}
 	return g.fallback(), byDefault

@@ -27,6 +27,7 @@ type planner struct {
 	http2  http2Form
 	picks  []*pick
 	edits  map[string][]change.Edit // by real path
+	copies map[*server][]string     // lines of shared files
 	srcs   map[string]*source       // by real path
 }
 
@@ -42,16 +43,16 @@ func (p *planner) marker() string { return markerPrefix + p.target.Certificate }
 // isManaged reports whether acmed added the directive for this certificate.
 func (p *planner) isManaged(d *directive) bool {
 	words, _ := comment(d.src.text, d.end)
-	return words == p.marker()
+	return words == p.marker() || words == p.marker()+copiedNote
 }
 
 // added reports whether acmed added a listen directive for this certificate.
 func (p *planner) added(l listen) bool { return l.d != nil && p.isManaged(l.d) }
 
-// native are the directives of a list that acmed did not add.
+// native are the directives of a list that acmed did not add, or copied from another file.
 func (p *planner) native(ds []*directive) []*directive {
 	return slices.DeleteFunc(slices.Clone(ds), func(d *directive) bool {
-		return p.isManaged(d) || d.src.path == p.settingsPath()
+		return p.isManaged(d) && !p.isCopied(d) || d.src.path == p.settingsPath()
 	})
 }
 
@@ -62,7 +63,7 @@ func (p *planner) make() (*plan, error) {
 	if p.picks, err = webserver.PickAll(p.names, finder.pickOne); err != nil {
 		return nil, err
 	}
-	p.edits, p.srcs = map[string][]change.Edit{}, map[string]*source{}
+	p.edits, p.srcs, p.copies = map[string][]change.Edit{}, map[string]*source{}, map[*server][]string{}
 	lines := map[*server][]string{}
 	var errs []error
 	for _, k := range p.picks {
@@ -97,6 +98,7 @@ func (p *planner) secure(k *pick) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.copies[k.Site] = append(p.keptCopies(k.Site), p.copies[k.Site]...)
 	return slices.Concat(listens, pairs, p.settingsLines(), p.http2Lines(k), header), nil
 }
 
@@ -149,6 +151,11 @@ func (p *planner) reconcileAll(lines map[*server][]string) {
 // reconcile makes acmed's lines in a server block be the given ones. When they are already, nothing changes.
 func (p *planner) reconcile(s *server, want []string) {
 	src := s.d.src
+	if len(want) == 0 {
+		p.attach(s)
+	}
+	added := len(want)
+	want = append(slices.Clip(want), p.copies[s]...)
 	var have []string
 	var managed []*directive
 	for _, d := range s.d.children {
@@ -164,6 +171,9 @@ func (p *planner) reconcile(s *server, want []string) {
 		lines := make([]string, len(want))
 		for i, line := range want {
 			lines[i] = line + " # " + p.marker()
+			if i >= added {
+				lines[i] += copiedNote
+			}
 		}
 		pos, indent := p.anchor(s)
 		p.edit(src, insertAfter(src.text, pos, indent, lines))
@@ -268,6 +278,11 @@ func (p *planner) checkAfter(after *model) error {
 	for _, id := range p.names {
 		errs = append(errs, p.checkName(after, id))
 	}
+	for _, g := range after.groups {
+		if p.m.sockets[g.socket] == nil {
+			errs = append(errs, p.checkNewSocket(g))
+		}
+	}
 	for _, g := range p.m.groups {
 		now := after.sockets[g.socket]
 		if now == nil || len(now.servers) == len(g.servers) {
@@ -284,10 +299,51 @@ func (p *planner) checkAfter(after *model) error {
 	return errors.Join(errs...)
 }
 
+// checkNewSocket makes sure that a socket for one address takes no names from one for all addresses, except those that had
+// no plain HTTP at that address either.
+func (p *planner) checkNewSocket(g *group) error {
+	all := p.m.sockets[socket{anyIPv4, g.socket.port}]
+	if g.socket.is6() {
+		all = p.m.sockets[socket{anyIPv6, g.socket.port}]
+	}
+	if all == nil || g.socket.isAny() || g.socket.port == 0 {
+		return nil
+	}
+	for _, name := range all.names.all() {
+		s := all.names.find(name)
+		isPicked := slices.ContainsFunc(p.picks, func(k *pick) bool { return k.Site.index == s.index })
+		if strings.Contains(name, ".") && !isPicked && !p.m.avoidsName(name, g.socket.host) {
+			return g.servers[0].d.errorf("with TLS at %s this server block would take %q at this address away from %s: give that one "+
+				"a listen directive for the address", g.socket, name, s.d.place())
+		}
+	}
+	return nil
+}
+
+// avoidsName reports whether plain HTTP for a name is not answered by its block at an address: its clients use another one.
+func (m *model) avoidsName(name, host string) bool {
+	return slices.ContainsFunc(m.groups, func(g *group) bool {
+		own := m.sockets[socket{host, g.socket.port}]
+		return g.socket.isAny() && g.names.find(name) != nil && !g.tls(g.names.find(name)) && own != nil && own.names.find(name) == nil
+	})
+}
+
+// avoids reports whether plain HTTP for a block at an address goes to other blocks: its clients use another address.
+func (m *model) avoids(s *server, host string) bool {
+	for _, l := range s.plainListens() {
+		for _, at := range l.sockets() {
+			if own := m.sockets[socket{host, at.port}]; own != nil && !slices.Contains(own.servers, s) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (p *planner) checkName(after *model, id certs.Identifier) error {
 	found := false
 	for _, g := range after.groups {
-		s, how := g.answer(id)
+		s, how := after.answer(g, id)
 		if g.socket.port != p.cfg.Listen || s == nil || !g.tls(s) {
 			continue
 		}

@@ -258,6 +258,52 @@ func TestPlan(t *testing.T) {
 			want:     "server {\n  listen 443 ssl;\n  include pair.inc;\n  server_name a.example;\n}\n",
 		},
 		{
+			name: "pair in a snippet of several sites",
+			planCase: planCase{files: map[string]string{
+				"pair.inc":     "# all sites\nssl_certificate x.pem;\nssl_certificate_key x.key;\n",
+				"sites/b.conf": "server {\n  listen 443 ssl;\n  server_name b.example;\n  include pair.inc;\n}\n",
+			}},
+			text: "server {\n  listen 443 ssl;\n  server_name a.example;\n  include pair.inc;\n}\n",
+			want: "server {\n  listen 443 ssl;\n  server_name a.example;\n" + pairAt("  ") + "  # acmed off www: include pair.inc;\n}\n",
+		},
+		{
+			name: "settings in a snippet of several sites",
+			planCase: planCase{cfg: Config{TLSDefaults: true}, files: map[string]string{
+				"tls.inc":      "include pair.inc;\nssl_protocols TLSv1.2;\nlocation /x {\n  return 200;\n}\n",
+				"pair.inc":     "ssl_certificate x.pem;\nssl_certificate_key x.key;\n",
+				"sites/b.conf": "server {\n  listen 443 ssl;\n  server_name b.example;\n  include tls.inc;\n}\n",
+			}},
+			text: "server {\n  listen 443 ssl;\n  server_name a.example;\n  include tls.inc; # all\n}\n",
+			want: "server {\n  listen 443 ssl;\n  server_name a.example;\n" + pairAt("  ") + "  include {conf}/acmed-www.inc; # acmed: www\n" +
+				"  ssl_protocols TLSv1.2; # acmed: www (copied)\n  location /x {\n  return 200;\n} # acmed: www (copied)\n" +
+				"  # acmed off www: include tls.inc; # all\n}\n",
+		},
+		{
+			name: "pair of acmed in a snippet of several sites",
+			planCase: planCase{files: map[string]string{
+				"pair.inc":     "ssl_certificate /live/fullchain.pem;\nssl_certificate_key /live/privkey.pem;\n",
+				"sites/b.conf": "server {\n  listen 443 ssl;\n  server_name b.example;\n  include pair.inc;\n}\n",
+			}},
+			text: "server {\n  listen 443 ssl;\n  server_name a.example;\n  include pair.inc;\n}\n",
+			want: "server {\n  listen 443 ssl;\n  server_name a.example;\n  include pair.inc;\n}\n",
+		},
+		{
+			name: "a proxy on another port",
+			text: "server {\n  listen 443 ssl;\n  listen 8443 ssl proxy_protocol;\n  server_name a.example;\n}\n",
+			want: "server {\n  listen 443 ssl;\n  listen 8443 ssl proxy_protocol;\n  server_name a.example;\n" + pairAt("  ") + "}\n",
+		},
+		{
+			name: "a proxy beside plain HTTP",
+			text: "server {\n  listen 80;\n  listen 127.0.0.1:80 proxy_protocol;\n  server_name a.example;\n}\n",
+			want: "server {\n  listen 80;\n  listen 127.0.0.1:80 proxy_protocol;\n  server_name a.example;\n  listen 443 ssl; # acmed: www\n" + pairAt("  ") + "}\n",
+		},
+		{
+			name:     "an address of its own beside the default server",
+			planCase: planCase{names: []string{"127.0.0.1", "a.example"}},
+			text:     "server {\n  listen 443 ssl default_server;\n}\nserver {\n  listen 127.0.0.1:443 ssl;\n  server_name a.example;\n}\n",
+			want:     "server {\n  listen 443 ssl default_server;\n}\nserver {\n  listen 127.0.0.1:443 ssl;\n  server_name a.example;\n" + pairAt("  ") + "}\n",
+		},
+		{
 			name:     "settings",
 			planCase: planCase{cfg: Config{TLSDefaults: true}},
 			text:     "server {\n  listen 443 ssl;\n  server_name a.example;\n  ssl_ciphers HIGH;\n}\n",
@@ -402,9 +448,15 @@ func TestPlanRefuses(t *testing.T) {
 			want: `no edited server block would answer for "a.example"`,
 		},
 		{
-			name: "shared snippet", planCase: planCase{files: map[string]string{"pair.inc": "ssl_certificate x.pem;\nssl_certificate_key x.key;\n"}},
-			text: "server { listen 443 ssl; server_name a.example; include pair.inc; }\nserver { listen 443 ssl; server_name b.example; include pair.inc; }",
-			want: "pair.inc:1: the server block at ",
+			name:     "shared snippet by a pattern",
+			planCase: planCase{files: map[string]string{"p/pair.inc": "ssl_certificate x.pem;\nssl_certificate_key x.key;\n"}},
+			text:     "server { listen 443 ssl; server_name a.example; include p/*; }\nserver { listen 443 ssl; server_name b.example; include p/*; }",
+			want:     "a.conf:1: ",
+		},
+		{
+			name: "new address takes a name", text: "server { listen 127.0.0.1:80; server_name a.example; }\n" +
+				"server { listen 443 ssl; server_name b.example; }",
+			want: `a.conf:1: with TLS at 127.0.0.1:443 this server block would take "b.example"`,
 		},
 		{
 			name: "header that would be lost",

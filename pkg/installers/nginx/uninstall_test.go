@@ -33,6 +33,9 @@ func TestUnmerge(t *testing.T) {
 			"server { a b; }\nserver { c d;\n gzip on; # acmed: other\n }\n", ""},
 		{"the other certificate's lines are gone", "server { a b;\n gzip on; # acmed: other\n }\nserver { c d; }\n",
 			"server { a b; }\nserver { c d;\n gzip on; # acmed: www\n }\n", "server { a b; }\nserver { c d; }\n", ""},
+		{"include switched off", "server {\n  listen 443 ssl;\n  include x;\n}\n",
+			"server {\n  listen 443 ssl;\n  ssl_certificate /live/fullchain.pem; # acmed: www\n  a b; # acmed: www (copied)\n  # acmed off www: include x;\n  # mine\n}\n",
+			"server {\n  listen 443 ssl;\n  include x;\n  # mine\n}\n", ""},
 		{"broken now", original, plain + "x", "", `x.conf:6: "x" has no terminating`},
 		{"rewritten", original, strings.Repeat("a b;\nc d;\n", webserver.MaxDistance), "", "x.conf:1: the file was rewritten"},
 	} {

@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -24,7 +25,7 @@ func (l markedLine) isOurs() bool { return !l.others && (l.added || l.pointed) }
 // original, and of each difference takes back what is acmed's.
 func (e *editor) unmerge(path string, original, now []byte) ([]byte, error) {
 	p := &planner{cfg: e.cfg, target: e.target, bundle: &certs.Bundle{RSA: &certs.Bundle{}}}
-	lines, err := p.markLines(path, now)
+	lines, err := p.markLines(path, bytes.ReplaceAll(now, []byte(p.offMark()), nil))
 	if err != nil {
 		return nil, err
 	}
