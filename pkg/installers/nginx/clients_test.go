@@ -127,3 +127,43 @@ func TestDefaultsAddNoProtocol(t *testing.T) {
 		t.Errorf("the settings are\n%s", text)
 	}
 }
+
+// TestServerRefusesTheKey: the security level of this server takes P-256, and no RSA key of 2,048 bits. Its own test says so,
+// and the configuration is as before, without a reload.
+func TestServerRefusesTheKey(t *testing.T) {
+	n := newInstance(t, map[string]string{"sites/a.conf": `server {
+    listen 127.0.0.1:{tls} ssl;
+    server_name a.example;
+    ssl_certificate {run}/old.pem;
+    ssl_certificate_key {run}/old.key;
+    ssl_ciphers DEFAULT:@SECLEVEL=3;
+}
+`})
+	old, weak := installertest.Bundle(t, "a.example"), installertest.Dual(t, "a.example").RSA
+	for name, text := range map[string][]byte{"old.pem": old.FullChainPEM(), "old.key": old.KeyPEM} {
+		if err := os.WriteFile(filepath.Join(n.run, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.nginx()
+	t.Cleanup(n.stop)
+	l := newLineage(t, "a.example")
+	i, before := n.installer(n.config(), l), snapshotOf(t, n.conf)
+	l.publish(weak)
+	err := i.Install(t.Context(), weak)
+	if err == nil || !strings.Contains(err.Error(), "ee key too small") {
+		t.Errorf("Install = %v", err)
+	}
+	if snapshotOf(t, n.conf) != before || n.reloads() != 0 {
+		t.Errorf("the edit stayed, or the server was reloaded (%d times)", n.reloads())
+	}
+	at := endpoint.Endpoint{Addr: fmt.Sprintf("127.0.0.1:%d", n.tls), ServerName: "a.example"}
+	if err := endpoint.Verify(t.Context(), []endpoint.Endpoint{at}, old, 10*time.Second); err != nil {
+		t.Error(err)
+	}
+	strong := installertest.Bundle(t, "a.example")
+	l.publish(strong)
+	if err := i.Install(t.Context(), strong); err != nil {
+		t.Errorf("a key that the server takes: %v", err)
+	}
+}

@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestDescriptors: with too few file descriptors, a renewal either works or fails with the reason, never halfway. The
+// site is served all the time, and afterwards everything works. The daemon recovers without a restart and leaks none.
+func TestDescriptors(t *testing.T) {
+	s := newSite(t)
+	s.startNginx()
+	if out, code := s.run("renew"); code != 0 {
+		t.Fatalf("exit %d:\n%s", code, out)
+	}
+	failed := false
+	for _, limit := range []int{8, 11, 14, 17, 20, 24, 28} {
+		args := append([]string{fmt.Sprintf("--nofile=%d", limit), acmed}, "-c", filepath.Join(s.dir, "acmed.yaml"), "renew", "--force", "--yes")
+		cmd := exec.CommandContext(t.Context(), "prlimit", args...)
+		out, err := cmd.CombinedOutput()
+		said := strings.Contains(string(out), "too many open files")
+		if err != nil && !said && limit > 8 { // with so few not even the program starts
+			t.Errorf("%d descriptors: the reason is not said: %v\n%s", limit, err, out)
+		}
+		failed = failed || said
+		if bytes.Contains(out, []byte("panic")) || bytes.Contains(out, []byte("goroutine")) {
+			t.Errorf("%d descriptors: %s", limit, out)
+		}
+		s.served()
+	}
+	if !failed {
+		t.Error("there were always enough descriptors")
+	}
+	if out, code := s.run("renew", "--force", "--yes"); code != 0 {
+		t.Fatalf("afterwards: exit %d:\n%s", code, out)
+	}
+	s.starve(7)
+}
+
+// starve takes the descriptors of a running daemon away for a while: it has some more than are open.
+func (s *site) starve(some int) {
+	s.t.Helper()
+	s.start()
+	before := s.waitFor("running", isOK)
+	pid := s.daemon.Process.Pid
+	var limits unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limits); err != nil {
+		s.t.Fatal(err)
+	}
+	open, refused := s.openFiles(pid), false
+	for more := range some {
+		low := unix.Rlimit{Cur: uint64(open + more), Max: limits.Max} //nolint:gosec // a count
+		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &low, nil); err != nil {
+			s.t.Fatal(err)
+		}
+		out, _ := s.run("renew", "--force", "--yes")
+		refused = refused || strings.Contains(out, "too many open files")
+		s.served()
+	}
+	if !refused {
+		s.t.Errorf("the daemon never ran out of descriptors, %d of which are open", open)
+	}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limits, nil); err != nil {
+		s.t.Fatal(err)
+	}
+	if out, code := s.run("renew", "--force", "--yes"); code != 0 {
+		s.t.Errorf("the daemon does not recover: exit %d:\n%s", code, out)
+	}
+	if after := s.waitFor("recovered", isOK); after.Version == before.Version {
+		s.t.Errorf("no new version: %+v", after)
+	}
+	for end := time.Now().Add(time.Minute); s.openFiles(pid) > open+2; time.Sleep(100 * time.Millisecond) { // idle connections to the CA end later
+		if time.Now().After(end) {
+			s.t.Fatalf("%d files are open, %d were before", s.openFiles(pid), open)
+		}
+	}
+	s.kill(syscall.SIGTERM)
+}
+
+func (s *site) openFiles(pid int) int {
+	s.t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return len(list)
+}
