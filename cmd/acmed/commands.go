@@ -15,7 +15,7 @@ type group struct{ id, title, commands string }
 func groups() []group {
 	return []group{
 		{"setup", "Set up certificates:", "enable disable import delete"},
-		{"daily", "See and renew:", "status renew install uninstall doctor check"},
+		{"daily", "See and renew:", "status log renew install uninstall doctor check"},
 		{"versions", "Versions and revocation:", "history activate rollback revoke"},
 		{"clients", "Clients and endpoints:", "probe trust chain"},
 		{"daemon", "The daemon and its surroundings:", "run reload account notify snippet installd"},
@@ -28,7 +28,7 @@ func examples() map[string]string {
 	return map[string]string{
 		"":          "acmed enable -d example.com\nacmed status",
 		"run":       "acmed run\nacmed run --once        from a timer, in the place of a daemon",
-		"renew":     "acmed renew             what is due\nacmed renew www --force\nacmed renew --dry-run",
+		"renew":     "acmed renew             what is due\nacmed renew www --force\nacmed renew --dry-run\nacmed renew --dry-run --staging",
 		"install":   "acmed install www",
 		"uninstall": "acmed uninstall www",
 		"status":    "acmed status\nacmed status www\nacmed status --failing\nacmed status --expiring 14d -o json",
@@ -39,6 +39,7 @@ func examples() map[string]string {
 		"account recover": "acmed account recover letsencrypt /root/account.pem", "account deactivate": "acmed account deactivate letsencrypt",
 		"revoke":   "acmed revoke www --reason keyCompromise\nacmed revoke www --version 20261120T235600Z-1a2b3c4d --reason superseded",
 		"activate": "acmed activate www", "rollback": "acmed rollback www\nacmed rollback www --to 20261120T235600Z-1a2b3c4d",
+		"log":     "acmed log www\nacmed log www --since 7d",
 		"history": "acmed history www", "chain": "acmed chain www >issuers.pem",
 		"trust":  "acmed trust\nacmed trust www\nacmed trust example.com:443 --in 30d",
 		"probe":  "acmed probe example.com\nacmed probe mail.example.com:587 --starttls smtp --days 14",

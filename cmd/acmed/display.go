@@ -121,6 +121,8 @@ func resultLine(r *control.Result) string {
 		return fmt.Sprintf("%s: obtained, valid until %s", r.Certificate, stamp(r.NotAfter))
 	case control.OutcomeUpdated:
 		return fmt.Sprintf("%s: up to date, valid until %s", r.Certificate, stamp(r.NotAfter))
+	case control.OutcomeTested:
+		return fmt.Sprintf("%s: %s", r.Certificate, r.Message)
 	case control.OutcomeScheduled:
 		return fmt.Sprintf("%s: renews at %s", r.Certificate, stamp(r.Next))
 	case control.OutcomeUnchanged:

@@ -71,7 +71,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(
 		newEnable(a), newDisable(a), newImport(a), newDelete(a),
-		newStatus(a), newRenew(a), newInstall(a), newUninstall(a), newDoctor(a), newCheck(a),
+		newStatus(a), newLog(a), newRenew(a), newInstall(a), newUninstall(a), newDoctor(a), newCheck(a),
 		newHistory(a), newActivate(a), newRollback(a), newRevoke(a),
 		newProbe(a), newTrust(a), newChain(a),
 		newRun(a), newReload(a), newAccount(a), newNotify(a), newSnippet(a), newInstalld(a),

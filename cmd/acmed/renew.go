@@ -13,7 +13,7 @@ import (
 
 func newRenew(a *app) *cobra.Command {
 	var r control.RenewRequest
-	var all, dry bool
+	var all, dry, staging bool
 	var output string
 	cmd := &cobra.Command{
 		Use:   "renew [NAME...]",
@@ -25,6 +25,10 @@ install and verify them. Every target is verified now, and installed again if it
 With --force, acmed orders a new certificate even if the current one is valid, and ends a wait after a failure. The rate
 limits of the CA still apply, and a third certificate within a day also needs --yes. With --all --force --spread 6h
 renewals are spread over six hours, certificates that expire first come first, and the daemon continues after restarts.
+
+With --dry-run, nothing is ordered or changed. With --dry-run --staging, acmed also orders each certificate from the test
+directory of its CA with an account that is deactivated afterwards, so that every name is validated as for a real order.
+The test certificates are neither stored nor installed.
 
 If the daemon runs, it does the work, and interrupting this command does not stop it.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -38,7 +42,12 @@ If the daemon runs, it does the work, and interrupting this command does not sto
 				return usageError(fmt.Errorf("--spread needs a time above zero, such as 6h, and not %s", r.Spread))
 			}
 			r.Names = names
-			if dry {
+			switch {
+			case staging && !dry:
+				return usageError(errors.New("--staging needs --dry-run; 'acmed enable --staging' configures a test certificate"))
+			case staging:
+				return a.rehearse(cmd.Context(), r, output)
+			case dry:
 				return a.preview(cmd.Context(), r, output)
 			}
 			return a.renew(cmd.Context(), r, output)
@@ -46,11 +55,30 @@ If the daemon runs, it does the work, and interrupting this command does not sto
 	}
 	cmd.Flags().BoolVarP(&r.Force, "force", "f", false, "renew although it is not due")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would happen, with the diff of every file that would change")
+	cmd.Flags().BoolVar(&staging, "staging", false, "with --dry-run: also order test certificates, which are thrown away")
 	cmd.Flags().BoolVar(&all, "all", false, "all certificates, as without any name")
 	cmd.Flags().DurationVar(&r.Spread, "spread", 0, "with --force: spread the renewals over this `time`, such as 6h")
 	cmd.Flags().BoolVarP(&r.Again, "yes", "y", false, "force although it was issued several times today")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
+}
+
+// rehearse shows what would change, and then orders from the staging directories.
+func (a *app) rehearse(ctx context.Context, r control.RenewRequest, output string) error {
+	var preview error
+	if output != "json" {
+		preview = a.preview(ctx, r, output)
+	}
+	if code := exitCode(preview); code != exitOK && code != exitAttention {
+		return preview
+	}
+	err := a.follow(ctx, output, func(b control.Backend, tell func(control.Progress)) (control.Report, error) {
+		return b.Rehearse(ctx, control.RehearseRequest{Names: r.Names}, tell)
+	})
+	if err != nil {
+		return err
+	}
+	return preview
 }
 
 func (a *app) renew(ctx context.Context, r control.RenewRequest, output string) error {

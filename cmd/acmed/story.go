@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
@@ -175,6 +176,6 @@ func versionLines(c renewal.Status) []string {
 }
 
 // stamp and date write a time for people. The zone is always UTC, as on the status page and in certificates.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+func stamp(t time.Time) string { return text.Stamp(t) }
 
 func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }

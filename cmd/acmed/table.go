@@ -170,7 +170,7 @@ func (a *app) tableIn(g *grid, s control.Status, now time.Time, wide bool) {
 		g.add(tableRow(&s.Certificates[i], now, wide)...)
 	}
 	g.flush()
-	for _, line := range g.failureLines(s.Certificates, now) {
+	for _, line := range g.failureLines(s, now) {
 		g.sentence(line)
 	}
 	const many = 10
@@ -347,9 +347,9 @@ type failure struct {
 const groupsFrom = 3
 
 // failureLines says what is wrong with the certificates: the cause first, then the name, then the details. Many failures
-// of one cause are one line with a count.
-func (g *grid) failureLines(list []renewal.Status, now time.Time) []string {
-	names := map[advice.Code][]string{}
+// of one cause are one line with a count, and none where a condition of the machine has said it.
+func (g *grid) failureLines(s control.Status, now time.Time) []string {
+	list, names := s.Certificates, map[advice.Code][]string{}
 	for i := range list {
 		seen := map[advice.Code]bool{"": true}
 		for _, f := range failures(&list[i], now) {
@@ -361,11 +361,14 @@ func (g *grid) failureLines(list []renewal.Status, now time.Time) []string {
 	}
 	var lines []string
 	grouped := map[advice.Code]bool{}
+	for _, c := range s.Conditions {
+		grouped[c.Code] = c.Issuer != "" || grouped[c.Code]
+	}
 	for i := range list {
 		for _, f := range failures(&list[i], now) {
 			who := names[f.code]
 			switch {
-			case len(who) < groupsFrom:
+			case len(who) < groupsFrom && !grouped[f.code]:
 				lines = append(lines, coded(f.code, g.short(list[i].Name)+": "+f.text))
 			case !grouped[f.code]:
 				grouped[f.code] = true

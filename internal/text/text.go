@@ -5,6 +5,7 @@ package text
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -12,6 +13,9 @@ import (
 
 // Most is how many bytes of foreign text an error shows.
 const Most = 2000
+
+// Stamp writes a time for people. The zone is always UTC, as in certificates and logs of CAs.
+func Stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // Value is how much of a value from a file or a message an error shows.
 const Value = 80

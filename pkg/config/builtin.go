@@ -29,14 +29,16 @@ func defaults() *Config {
 	}
 }
 
+const letsencryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory"
+
 // builtinIssuers lists the public CAs whose directory URL need not be configured.
 func builtinIssuers() []Issuer {
 	return []Issuer{
-		{Name: "letsencrypt", Directory: "https://acme-v02.api.letsencrypt.org/directory"},
-		{Name: "letsencrypt-staging", Directory: "https://acme-staging-v02.api.letsencrypt.org/directory", OrdersPer3h: 1500},
+		{Name: "letsencrypt", Directory: "https://acme-v02.api.letsencrypt.org/directory", Staging: letsencryptStaging},
+		{Name: "letsencrypt-staging", Directory: letsencryptStaging, Staging: letsencryptStaging, OrdersPer3h: 1500},
 		{Name: "zerossl", Directory: "https://acme.zerossl.com/v2/DV90"},
-		{Name: "google", Directory: "https://dv.acme-v02.api.pki.goog/directory"},
-		{Name: "buypass", Directory: "https://api.buypass.com/acme/directory"},
+		{Name: "google", Directory: "https://dv.acme-v02.api.pki.goog/directory", Staging: "https://dv.acme-v02.test-api.pki.goog/directory"},
+		{Name: "buypass", Directory: "https://api.buypass.com/acme/directory", Staging: "https://api.test4.buypass.no/acme/directory"},
 		{Name: "sslcom", Directory: "https://acme.ssl.com/sslcom-dv-ecc"},
 	}
 }

@@ -141,6 +141,9 @@ type Issuer struct {
 	Name string `mapstructure:"name"`
 	// Directory is the https URL of the CA's ACME directory. Optional for the name of a built-in issuer.
 	Directory string `mapstructure:"directory"`
+	// Staging is the https URL of the CA's test directory, which "acmed renew --dry-run --staging" uses. Default: the known
+	// one of letsencrypt, google and buypass; else none.
+	Staging string `mapstructure:"staging"`
 	// CAFile is a PEM file with the roots that the directory's own TLS certificate is checked against. Default: the
 	// system's trust store.
 	CAFile string `mapstructure:"ca_file"`

@@ -112,6 +112,7 @@ func (c *Config) Issuer(name string) (Issuer, bool) {
 		issuer = c.Issuers[i]
 		issuer.Directory = cmp.Or(issuer.Directory, known.Directory)
 		issuer.OrdersPer3h = cmp.Or(issuer.OrdersPer3h, known.OrdersPer3h)
+		issuer.Staging = cmp.Or(issuer.Staging, known.Staging)
 	}
 	orders, preflight := publicOrders, c.Preflight
 	if issuer.Private {

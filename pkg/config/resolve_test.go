@@ -71,11 +71,11 @@ func TestIssuer(t *testing.T) {
 		{Name: "busy", Directory: "https://ca.example/directory", OrdersPer3h: 7, Preflight: "enforce"},
 	}}
 	want := []config.Issuer{
-		{Name: "letsencrypt", Directory: "https://acme-v02.api.letsencrypt.org/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
-		{Name: "letsencrypt-staging", Directory: "https://acme-staging-v02.api.letsencrypt.org/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 1500, Preflight: "advisory"},
+		{Name: "letsencrypt", Staging: "https://acme-staging-v02.api.letsencrypt.org/directory", Directory: "https://acme-v02.api.letsencrypt.org/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
+		{Name: "letsencrypt-staging", Staging: "https://acme-staging-v02.api.letsencrypt.org/directory", Directory: "https://acme-staging-v02.api.letsencrypt.org/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 1500, Preflight: "advisory"},
 		{Name: "zerossl", Directory: "https://acme.zerossl.com/v2/DV90", Email: "pki@example.com", EAB: &config.EAB{KID: "k"}, MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
-		{Name: "google", Directory: "https://dv.acme-v02.api.pki.goog/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
-		{Name: "buypass", Directory: "https://api.buypass.com/acme/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
+		{Name: "google", Staging: "https://dv.acme-v02.test-api.pki.goog/directory", Directory: "https://dv.acme-v02.api.pki.goog/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
+		{Name: "buypass", Staging: "https://api.test4.buypass.no/acme/directory", Directory: "https://api.buypass.com/acme/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
 		{Name: "sslcom", Directory: "https://acme.ssl.com/sslcom-dv-ecc", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 300, Preflight: "advisory"},
 		{Name: "internal", Directory: "https://ca.internal/directory", Email: "ops@example.com", Private: true, MinLifetime: time.Minute, OrdersPer3h: -1, Preflight: "off"},
 		{Name: "busy", Directory: "https://ca.example/directory", Email: "ops@example.com", MinLifetime: time.Hour, OrdersPer3h: 7, Preflight: "enforce"},

@@ -217,6 +217,9 @@ func (v *validator) issuer(path string, is *Issuer) {
 	case !builtin:
 		v.check(path+".directory", checkDirectory(is.Directory))
 	}
+	if is.Staging != "" {
+		v.check(path+".staging", checkDirectory(is.Staging))
+	}
 	if is.CAFile != "" {
 		v.check(path+".ca_file", checkPath(is.CAFile))
 	}

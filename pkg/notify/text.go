@@ -125,7 +125,7 @@ func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.Local().Format("2006-01-02 15:04 MST")
+	return text.Stamp(t)
 }
 
 func until(t, now time.Time) string {

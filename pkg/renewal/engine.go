@@ -36,7 +36,8 @@ type Engine struct {
 	closed        bool
 	clocks        clocks
 	localFailures map[string]localFailure // by certificate
-	logged        map[string][]string     // notes of the store that were logged, by certificate
+	outages       caOutages
+	logged        map[string][]string // notes of the store that were logged, by certificate
 
 	waiting atomic.Int32           // jobs that gave their slots away and go on
 	onWait  atomic.Pointer[func()] // called when one more does
@@ -66,7 +67,7 @@ func NewEngine(c Config) *Engine {
 	e := &Engine{
 		store: c.Store, fleet: c.Fleet, log: c.Log, clock: func() time.Time { return c.Clock().Round(0) }, ended: c.Ended,
 		base: base, cancel: cancel, jobs: map[string]*job{}, localFailures: map[string]localFailure{}, logged: map[string][]string{},
-		confirming: make(chan struct{}, 1),
+		confirming: make(chan struct{}, 1), outages: caOutages{map[string]failedOrders{}, map[string]time.Time{}},
 	}
 	e.Swap(&Set{})
 	return e

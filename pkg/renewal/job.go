@@ -1,6 +1,7 @@
 package renewal
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal/plan"
+	"github.com/acmed/acmed/pkg/store"
 )
 
 // maxRounds bounds how often one job decides anew. The longest honest way is: ask ARI, obtain, activate, install.
@@ -65,6 +67,7 @@ func (j *job) run(ctx context.Context) {
 			j.fail(err)
 		}
 		err = j.finish()
+		j.engine.noteOutages(j.record.Lineage)
 	}
 	if err != nil {
 		j.fail(err)
@@ -215,8 +218,17 @@ func (j *job) step(phase certs.Phase, detail string) {
 	j.progress.add(certs.Step{Phase: phase, Detail: detail})
 }
 
-// event sends an event about this job's certificate. A notifier that fails is logged and otherwise ignored.
+// log remembers what happened, for "acmed log". It is stored with the rest of the record.
+func (j *job) log(e store.LogEntry) {
+	if j.record != nil {
+		e.At = j.engine.clock()
+		j.record.edit().Remember(e)
+	}
+}
+
+// event logs and sends an event about this job's certificate. A notifier that fails is logged and otherwise ignored.
 func (j *job) event(e notify.Event) {
+	j.log(store.LogEntry{Event: string(e.Kind), Target: e.Target, Version: e.Version, Code: e.Code, Detail: cmp.Or(e.Error, e.Message)})
 	if j.set.Notifier == nil {
 		return
 	}

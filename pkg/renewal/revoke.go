@@ -42,9 +42,11 @@ func (r *record) revoked(version string, err error) {
 	rev := r.State.Revoked[version]
 	if err == nil {
 		rev.DoneAt, rev.Failures, rev.LastError, rev.LastCode, rev.RetryAt = r.now(), 0, "", "", time.Time{}
+		r.edit().Remember(store.LogEntry{At: r.now(), Event: "revoked", Version: version, Detail: rev.Reason})
 	} else {
 		rev.Failures = min(rev.Failures+1, maxFailures)
 		rev.LastError, rev.LastCode, rev.RetryAt = shorten(err), advice.Of(err), r.backoff(rev.Failures)
+		r.edit().Remember(store.LogEntry{At: r.now(), Event: "revocation_failed", Version: version, Code: rev.LastCode, Detail: rev.LastError})
 	}
 	r.setRevoked(version, rev)
 }

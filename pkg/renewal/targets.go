@@ -119,6 +119,7 @@ func (j *job) recordInstall(target string, err error) {
 			t.At, t.VerifiedAt = time.Time{}, time.Time{}
 		}
 		r.setTarget(target, t)
+		j.log(store.LogEntry{Event: "installed", Target: target, Version: r.Version, Detail: "the target serves this version"})
 		j.result.Changed = true
 		return
 	}
@@ -182,6 +183,7 @@ func (j *job) recordLook(target string, err error) {
 		t.VerifiedAt, t.Failures, t.LastError, t.LastCode, t.RetryAt = j.engine.clock(), 0, "", "", time.Time{}
 	} else {
 		t.Fingerprint, t.LastError, t.LastCode, t.RetryAt = "", shorten(err), advice.Of(err), time.Time{}
+		j.log(store.LogEntry{Event: "not_served", Target: target, Version: j.record.Version, Code: t.LastCode, Detail: t.LastError})
 	}
 	j.record.setTarget(target, t)
 }
@@ -198,6 +200,7 @@ func (j *job) changeTargets(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("target %s: %w", target, err))
 		} else {
 			t = store.Installed{Off: true}
+			j.log(store.LogEntry{Event: "uninstalled", Target: target, Detail: "by an operator"})
 			j.result.Changed = true
 		}
 		j.record.setTarget(target, t)

@@ -111,6 +111,8 @@ func (j *job) activate(id string) error {
 		v := plan.Find(r.Lineage, id)
 		j.event(notify.Event{Kind: notify.Activated, Version: id, NotAfter: v.NotAfter, Clients: h.Clients, Message: "the version that waited is live: " + h.Reason})
 		st.Held = nil
+	} else {
+		j.log(store.LogEntry{Event: string(notify.Activated), Version: id, Detail: "this version is active"})
 	}
 	st.Alerted = 0
 	return r.reread()

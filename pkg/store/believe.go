@@ -43,6 +43,11 @@ func (st *State) Believe(now time.Time) (changed bool) {
 		b.drop(&rev.RetryAt, clock.LongestPause)
 		st.Revoked[id] = rev
 	}
+	for i := range st.Log { // for people only, so no reason to look at anything again
+		b := believer{now: now}
+		b.since(&st.Log[i].At)
+		b.since(&st.Log[i].Last)
+	}
 	if st.Hook != nil {
 		b.drop(&st.Hook.RetryAt, clock.LongestPause)
 	}

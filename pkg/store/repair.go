@@ -69,6 +69,7 @@ func (st *State) repair(has func(version string) bool) []string {
 		st.Revoked[id] = rev
 	}
 	st.Held = r.held(st.Held, has)
+	r.log(&st.Log)
 	r.fleet(st.Fleet, has)
 	if st.Hook != nil {
 		r.count("hook.failures", &st.Hook.Failures)

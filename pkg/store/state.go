@@ -51,6 +51,8 @@ type State struct {
 	Warnings  []string               `json:"warnings,omitempty"`  // what will stand in the way of a renewal, as last looked up
 	Alerted   int                    `json:"alerted,omitempty"`   // smallest days-left threshold already alerted; 0: none
 
+	Log []LogEntry `json:"log,omitempty"` // what happened, the oldest first; see [State.Remember]
+
 	Fleet *Fleet `json:"fleet,omitempty"` // what this node shares with others; nil on a single machine
 
 	Compromised []string `json:"compromised,omitempty"` // versions whose key others may know; removed when another one is active

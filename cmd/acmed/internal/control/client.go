@@ -90,6 +90,11 @@ func (c *Client) Install(ctx context.Context, r InstallRequest, progress func(Pr
 	return c.follow(ctx, "install", r, progress)
 }
 
+// Rehearse asks the daemon and follows its progress. When ctx ends, the daemon gives up the test orders.
+func (c *Client) Rehearse(ctx context.Context, r RehearseRequest, progress func(Progress)) (Report, error) {
+	return c.follow(ctx, "rehearse", r, progress)
+}
+
 // Preview asks the daemon.
 func (c *Client) Preview(ctx context.Context, r PreviewRequest) (Preview, error) {
 	return ask[Preview](ctx, c, "preview", r)

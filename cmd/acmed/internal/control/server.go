@@ -46,9 +46,11 @@ func NewServer(b Backend, log *zap.Logger) *Server {
 	mux.HandleFunc("POST /v1/activate", streaming(s, b.Activate))
 	mux.HandleFunc("POST /v1/rollback", streaming(s, b.Rollback))
 	mux.HandleFunc("POST /v1/history", answering(s, b.History))
+	mux.HandleFunc("POST /v1/log", answering(s, b.Log))
 	mux.HandleFunc("POST /v1/chain", answering(s, b.Chain))
 	mux.HandleFunc("POST /v1/trust", answering(s, b.Trust))
 	mux.HandleFunc("POST /v1/preview", answering(s, b.Preview))
+	mux.HandleFunc("POST /v1/rehearse", streaming(s, b.Rehearse))
 	mux.HandleFunc("POST /v1/forget", answering(s, func(ctx context.Context, r ForgetRequest) (struct{}, error) {
 		return struct{}{}, b.Forget(ctx, r)
 	}))

@@ -55,6 +55,7 @@ type Condition struct {
 	Line   int         `json:"line,omitempty"` // in File, from 1; 0 when the file as a whole is
 	Issuer string      `json:"issuer,omitempty"`
 	Since  time.Time   `json:"since,omitzero"`
+	Next   time.Time   `json:"next,omitzero"` // when acmed tries again
 }
 
 // Daemon describes the running daemon.
@@ -92,6 +93,7 @@ const (
 	OutcomeScheduled Outcome = "scheduled" // will be renewed at the time in Next
 	OutcomeLimited   Outcome = "rate-limited"
 	OutcomeWaiting   Outcome = "waiting" // a target asked to be called later; nothing has failed
+	OutcomeTested    Outcome = "tested"  // obtained from a staging directory, and thrown away
 	OutcomeFailed    Outcome = "failed"
 )
 

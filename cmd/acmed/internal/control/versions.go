@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"time"
+
+	"github.com/acmed/acmed/pkg/store"
 )
 
 // Serving is about what servers serve, which of the stored versions that is, and who accepts it.
@@ -16,6 +18,8 @@ type Serving interface {
 type Versions interface {
 	// History lists the stored versions of one certificate.
 	History(ctx context.Context, r VersionRequest) (History, error)
+	// Log returns what happened to one certificate.
+	Log(ctx context.Context, r LogRequest) (Log, error)
 	// Activate makes the newest version live, and ends the pin of a rollback.
 	Activate(ctx context.Context, r ActivateRequest, progress func(Progress)) (Report, error)
 	// Rollback makes an earlier version live and keeps it so.
@@ -75,6 +79,19 @@ type StoredVersion struct {
 	NotAfter  time.Time    `json:"not_after"`
 }
 
+// LogRequest asks what happened to a certificate.
+type LogRequest struct {
+	Certificate string    `json:"certificate"`
+	Since       time.Time `json:"since,omitzero"` // nothing that ended before
+}
+
+// Log is what happened, the oldest first, as far as it is remembered.
+type Log struct {
+	Version     int              `json:"version"`
+	Certificate string           `json:"certificate"`
+	Entries     []store.LogEntry `json:"entries"`
+}
+
 // Chain is what issued a version.
 type Chain struct {
 	Version     int      `json:"version"`
@@ -119,6 +136,11 @@ type ClientCell struct {
 // History asks the daemon.
 func (c *Client) History(ctx context.Context, r VersionRequest) (History, error) {
 	return ask[History](ctx, c, "history", r)
+}
+
+// Log asks the daemon.
+func (c *Client) Log(ctx context.Context, r LogRequest) (Log, error) {
+	return ask[Log](ctx, c, "log", r)
 }
 
 // Chain asks the daemon.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
@@ -62,6 +63,7 @@ func (d *Daemon) conditions(list []renewal.Status) []control.Condition {
 		found = append(found, control.Condition{Code: advice.ClockWrong, Detail: problem})
 	}
 	found = append(found, brokenFiles(problems, refused)...)
+	found = append(found, unavailable(d.engine.Outages())...)
 	found = append(found, repairs(list)...)
 	slices.SortStableFunc(found, func(a, b control.Condition) int { return cmp.Compare(advice.Rank(a.Code), advice.Rank(b.Code)) })
 	return found
@@ -80,6 +82,23 @@ func brokenFiles(problems *config.Error, refused error) []control.Condition {
 	}
 	if len(found) == 0 && refused != nil {
 		found = append(found, control.Condition{Code: advice.ConfigBroken, Detail: refused.Error()})
+	}
+	return found
+}
+
+// unavailable has one condition for each CA that does not answer, however many certificates wait for it.
+func unavailable(list []renewal.Outage) []control.Condition {
+	var found []control.Condition
+	for _, o := range list {
+		waiting := "1 certificate waits"
+		if o.Certificates != 1 {
+			waiting = fmt.Sprintf("%d certificates wait", o.Certificates)
+		}
+		detail := fmt.Sprintf("%s since %s, %s", o.Issuer, text.Stamp(o.Since), waiting)
+		if !o.Next.IsZero() {
+			detail += ", next attempt at " + text.Stamp(o.Next)
+		}
+		found = append(found, control.Condition{Code: o.Code, Detail: detail + ": " + o.Error, Issuer: o.Issuer, Since: o.Since, Next: o.Next})
 	}
 	return found
 }

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/renewal/plan"
@@ -29,6 +31,27 @@ func (d *Daemon) History(_ context.Context, r control.VersionRequest) (control.H
 		h.Versions = append(h.Versions, row)
 	}
 	return h, nil
+}
+
+// Log returns what happened to one certificate, also to a stored one whose definition is not in use.
+func (d *Daemon) Log(_ context.Context, r control.LogRequest) (control.Log, error) {
+	have, err := d.lineage(r.Certificate)
+	if err != nil {
+		stored, listErr := d.store.Names()
+		if listErr != nil || !slices.Contains(stored, r.Certificate) {
+			return control.Log{}, err
+		}
+		if have, err = d.store.Load(r.Certificate); err != nil {
+			return control.Log{}, err
+		}
+	}
+	log := control.Log{Version: control.Version, Certificate: r.Certificate, Entries: []store.LogEntry{}}
+	for _, e := range have.State.Log {
+		if !clock.Later(e.At, e.Last).Before(r.Since) {
+			log.Entries = append(log.Entries, e)
+		}
+	}
+	return log, nil
 }
 
 func (d *Daemon) lineage(name string) (*store.Lineage, error) {

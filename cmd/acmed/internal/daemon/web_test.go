@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -203,4 +204,36 @@ func TestStatusPageOfAnotherRelease(t *testing.T) {
 	}
 	m.until(address+"/", "needs attention", "format version 99")
 	m.until(address+"/certificate/www", "format version 99")
+}
+
+// TestCADown: a CA that does not answer is one condition everywhere, for all certificates that wait for it, also after a
+// restart, and it ends when the CA issues again.
+func TestCADown(t *testing.T) {
+	t.Parallel()
+	address := freeAddress(t)
+	m := prepare(t)
+	page := "  - { name: b, names: [b.example.com] }\n  - { name: c, names: [c.example.com] }\nweb: { listen: \"" + address + "\" }"
+	m.configure(page)
+	if err := m.ca.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	metric := `acmed_condition{code="ca-unreachable",issuer="test-ca"} `
+	m.until(address+"/metrics", metric+"1", `acmed_condition{code="clock-wrong"} 0`)
+	m.until(address+"/healthz", "ca-unreachable: ", "test-ca since ", "3 certificates wait, next attempt at ")
+	m.until(address+"/", "test-ca since ", "/errors/ca-unreachable")
+	s, err := m.Status(t.Context(), control.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Conditions); n != 1 || s.Conditions[0].Issuer != "test-ca" || s.Conditions[0].Since.IsZero() || !s.Conditions[0].Next.After(time.Now()) {
+		t.Errorf("conditions %+v", s.Conditions)
+	}
+	if err := m.ca.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Renew(t.Context(), control.RenewRequest{Names: []string{"www"}, Force: true}, func(control.Progress) {}); err != nil {
+		t.Fatal(err)
+	}
+	m.until(address+"/healthz", "ok\n") // the others wait for their own time, but the CA is not down
 }

@@ -44,6 +44,8 @@ func (e *exposition) daemon(v *view, progress error) {
 	e.sample(yes(progress == nil))
 	e.family("acmed_clock_doubted", "gauge", "Whether the clock of a CA, or a jump, contradicts the clock of this machine.")
 	e.sample(yes(slices.ContainsFunc(v.Conditions, func(c control.Condition) bool { return c.Code == advice.ClockWrong })))
+	e.family("acmed_condition", "gauge", "Whether acmed or its machine has this failure, as \"acmed status\" shows it above the table.")
+	e.conditions(v.Conditions)
 	e.family("acmed_snapshot_duration_seconds", "gauge", "How long it took to look at all certificates for these metrics.")
 	e.sample(v.took.Seconds())
 	e.family("process_start_time_seconds", "gauge", "When the daemon began, in Unix time.")
@@ -51,6 +53,29 @@ func (e *exposition) daemon(v *view, progress error) {
 	e.family("acmed_certificates", "gauge", "Number of configured certificates by state.")
 	for _, h := range states() {
 		e.sample(float64(v.counts[h]), "state", string(h))
+	}
+}
+
+// conditions writes one sample for each condition, and zeros for those that an alert waits for.
+func (e *exposition) conditions(list []control.Condition) {
+	type label struct{ code, issuer string }
+	counts := map[label]float64{}
+	for _, code := range []advice.Code{
+		advice.DaemonStuck, advice.ConfigBroken, advice.ClockWrong, advice.DiskFull, advice.NoPermission, advice.CAUnreachable, advice.StateRepaired,
+	} {
+		counts[label{string(code), ""}] = 0
+	}
+	for _, c := range list {
+		counts[label{string(c.Code), c.Issuer}]++
+	}
+	for _, l := range slices.SortedFunc(maps.Keys(counts), func(a, b label) int {
+		return cmp.Or(cmp.Compare(a.code, b.code), cmp.Compare(a.issuer, b.issuer))
+	}) {
+		if l.issuer == "" {
+			e.sample(counts[l], "code", l.code)
+		} else {
+			e.sample(counts[l], "code", l.code, "issuer", l.issuer)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
@@ -18,7 +19,7 @@ func stamp(t time.Time) string {
 	if t.IsZero() {
 		return "—"
 	}
-	return t.UTC().Format("2006-01-02 15:04") + " UTC"
+	return text.Stamp(t)
 }
 
 func date(t time.Time) string {
