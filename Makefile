@@ -13,13 +13,16 @@ DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) sshd:openssh-server gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2 promtool:prometheus chromium:chromium certutil:libnss3-tools
 TEST_NEEDS += make-ssl-cert:ssl-cert pg_ctlcluster:postgresql postfix:postfix dovecot:dovecot-imapd certbot:certbot certbot:python3-certbot-nginx keytool:openjdk-17-jre-headless dh_bash-completion:bash-completion zsh:zsh fish:fish certtool:gnutls-bin javac:openjdk-17-jdk-headless gcc:libmbedtls-dev etcd:etcd-server etcdctl:etcd-client
 
-.PHONY: build acmed-dns demo test test-odd fleet lint bench sweep mass fuzz man install deb test-systemd clean
+.PHONY: build acmed acmed-dns files packages dist image demo test test-odd fleet lint bench sweep mass fuzz schema man install deb test-systemd clean
 
-build: ## bin/acmed
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/acmed ./cmd/acmed
+build: acmed ## bin/acmed
+
+OUT := $(CURDIR)/bin
+acmed:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/acmed ./cmd/acmed
 
 acmed-dns: ## bin/acmed-dns, with every DNS provider; the first build takes minutes
-	cd cmd/acmed-dns && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o ../../bin/acmed-dns .
+	cd cmd/acmed-dns && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/acmed-dns .
 
 demo: build ## the main job end to end, on loopback
 	@sh test/needs.sh $(DEMO_NEEDS)
@@ -69,19 +72,27 @@ FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME
 	@sh test/fuzz.sh $(FUZZTIME)
 
+schema: ## the JSON schemas of the configuration, in configs
+	go test ./internal/schema -run TestShipped -update
+
 man: ## manual pages into dist/man
 	@rm -rf dist/man && mkdir -p dist/man
 	CGO_ENABLED=0 go run -tags manual -ldflags '$(LDFLAGS)' ./cmd/acmed dist/man configs/acmed.yaml configs/installd.yaml
 	cd cmd/acmed-dns && go run ./internal/manual/write '$(VERSION)' >../../dist/man/acmed-dns.1
 
 install: build man ## everything, into DESTDIR; acmed-dns too if it was built
-	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/acmed $(wildcard bin/acmed-dns)
+	@$(MAKE) --no-print-directory files
+
+# The files of "make install", with the programs of the folder BIN. Those of this machine in bin write the completions.
+BIN := bin
+files:
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/acmed $(wildcard $(BIN)/acmed-dns)
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system deploy/systemd/*.service deploy/systemd/*.socket
 	install -D -m 0644 deploy/systemd/acmed.sysusers $(DESTDIR)/usr/lib/sysusers.d/acmed.conf
 	install -D -m 0644 deploy/systemd/acmed.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/acmed.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 dist/man/*.1
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 dist/man/*.5
-	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed LICENSE CHANGELOG.md configs/acmed.yaml configs/installd.yaml
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed LICENSE CHANGELOG.md configs/acmed.yaml configs/installd.yaml configs/acmed.schema.json configs/installd.schema.json
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/examples configs/examples/*.yaml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs docs/*.md
 	for dir in guides errors; do install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs/$$dir docs/$$dir/*.md || exit; done
@@ -91,20 +102,31 @@ install: build man ## everything, into DESTDIR; acmed-dns too if it was built
 	bin/acmed completion zsh >$(DESTDIR)/usr/share/zsh/vendor-completions/_acmed
 	bin/acmed completion fish >$(DESTDIR)/usr/share/fish/vendor_completions.d/acmed.fish
 
-# A Debian version begins with a digit: v1.2.3 becomes 1.2.3, everything without a tag sorts below all of them.
-DEB_VERSION ?= $(or $(patsubst v%,%,$(filter v%,$(VERSION))),0~$(VERSION))
-deb: $(TOOLS)/nfpm ## a Debian package into dist
-	rm -rf dist/root
-	$(MAKE) install DESTDIR=dist/root
-	gzip -9n dist/root/usr/share/man/man[15]/* && mv dist/root/usr/share/doc/acmed/LICENSE dist/root/usr/share/doc/acmed/copyright
-	GOARCH=$$(go env GOARCH) DEB_VERSION='$(DEB_VERSION)' $(TOOLS)/nfpm package -f deploy/debian/nfpm.yaml -p deb -t dist/
+# FORMATS of ARCHS; with ACMED_DNS=0 without acmed-dns, whose build takes minutes for each architecture.
+ENGINE  ?= podman
+FORMATS := tar,deb,rpm,archlinux,apk,image
+ARCHS   := amd64 arm64 armv7 riscv64
+dist: build man $(TOOLS)/nfpm ## archives and packages of all architectures, with their checksums, into dist
+	@rm -rf dist/acmed[-_]* dist/SHA256SUMS dist/image
+	@sh deploy/package/dist.sh '$(VERSION)' $(FORMATS) $(ARCHS)
+
+packages: ## archive and packages of this architecture, without acmed-dns unless ACMED_DNS=1
+	@ACMED_DNS=$(or $(ACMED_DNS),0) $(MAKE) dist ARCHS=$$(go env GOARCH)
+
+image: build man ## the image of a container for this machine's architecture, by ENGINE; with ACMED_DNS=1 with acmed-dns
+	@rm -rf dist/image
+	@ACMED_DNS=$(or $(ACMED_DNS),0) sh deploy/package/dist.sh '$(VERSION)' image $$(go env GOARCH)
+	$(ENGINE) build --build-arg TARGETARCH=$$(go env GOARCH) -t acmed:$(VERSION) -f deploy/container/Containerfile dist/image
+
+deb: ## a Debian package into dist
+	@$(MAKE) packages FORMATS=deb
 
 $(TOOLS)/nfpm:
 	GOBIN=$(TOOLS) CGO_ENABLED=0 go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
 # Needs root; the first run makes a small Debian in .cache/systemd.
-test-systemd: deb ## the package and the guides under a real systemd, in containers without a network
-	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container
+test-systemd: packages ## the package and the guides under a real systemd, in containers without a network
+	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container bsdtar:libarchive-tools buildah:buildah
 	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
 	cd cmd/acmed-dns && CGO_ENABLED=0 go build -o ../../.cache/acmed-dns .
 	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go run ./test/canary $(if $(filter try,$(ACMED_SYSTEMD)),-optional) .cache/test-output-systemd go test -json -count=1 -timeout 15m ./test/systemd

@@ -116,13 +116,20 @@ func follow(t *testing.T, g guide, file string) {
 	m.do("systemctl", "--quiet", "disable", "--now", "nginx", "apache2")
 	m.internet(g.ca)
 	m.shell(g.before)
+	m.follow(file, steps)
+}
+
+// follow does the steps of a file, in /root.
+func (m *machine) follow(file string, steps []step) {
+	t := m.t
+	t.Helper()
 	for _, s := range steps {
 		if s.path != "" {
 			m.write(s.path, s.text)
 			continue
 		}
 		time.Sleep(pause)
-		out, err := m.try("bash", "-ec", s.text)
+		out, err := m.try("bash", "-ec", "cd /root\n"+s.text)
 		var exit *exec.ExitError
 		if code := 0; err != nil {
 			if errors.As(err, &exit) {
@@ -143,17 +150,23 @@ func follow(t *testing.T, g guide, file string) {
 	}
 }
 
-// internet installs the package and gives the machine a network with one other machine in it, to which the name of Let's
-// Encrypt leads: a CA, whose name server says for every name that it is this machine. Both of its roots are trusted.
+// internet installs the package and connects the machine.
 func (m *machine) internet(options string) {
 	m.t.Helper()
 	m.copy(debs(m.t), "/root/acmed.deb", 0o644)
-	m.copy("../../bin/testca", "/usr/local/bin/testca", 0o755)
 	m.copy("../../.cache/acmed-dns", "/usr/bin/acmed-dns", 0o755)
+	m.do("dpkg", "-i", "/root/acmed.deb")
+	m.connect(options)
+}
+
+// connect gives the machine a network with one other machine in it, to which the name of Let's Encrypt leads: a CA, whose
+// name server says for every name that it is this machine. Both of its roots are trusted.
+func (m *machine) connect(options string) {
+	m.t.Helper()
+	m.copy("../../bin/testca", "/usr/local/bin/testca", 0o755)
 	m.write("/etc/hosts", "127.0.0.1 localhost\n23.192.0.1 acme-v02.api.letsencrypt.org\n")
 	m.write("/etc/resolv.conf", "nameserver 23.192.0.1\n")
-	m.shell(`dpkg -i /root/acmed.deb >/dev/null
-systemd-run --quiet --unit=testca -p PrivateNetwork=yes bash -ec "
+	m.shell(`systemd-run --quiet --unit=testca -p PrivateNetwork=yes bash -ec "
 	until ip address add 23.192.0.1/24 dev ca 2>/dev/null; do sleep 0.05; done
 	ip link set ca up
 	exec testca -listen 23.192.0.1:443 -dns 23.192.0.1:53 -address 23.192.0.2 -http-port 80 -tls-port 443 \

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -64,15 +63,7 @@ func TestSystemd(t *testing.T) {
 	}
 }
 
-func debs(t *testing.T) string {
-	t.Helper()
-	list, err := filepath.Glob("../../dist/acmed_*.deb")
-	if err != nil || len(list) == 0 {
-		t.Fatal("there is no package; run make deb", err)
-	}
-	newest := func(a, b string) int { return age(t, a).Compare(age(t, b)) }
-	return slices.MaxFunc(list, newest)
-}
+func debs(t *testing.T) string { return built(t, "acmed_*.deb") }
 
 func age(t *testing.T, path string) time.Time {
 	t.Helper()
