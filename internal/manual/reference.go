@@ -40,6 +40,9 @@ func reference(name, version, text string) []byte {
 // split separates the comment at the margin from the YAML below it.
 func split(chunk string) (comment, yaml string) {
 	lines := strings.Split(chunk, "\n")
+	if strings.HasPrefix(lines[0], "# yaml-language-server:") { // for editors
+		lines = lines[1:]
+	}
 	n := 0
 	for n < len(lines) && strings.HasPrefix(lines[n], "#") {
 		lines[n] = strings.TrimPrefix(strings.TrimPrefix(lines[n], "#"), " ")

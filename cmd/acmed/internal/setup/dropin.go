@@ -68,7 +68,8 @@ type Certificate struct {
 type Install map[string]map[string]any
 
 // mainHeader begins a new main file.
-const mainHeader = `# The configuration of acmed. Every setting is explained in acmed.yaml(5) and in
+const mainHeader = `# yaml-language-server: $schema=/usr/share/doc/acmed/acmed.schema.json
+# The configuration of acmed. Every setting is explained in acmed.yaml(5) and in
 # /usr/share/doc/acmed/acmed.yaml; "acmed check" says everything that is wrong with this file.
 `
 
