@@ -126,7 +126,7 @@ $(TOOLS)/nfpm:
 
 # Needs root; the first run makes a small Debian in .cache/systemd.
 test-systemd: packages ## the package and the guides under a real systemd, in containers without a network
-	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container bsdtar:libarchive-tools buildah:buildah
+	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container bsdtar:libarchive-tools rpm:rpm buildah:buildah
 	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
 	cd cmd/acmed-dns && CGO_ENABLED=0 go build -o ../../.cache/acmed-dns .
 	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go run ./test/canary $(if $(filter try,$(ACMED_SYSTEMD)),-optional) .cache/test-output-systemd go test -json -count=1 -timeout 15m ./test/systemd

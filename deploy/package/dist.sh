@@ -63,7 +63,6 @@ for arch; do
 			esac
 			[ $format != apk ] || rm -r usr/lib
 		)
-		[ $format != apk ] || install -D -m 0755 deploy/package/openrc/acmed.initd "$root-apk/etc/init.d/acmed"
 		number=$numbered
 		case $format in apk | archlinux) number=$plain ;; esac
 		PACKAGE_ARCH=$nfpm PACKAGE_VERSION=$number PACKAGE_ROOT=$root-$format .cache/bin/nfpm package -f deploy/package/nfpm.yaml -p "$format" -t dist/

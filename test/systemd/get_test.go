@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -38,12 +39,12 @@ func TestGet(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.NewReplacer("_amd64", "_"+runtime.GOARCH, "-amd64", "-"+runtime.GOARCH).Replace(string(data))
-	// Debian's rpm asks to be called with this option.
+	// Arch's shell is bash, and Debian's rpm asks to be called with this option.
 	const rpm = "printf '#!/bin/sh\\nexec /usr/bin/rpm --force-debian \"$@\"\\n' >/usr/local/sbin/rpm; chmod 755 /usr/local/sbin/rpm\n"
 	for _, way := range []struct{ name, heading, pattern, before, remove string }{
 		{"deb", "Debian and Ubuntu", "acmed_*.deb", "", "apt-get purge -y acmed"},
 		{"rpm", "Red Hat, Fedora, SUSE", "acmed-*.rpm", rpm, "rpm -e acmed"},
-		{"arch", "Arch Linux", "acmed-*.pkg.tar.zst", "", "pacman -R --noconfirm acmed"},
+		{"arch", "Arch Linux", "acmed-*.pkg.tar.zst", "ln -sf bash /bin/sh\n", "pacman -R --noconfirm acmed"},
 		{"tar", "Any Linux", "acmed-*-linux-" + runtime.GOARCH + ".tar.gz", "", "systemctl disable --now acmed-single; cd /root; tar -tzf acmed-*.tar.gz | (cd / && xargs rm)"},
 	} {
 		t.Run(way.name, func(t *testing.T) {
@@ -78,7 +79,7 @@ func built(t *testing.T, pattern string) string {
 // What the packages of one system have elsewhere than the archive has it.
 var (
 	places = strings.NewReplacer("zsh/site-functions/", "zsh/vendor-completions/", "licenses/acmed/LICENSE", "doc/acmed/LICENSE", "doc/acmed/copyright", "doc/acmed/LICENSE")
-	ours   = regexp.MustCompile(`(?m)^(?:\./)?((?:usr|etc)/.*[^/])$`)
+	ours   = regexp.MustCompile(`(?m)^(?:\./|/)?((?:usr|etc)/.*[^/\n])$`)
 )
 
 // TestContents compares what is in every package of dist with what is in the archive of the same architecture: the same files,
@@ -117,8 +118,8 @@ func TestContents(t *testing.T) {
 				want = slices.DeleteFunc(slices.Clone(want), func(file string) bool { return strings.HasPrefix(file, "usr/lib/") })
 				want = slices.Insert(want, 0, "etc/init.d/acmed")
 			}
-			if got := contents(t, list[0]); !slices.Equal(got, want) {
-				t.Errorf("%s has\n%v\nwant\n%v", list[0], got, want)
+			if diff := cmp.Diff(want, contents(t, list[0])); diff != "" {
+				t.Errorf("%s has other files than the archive (-archive +package):\n%s", list[0], diff)
 			}
 		}
 	}
@@ -129,9 +130,13 @@ func TestContents(t *testing.T) {
 func contents(t *testing.T, file string) []string {
 	t.Helper()
 	var out string
-	if strings.HasSuffix(file, ".deb") {
+	switch filepath.Ext(file) {
+	case ".deb":
 		out = run(t, "sh", "-c", `dpkg-deb --fsys-tarfile "$0" | tar -t`, file)
-	} else {
+	case ".rpm":
+		out = run(t, "rpm", "--query", "--package", "--queryformat", `[%{FILEMODES:perms} %{FILENAMES}\n]`, file)
+		out = regexp.MustCompile(`(?m)^(d.*|\S+ )`).ReplaceAllString(out, "")
+	default:
 		out = run(t, "bsdtar", "-tf", file)
 	}
 	var list []string

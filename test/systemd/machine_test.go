@@ -22,7 +22,7 @@ import (
 )
 
 // packages are what the container has besides the smallest Debian.
-const packages = "systemd,systemd-sysv,dbus,nginx-light,apache2,curl,openssl,procps,iproute2,bind9,bind9-dnsutils,haproxy,ansible-core,python3-cffi-backend,certbot,pdns-server,pdns-backend-lmdb,rpm,pacman-package-manager"
+const packages = "systemd,systemd-sysv,dbus,nginx-light,apache2,curl,openssl,procps,iproute2,bind9,bind9-dnsutils,haproxy,ansible-core,python3-cffi-backend,certbot,pdns-server,pdns-backend-lmdb,rpm,pacman-package-manager,python3-apt"
 
 // machine is a container that runs systemd.
 type machine struct {
