@@ -30,6 +30,10 @@ const (
 	leaseMargin = 5 * time.Second
 )
 
+// announceEvery is how often a node lists itself again although nothing changed: if the store has an older entry
+// afterwards, it went back.
+const announceEvery = time.Minute
+
 // Config is one process's part in a fleet.
 type Config struct {
 	Fleet   string
@@ -54,8 +58,10 @@ type Ledger struct {
 	contact  time.Time // of the last answer
 	failure  error     // of the last call, nil if it was answered
 
-	lease    int64
-	deadline time.Time // when the lease ends unless it is renewed
+	lease     int64
+	deadline  time.Time // when the lease ends unless it is renewed
+	announced int64     // the revision at which this node was last listed
+	listed    time.Time // when that was
 	ending   *time.Timer
 	claims   map[string]*Claim // running here, by nonce
 }
@@ -129,9 +135,30 @@ func (l *Ledger) learn(t Txn, revision int64) {
 func (l *Ledger) relearn(r Result) {
 	b := Batch{Revision: r.Revision}
 	for _, kv := range r.Read {
+		if r.Revision >= l.view.modified(l, kv.Key) && kv.Modified < l.view.modified(l, kv.Key) {
+			l.wentBack()
+		}
 		b.Events = append(b.Events, Event{KV: kv})
 	}
 	l.view.apply(l, b)
+}
+
+// Refresh reads again who works on a certificate, what its head is, and whether an order is pending. What stands in the way
+// of an order is not believed from memory for long: a store that went back and was written to since looks like one that
+// never did, and the watch continues in it without a word.
+func (l *Ledger) Refresh(ctx context.Context, name string) error {
+	for _, r := range []Range{{From: l.keys.claim(name)}, {From: l.keys.head(name)}, Prefix(l.keys.order(name, ""))} {
+		s, err := l.read(ctx, r)
+		if err != nil {
+			return err
+		}
+		if len(s.KVs) == 0 {
+			gone := KV{Key: r.From, Modified: s.Revision}
+			l.view.apply(l, Batch{Revision: s.Revision, Events: []Event{{KV: gone, Deleted: true}}})
+		}
+		l.relearn(Result{Revision: s.Revision, Read: s.KVs})
+	}
+	return nil
 }
 
 // before returns the greatest revision that was known when a call began: its answer may not have a smaller one.
@@ -155,13 +182,18 @@ func (l *Ledger) after(before, revision int64, err error) {
 	l.failure, l.contact = nil, time.Now()
 	if revision < before {
 		l.revision = revision
-		select {
-		case l.rewound <- struct{}{}:
-		default:
-		}
+		l.wentBack()
 		return
 	}
 	l.revision = max(l.revision, revision)
+}
+
+// wentBack lets everything be read again: the store lost what it had.
+func (l *Ledger) wentBack() {
+	select {
+	case l.rewound <- struct{}{}:
+	default:
+	}
 }
 
 // unknown reports whether a transaction may have taken effect although it failed.

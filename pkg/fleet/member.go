@@ -75,6 +75,13 @@ func (l *Ledger) holding() (int64, bool) {
 func (l *Ledger) Announce(ctx context.Context, n Node) error {
 	l.mu.Lock()
 	l.config.Node.Serves, l.config.Node.Failed, l.config.Node.NotAfter = n.Serves, n.Failed, n.NotAfter
+	l.mu.Unlock()
+	return l.list(ctx)
+}
+
+// list writes what was announced last.
+func (l *Ledger) list(ctx context.Context) error {
+	l.mu.Lock()
 	n, lease := l.config.Node, l.lease
 	l.mu.Unlock()
 	if lease == 0 {
@@ -89,7 +96,12 @@ func (l *Ledger) Announce(ctx context.Context, n Node) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.commit(ctx, Txn{Then: []Op{{Key: l.keys.node(n.ID, lease), Value: text, Lease: lease}}})
+	r, err := l.commit(ctx, Txn{Then: []Op{{Key: l.keys.node(n.ID, lease), Value: text, Lease: lease}}})
+	if err == nil {
+		l.mu.Lock()
+		l.announced, l.listed = r.Revision, time.Now()
+		l.mu.Unlock()
+	}
 	return err
 }
 
@@ -118,10 +130,28 @@ func (l *Ledger) Beat(ctx context.Context) error {
 	l.mu.Lock()
 	l.extend(asked)
 	l.mu.Unlock()
-	if kv, err := l.get(ctx, l.keys.node(l.config.Node.ID, lease)); err != nil || kv == nil {
-		return errors.Join(err, l.lost(kv == nil && err == nil))
+	if err := l.checkListed(ctx, lease); err != nil {
+		return err
 	}
 	return l.letGo(ctx, lease)
+}
+
+// checkListed finds out whether the store still has what this node last wrote there, and writes it again after a while.
+func (l *Ledger) checkListed(ctx context.Context, lease int64) error {
+	l.mu.Lock()
+	wrote, at := l.announced, l.listed
+	l.mu.Unlock()
+	kv, err := l.get(ctx, l.keys.node(l.config.Node.ID, lease))
+	switch {
+	case err != nil || kv == nil:
+		return errors.Join(err, l.lost(kv == nil && err == nil))
+	case kv.Modified < wrote:
+		l.wentBack()
+	}
+	if time.Since(at) < announceEvery {
+		return nil
+	}
+	return l.list(ctx)
 }
 
 // lost is for a lease that exists without this node's key: the store went back to before it joined.

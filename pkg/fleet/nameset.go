@@ -72,8 +72,11 @@ func (l *Ledger) publishNames(ctx context.Context) (string, error) {
 	l.view.mu.RLock()
 	known := l.view.sets[s.hash] != nil
 	l.view.mu.RUnlock()
+	if known {
+		return s.hash, nil
+	}
 	packed, err := s.pack()
-	if err != nil || known || len(packed) > maxNameSet {
+	if err != nil || len(packed) > maxNameSet {
 		return s.hash, err
 	}
 	key := l.keys.root + "names/" + s.hash

@@ -140,6 +140,19 @@ func (v *view) put(l *Ledger, e Event) string {
 	return ""
 }
 
+// modified is the revision of what is known of a head or claim, 0 if nothing is.
+func (v *view) modified(l *Ledger, key string) int64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	switch kind, rest := l.keys.split(key); kind {
+	case "head":
+		return v.heads[lastPart(rest)].modified
+	case "claim":
+		return v.claims[rest].modified
+	}
+	return 0
+}
+
 func (v *view) putHead(l *Ledger, e Event) string {
 	name := lastPart(e.Key)
 	if !l.config.Has(name) || e.Modified <= v.heads[name].modified {
@@ -245,6 +258,19 @@ func (l *Ledger) Abandoned(name string) time.Time {
 		return time.Time{}
 	}
 	return l.view.orders[name]
+}
+
+// AbandonedAfter is how long a pending order may be without a claim before another node continues it.
+const AbandonedAfter = time.Minute
+
+// Doubtful reports whether something about a certificate is old enough to be read again before it is acted on: a claim that
+// outlived the lease of an ordinary crash, or an abandoned order.
+func (l *Ledger) Doubtful(name string) bool {
+	if c, claimed := l.Claimed(name); claimed {
+		return time.Since(c.Since) > LeaseTTL
+	}
+	since := l.Abandoned(name)
+	return !since.IsZero() && time.Since(since) >= AbandonedAfter
 }
 
 // Nodes lists the processes of the fleet, by ID and lease.

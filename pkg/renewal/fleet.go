@@ -19,9 +19,6 @@ import (
 	"github.com/acmed/acmed/pkg/store"
 )
 
-// abandonedAfter is how long a pending order may be without a claim before another node continues it.
-const abandonedAfter = time.Minute
-
 // commitPatience is how long the commit of a version may take, which is done even if acmed is stopping.
 const commitPatience = 15 * time.Second
 
@@ -33,6 +30,9 @@ func (j *job) consult(ctx context.Context) *plan.Fleet {
 		return nil
 	}
 	r, now := j.record, j.engine.clock()
+	if l.Doubtful(j.Spec.Name) {
+		_ = l.Refresh(ctx, j.Spec.Name) // the failure is in Health
+	}
 	h, _ := l.Head(j.Spec.Name)
 	f := &plan.Fleet{Head: h, Install: l.Installs(), Alone: j.opts.Alone}
 	f.Away = away(l)
@@ -47,7 +47,7 @@ func (j *job) consult(ctx context.Context) *plan.Fleet {
 			f.Elsewhere = fmt.Sprintf("node %s is working on it (%s)", c.Node, c.Why)
 		}
 		since := l.Abandoned(j.Spec.Name)
-		f.Abandoned = !since.IsZero() && now.Sub(since) >= abandonedAfter
+		f.Abandoned = !since.IsZero() && now.Sub(since) >= fleet.AbandonedAfter
 	} else if st := r.State.Fleet; st != nil {
 		f.Rank, f.Nodes = st.Rank, st.Nodes
 	}

@@ -4,6 +4,7 @@ package fleettest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -308,8 +309,9 @@ func (c *Client) Watch(ctx context.Context, after int64, ranges []fleet.Range, f
 			return fleet.ErrCompacted
 		}
 		batch := fleet.Batch{Revision: m.revision}
-		for _, ch := range m.history {
-			if ch.revision > next && slices.ContainsFunc(ranges, func(r fleet.Range) bool { return in(r, ch.event.Key) }) {
+		first, _ := slices.BinarySearchFunc(m.history, next+1, func(ch change, revision int64) int { return cmp.Compare(ch.revision, revision) })
+		for _, ch := range m.history[first:] {
+			if slices.ContainsFunc(ranges, func(r fleet.Range) bool { return in(r, ch.event.Key) }) {
 				batch.Events = append(batch.Events, ch.event)
 			}
 		}

@@ -103,7 +103,7 @@ func waitForFleet(in *input, due verdict) (Plan, bool) {
 	case f == nil:
 		return Plan{}, false
 	case f.Superseded:
-		return Plan{Reason: ReasonSuperseded, Next: in.soon(tenthOf(f.Head)),
+		return Plan{Reason: ReasonSuperseded, Next: tenthOf(f.Head), // a newer head is told
 			Message: due.message + ", but other nodes have a newer configuration of it; bring this node's up to date"}, true
 	case f.Install:
 		return Plan{Reason: ReasonTurn, Message: due.message + ", but this node only takes what others obtain", Next: in.soon(time.Time{})}, true
