@@ -97,6 +97,7 @@ type Request struct {
 	Spec     Spec
 	Replaces *Bundle                // the active bundle, nil for the first one; sent as ARI replaces, its key reused if asked for
 	NewKey   bool                   // a fresh key even if Spec.ReuseKey is set (after a key compromise)
+	Asked    bool                   // a person wants it now: a CA that failed is asked once more; a pause that the CA asked for stays
 	Solved   map[string]string      // identifier → solver that worked last time; a hint, tried first
 	Invalid  map[string][]time.Time // identifier → validations that failed within the last hour
 	Failed   func(*ValidationError) // told about each validation that failed at the CA, before the next order; may be nil

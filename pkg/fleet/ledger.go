@@ -62,8 +62,8 @@ type Ledger struct {
 	deadline  time.Time // when the lease ends unless it is renewed
 	announced int64     // the revision at which this node was last listed
 	listed    time.Time // when that was
-	ending   *time.Timer
-	claims   map[string]*Claim // running here, by nonce
+	ending    *time.Timer
+	claims    map[string]*Claim // running here, by nonce
 }
 
 // New returns the part of a process that has not joined yet.

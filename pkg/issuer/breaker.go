@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -27,7 +28,8 @@ type breaker struct {
 	since   time.Time          // when it opened last
 	at      stage              // what failed then
 	probing *operation
-	err     error // why it opened
+	asked   time.Time // when a person's probe failed last
+	err     error     // why it opened
 }
 
 // stage is a kind of request, as in errors: "place the order".
@@ -62,9 +64,14 @@ const (
 	urgentPause = 50 * time.Minute
 )
 
+// askedPause is how long after a person's probe the next one may go: a command may name thousands of certificates.
+const askedPause = 10 * time.Second
+
 // operation is what one caller wants of the CA.
 type operation struct {
 	subject string
+	asked   bool      // by a person, who may know that the CA is back
+	begun   time.Time // when it was asked for
 	expires time.Time // of the certificate that is to be replaced; zero: there is none
 	failed  bool      // by the CA's fault
 	served  bool      // the CA answered something
@@ -83,7 +90,7 @@ func (b *breaker) reset(now func() time.Time) {
 }
 
 func (b *breaker) close() {
-	b.level, b.err, b.probing = 0, nil, nil
+	b.level, b.err, b.probing, b.asked = 0, nil, nil, time.Time{}
 	clear(b.failed)
 	b.tell()
 }
@@ -96,6 +103,9 @@ func (b *breaker) tell() {
 
 // dueAt is when op may probe.
 func (b *breaker) dueAt(op *operation) time.Time {
+	if op != nil && op.asked && op.begun.After(b.asked) {
+		return clock.Later(b.since, b.asked.Add(askedPause))
+	}
 	list := pauses()
 	pause := list[min(b.level, len(list))-1]
 	if op != nil && !op.expires.IsZero() {
@@ -191,6 +201,12 @@ func (b *breaker) report(op *operation, at stage, err error) {
 	}
 	b.failed[at] = append(b.failed[at], subject)
 	if !b.enough(at) {
+		return
+	}
+	if b.level > 0 && op.asked { // the schedule of the others stays as it is
+		b.asked, b.probing, b.err = b.now(), nil, err
+		clear(b.failed)
+		b.tell()
 		return
 	}
 	b.level, b.since, b.at, b.probing, b.err = b.level+1, b.now(), at, nil, err

@@ -68,7 +68,7 @@ func failures(errs []error) (n int) {
 // TestFailedCAIsAskedSeldom: however many certificates are due, a CA that fails gets at most 20 requests a round: with
 // nothing known of it, with directory and account known, and at each of the later tries. When it is back, all get through.
 func TestFailedCAIsAskedSeldom(t *testing.T) {
-	const most, many = 20, 400
+	const most = 20
 	hang := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	}
@@ -91,6 +91,10 @@ func TestFailedCAIsAskedSeldom(t *testing.T) {
 					_ = c.ca.Stop()
 				} else {
 					c.ca.Use(acmetest.At(fault))
+				}
+				many := 400
+				if name == "503" {
+					many = 10_000
 				}
 				for n, wait := range []time.Duration{0, time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour} {
 					c.ahead.Add(int64(wait + time.Minute))
@@ -245,6 +249,49 @@ func TestReloadForgetsFailures(t *testing.T) {
 	}
 	c.reload()
 	c.mustObtain(c.request("example.com"))
+}
+
+// TestPersonAsksOnceMore: whoever asks finds out at once that a CA is back. While it is not, however many certificates
+// one command names, it is asked once, and the tries of the others come no later. A pause that the CA asked for stays.
+func TestPersonAsksOnceMore(t *testing.T) {
+	c := newCrowd(t, 0)
+	asked := func(name string) error {
+		req := c.named(name, name+".example.com")
+		req.Asked = true
+		_, err := c.Obtain(t.Context(), req)
+		return err
+	}
+	fail := acmetest.At(acmetest.Answer(http.StatusServiceUnavailable, nil, "no"))
+	c.ca.Use(fail)
+	c.round(5)
+	c.requests.Store(0)
+	for n := range 200 {
+		c.ahead.Add(int64(10 * time.Millisecond))
+		if err := asked(fmt.Sprint("p", n)); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	if n := c.requests.Load(); n == 0 || n > 3 {
+		t.Errorf("%d requests for a command with 200 certificates", n)
+	}
+	c.ahead.Add(int64(time.Minute)) // the first pause of the others
+	c.ca.Use()
+	if _, errs := c.round(3); failures(errs) > 0 {
+		t.Errorf("a person's tries made the others wait longer: %v", errors.Join(errs...))
+	}
+	c.ca.Use(fail)
+	c.round(5)
+	c.ca.Use()
+	c.ahead.Add(int64(time.Second))
+	if err := asked("back"); err != nil {
+		t.Errorf("the CA is back: %v", err)
+	}
+	c.ca.Use(acmetest.At(acmetest.Times(1, acmetest.Unavailable("3600"))))
+	_ = asked("paused")
+	c.requests.Store(0)
+	if err := asked("paused"); err == nil || c.requests.Load() != 0 {
+		t.Errorf("the CA asked for an hour: %v, %d requests", err, c.requests.Load())
+	}
 }
 
 // TestNearExpiryAsksSooner: a certificate that ends soon does not wait a day for the next probe.

@@ -34,7 +34,7 @@ func (i *Issuer) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, 
 	ctx, cancel := context.WithTimeoutCause(ctx, i.config.OrderTimeout, timeout)
 	defer cancel()
 	req.Progress = inTurn(req.Progress)
-	op := &operation{subject: req.Spec.Name}
+	op := &operation{subject: req.Spec.Name, asked: req.Asked, begun: i.now()}
 	if req.Replaces != nil {
 		op.expires = req.Replaces.Leaf.NotAfter
 	}

@@ -81,6 +81,7 @@ type fakeCA struct {
 	window  certs.Window
 	orders  []time.Time
 	asked   int
+	persons int           // orders that a person asked for
 	hold    chan struct{} // when set, Obtain waits for it
 	panics  bool
 	down    func(time.Time) bool // whether the CA is away at a time
@@ -91,6 +92,9 @@ type fakeCA struct {
 func (ca *fakeCA) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, error) {
 	ca.mu.Lock()
 	now := time.Now()
+	if req.Asked {
+		ca.persons++
+	}
 	if ca.now != nil {
 		now = ca.now()
 	}

@@ -50,6 +50,9 @@ func TestMendedOrder(t *testing.T) {
 				if n := b.ca.count(); n != c.orders {
 					t.Errorf("%d orders, want %d", n, c.orders)
 				}
+				if asked := c.opts.Again && c.orders == 2; b.ca.persons > 0 != asked {
+					t.Errorf("%d orders said that a person asked", b.ca.persons)
+				}
 				before := b.ca.count()
 				b.engine.Run(t.Context(), "www", Options{}, nil)
 				if n := b.ca.count(); n != before {
