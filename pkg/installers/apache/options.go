@@ -13,16 +13,21 @@ import (
 )
 
 // headerLines adds Strict-Transport-Security, which belongs to answers over TLS only (RFC 6797 section 7.2).
-func (p *planner) headerLines(v *vhost) []string {
+func (p *planner) headerLines(v *vhost) ([]string, error) {
 	if p.cfg.HSTS == 0 {
-		return nil
+		return nil, nil
 	}
 	for _, d := range v.own("Header") {
-		if strings.Contains(strings.ToLower(d.args), "strict-transport-security") {
-			return nil
+		args := strings.ToLower(d.args)
+		switch {
+		case !strings.Contains(args, "strict-transport-security"):
+		case slices.Contains(words(args), "unset"):
+			return nil, d.errorf("this takes Strict-Transport-Security away: remove the line, or set \"hsts\" to 0")
+		default:
+			return nil, nil
 		}
 	}
-	return []string{fmt.Sprintf(`Header always set Strict-Transport-Security "max-age=%d"`, int64(p.cfg.HSTS/time.Second))}
+	return []string{fmt.Sprintf(`Header always set Strict-Transport-Security "max-age=%d"`, int64(p.cfg.HSTS/time.Second))}, nil
 }
 
 // addRedirects adds, to the virtual hosts that answer for the names without TLS, a redirect to the same name with TLS.
@@ -143,16 +148,62 @@ func (p *planner) loop(v *vhost) *directive {
 	return nil
 }
 
-// askedForScheme reports whether the conditions at the end of a list are about how the request came in.
-func (p *planner) askedForScheme(before []*directive) bool {
-	for _, d := range slices.Backward(before) {
-		if !d.is("RewriteCond") {
-			return false
-		}
-		test := strings.ToUpper(p.m.value(d))
-		if slices.ContainsFunc([]string{"HTTPS", "SERVER_PORT", "REQUEST_SCHEME", "X-FORWARDED-PROTO"}, func(s string) bool { return strings.Contains(test, s) }) {
-			return true
+// trustsProxy is a redirect to HTTPS for all requests that do not have a proxy's word that they came by it, or nil.
+func (p *planner) trustsProxy(v *vhost) *directive {
+	for i, d := range v.body {
+		switch {
+		case d.is("RewriteRule") && p.toHTTPS(d) != "" && isGeneral(d):
+			conditions := p.conditions(v.body[:i])
+			isAboutProxy := func(c *directive) bool { return aboutProxy(c.args) && strings.HasPrefix(p.pattern(c), "!") }
+			if slices.ContainsFunc(conditions, isAboutProxy) && !slices.ContainsFunc(conditions, p.isAboutConnection) {
+				return d
+			}
+		case d.isSection("If") && aboutProxy(d.args) && (strings.Contains(d.args, "!=") || strings.Contains(d.args, "!~")):
+			for _, c := range d.children {
+				if p.toHTTPS(c) != "" {
+					return c
+				}
+			}
 		}
 	}
-	return false
+	return nil
+}
+
+// conditions are the RewriteCond directives at the end of a list.
+func (p *planner) conditions(before []*directive) (list []*directive) {
+	for _, d := range slices.Backward(before) {
+		if !d.is("RewriteCond") {
+			break
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+// aboutProxy reports whether a condition is about what a proxy says, or an environment variable that it may set.
+func aboutProxy(args string) bool {
+	args = strings.ToUpper(args)
+	return strings.Contains(args, "X-FORWARDED-PROTO") || strings.Contains(args, "X-FORWARDED-SSL") || strings.Contains(args, "ENV:HTTPS")
+}
+
+// pattern is what a RewriteCond compares with.
+func (p *planner) pattern(d *directive) string {
+	if list := words(d.args); len(list) > 1 {
+		return p.m.expand(list[1])
+	}
+	return ""
+}
+
+// isAboutConnection reports whether a condition must hold and is about how the request came in.
+func (p *planner) isAboutConnection(d *directive) bool {
+	list := words(strings.ToUpper(d.args))
+	isOr := len(list) > 2 && strings.Contains(list[2], "OR")
+	return len(list) > 0 && !isOr && !aboutProxy(list[0]) && slices.ContainsFunc([]string{"HTTPS", "SERVER_PORT", "REQUEST_SCHEME"}, func(s string) bool {
+		return strings.Contains(list[0], s)
+	})
+}
+
+// askedForScheme reports whether the conditions at the end of a list are about how the request came in.
+func (p *planner) askedForScheme(before []*directive) bool {
+	return slices.ContainsFunc(p.conditions(before), func(d *directive) bool { return aboutProxy(p.m.value(d)) || p.isAboutConnection(d) })
 }

@@ -80,7 +80,11 @@ func (p *planner) secure(k *pick) error {
 	if k.Site.engine == "" {
 		lines = append([]string{"SSLEngine on"}, lines...)
 	}
-	lines = append(lines, p.headerLines(k.Site)...)
+	header, err := p.headerLines(k.Site)
+	if err != nil {
+		return err
+	}
+	lines = append(lines, header...)
 	if p.files.isTwins(k.Site.file) {
 		lines = append(lines, p.twinNames(k)...)
 	}

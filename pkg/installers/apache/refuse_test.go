@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -39,6 +40,10 @@ func TestRefuses(t *testing.T) {
 		{"openssl command", map[string]string{"s.conf": secure("SSLEngine on\nSSLOpenSSLConfCmd Certificate {run}/b.pem\n")}, nil, "s.conf:4: SSLOpenSSLConfCmd chooses the certificate"},
 		{"redirect loop", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nRedirect permanent / https://a.example/\n</VirtualHost>\n"}, nil, "s.conf:3: this virtual host only redirects to HTTPS"},
 		{"rewrite loop", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nRewriteEngine on\nRewriteRule ^(.*)$ https://%{HTTP_HOST}$1 [R]\n</VirtualHost>\n"}, nil, "s.conf:4: this virtual host only redirects to HTTPS"},
+		{"redirect by a proxy's word", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nRewriteEngine on\nRewriteCond %{HTTP:X-Forwarded-Proto} !https\nRewriteRule ^ https://%{HTTP_HOST}%{REQUEST_URI} [R=301,L]\n</VirtualHost>\n"}, nil, "s.conf:5: this sends requests to HTTPS unless a proxy says"},
+		{"redirect by either word", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nRewriteEngine on\nRewriteCond %{HTTPS} off [OR]\nRewriteCond %{HTTP:X-Forwarded-Proto} !=https\nRewriteRule (.*) https://%{HTTP_HOST}%{REQUEST_URI}\n</VirtualHost>\n"}, nil, "s.conf:6: this sends requests to HTTPS unless a proxy says"},
+		{"redirect in an expression", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\n<If \"%{HTTP:X-Forwarded-Proto} != 'https'\">\nRedirect / https://a.example/\n</If>\n</VirtualHost>\n"}, nil, "s.conf:4: this sends requests to HTTPS unless a proxy says"},
+		{"header taken away", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nHeader always unset Strict-Transport-Security\n</VirtualHost>\n"}, func(c *Config) { c.HSTS = time.Hour }, "s.conf:3: this takes Strict-Transport-Security away"},
 		{"redirect switched off", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nRewriteEngine off\n</VirtualHost>\n"}, func(c *Config) { c.Redirect = true }, "s.conf:3: this switches a redirect off"},
 		{"other ports", map[string]string{"s.conf": "<VirtualHost *:{plain} *:1>\nServerName a.example\n</VirtualHost>\n"}, nil, "s.conf:1: this virtual host answers on the ports"},
 		{"two on other ports", map[string]string{"s.conf": site("a.example", "x") + "<VirtualHost *:1>\nServerName a.example\n</VirtualHost>\n"}, nil, "s.conf:5: this virtual host answers for a.example, and {conf}/sites-enabled/s.conf:1 on another port"},
@@ -53,7 +58,7 @@ func TestRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newInstance(t, nil)
-			a.enableModule("ssl", "socache_shmcb", "macro", "rewrite")
+			a.enableModule("ssl", "socache_shmcb", "macro", "rewrite", "headers")
 			other := installertest.Bundle(t, "b.example")
 			must(t, os.WriteFile(filepath.Join(a.run, "b.pem"), other.FullChainPEM(), 0o644))
 			must(t, os.WriteFile(filepath.Join(a.run, "b.key"), other.KeyPEM, 0o600))

@@ -126,6 +126,10 @@ func (p *planner) lastDefault() string {
 // twin is a copy of a virtual host for the TLS port.
 func (p *planner) twin(k *pick) (string, error) {
 	v := k.Site
+	if d := p.trustsProxy(v); d != nil {
+		return "", d.errorf("this sends requests to HTTPS unless a proxy says that they came by it (X-Forwarded-Proto), so with TLS here clients would be "+
+			"redirected for ever: install the certificate on the proxy, or write a virtual host for port %d", p.cfg.Listen)
+	}
 	if d := p.loop(v); d != nil {
 		return "", d.errorf("this virtual host only redirects to HTTPS, and there is none that answers there: write one for port %d", p.cfg.Listen)
 	}
@@ -153,7 +157,11 @@ func (p *planner) twin(k *pick) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	lines = slices.Concat([]string{"SSLEngine on"}, lines, p.headerLines(v), p.twinNames(k))
+	header, err := p.headerLines(v)
+	if err != nil {
+		return "", err
+	}
+	lines = slices.Concat([]string{"SSLEngine on"}, lines, header, p.twinNames(k))
 	nl, indent := newline(v.d.src.text, v.d.close), "    "
 	if i := slices.IndexFunc(v.d.children, func(c *directive) bool { return c.twinNote() == "" }); i >= 0 {
 		indent = indentAt(v.d.src.text, v.d.children[i].start)

@@ -1,7 +1,6 @@
 package nginx
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -9,9 +8,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/pkg/installers/change"
-	"github.com/acmed/acmed/pkg/installers/webserver"
 
-	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
 
@@ -25,20 +22,40 @@ const (
 
 // http2Lines switches HTTP/2 on where it was asked for and is off. An older nginx takes it from any listen directive of
 // the socket; there acmed's own have it already, and the operator's get it.
-func (p *planner) http2Lines(k *pick) []string {
+func (p *planner) http2Lines(k *pick) ([]string, error) {
 	if !p.cfg.HTTP2 {
-		return nil
+		return nil, nil
 	}
 	own := slices.DeleteFunc(slices.Clone(k.Site.listens), p.added)
 	if p.http2 == http2Param {
+		if err := p.checkHTTP2(k); err != nil {
+			return nil, err
+		}
 		p.addHTTP2(k, own)
-		return nil
+		return nil, nil
 	}
 	isOn := slices.ContainsFunc(own, func(l listen) bool { return l.has("http2") })
 	if d := k.Site.last("http2"); isOn || d != nil && !p.isManaged(d) {
-		return nil
+		return nil, nil
 	}
-	return []string{"http2 on;"}
+	return []string{"http2 on;"}, nil
+}
+
+// checkHTTP2 refuses to switch HTTP/2 on for other sites too: an older nginx has it for all that share a socket, or for none.
+func (p *planner) checkHTTP2(k *pick) error {
+	for _, host := range p.tlsHosts(k) {
+		g := p.m.sockets[socket{host, p.cfg.Listen}]
+		if g == nil || g.has("http2") {
+			continue
+		}
+		for _, s := range g.servers {
+			if !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.Site == s }) {
+				return s.d.errorf("this nginx would speak HTTP/2 for this site too, which shares %s: add \"http2\" to its listen directive, "+
+					"or set \"http2\" to false", g.socket)
+			}
+		}
+	}
+	return nil
 }
 
 // http2Word is what an older nginx wants in a listen directive.
@@ -68,6 +85,9 @@ func (p *planner) headerLines(s *server) ([]string, error) {
 		return nil, inherited[0].errorf("a header in %s would take this one away from the server block: write Strict-Transport-Security "+
 			"here, or this header into the server block", s.d.place())
 	}
+	if d := headersOf(s.body); d != nil && !slices.ContainsFunc(d.children, isHSTS) {
+		return nil, d.errorf("the headers in this location would take Strict-Transport-Security away: write it here, or set \"hsts\" to 0")
+	}
 	value := "max-age=" + strconv.FormatInt(int64(p.cfg.HSTS/time.Second), 10)
 	if len(s.plainListens()) == 0 {
 		return []string{"add_header Strict-Transport-Security " + value + " always;"}, nil
@@ -77,6 +97,22 @@ func (p *planner) headerLines(s *server) ([]string, error) {
 		"if ($https) { set $acmed_hsts " + value + "; }",
 		"add_header Strict-Transport-Security $acmed_hsts always;",
 	}, nil
+}
+
+// headersOf is a location among ds with headers, which therefore inherits none, or nil.
+func headersOf(ds []*directive) *directive {
+	for _, d := range ds {
+		if !d.isBlock("location") {
+			continue
+		}
+		if len(named(d.children, "add_header")) > 0 {
+			return d
+		}
+		if inner := headersOf(d.children); inner != nil {
+			return inner
+		}
+	}
+	return nil
 }
 
 // settings are the protocol and session settings of tls_defaults, in the order of the file: Mozilla's "intermediate"
@@ -127,6 +163,10 @@ func (p *planner) settingsFile() *change.File {
 	}
 	text := settingsHeader + p.target.Certificate + ".\n"
 	for _, setting := range settings() {
+		if d := p.decider(); setting[0] == "ssl_protocols" && d != nil {
+			text += "# ssl_protocols of the default server at " + d.place() + " are in force.\n"
+			continue
+		}
 		taken := slices.ContainsFunc(p.picks, func(k *pick) bool { return len(p.native(k.Site.own(setting[0]))) > 0 })
 		if value := p.withinHTTP(setting[0], setting[1]); !taken && value != "" {
 			text += setting[0] + " " + value + ";\n"
@@ -137,6 +177,36 @@ func (p *planner) settingsFile() *change.File {
 	}
 	file.Content = []byte(text)
 	return file
+}
+
+// decider is another site's server block whose protocols are in force at a socket of the certificate's: before nginx looks at
+// the name, the default server of the socket decides.
+func (p *planner) decider() *directive {
+	for _, k := range p.picks {
+		for _, host := range p.tlsHosts(k) {
+			g := p.m.sockets[socket{host, p.cfg.Listen}]
+			if g != nil && !slices.ContainsFunc(p.picks, func(k *pick) bool { return k.Site == g.fallback() }) {
+				return g.fallback().d
+			}
+		}
+	}
+	return nil
+}
+
+// tlsHosts are the addresses at which a block answers with TLS, or will.
+func (p *planner) tlsHosts(k *pick) (hosts []string) {
+	for _, l := range k.Site.listens {
+		if l.hasPort(p.cfg.Listen) {
+			hosts = append(hosts, l.hosts...)
+		}
+	}
+	if len(hosts) > 0 {
+		return hosts
+	}
+	for _, l := range k.Site.plainListens() {
+		hosts = append(hosts, l.hosts...)
+	}
+	return hosts
 }
 
 // withinHTTP leaves out the protocol versions that the operator's http block does not have.
@@ -151,107 +221,4 @@ func (p *planner) withinHTTP(name, value string) string {
 		}
 	}
 	return strings.Join(words, " ")
-}
-
-// redirectVariable holds what a request asked for. Only the rewrite module's own directives are safe within "if", and
-// one variable in one pattern says it all: scheme, host and path.
-const redirectVariable = "$acmed_redirect"
-
-// addRedirects adds, to the blocks that answer for the names without TLS, a redirect to the same name with TLS. The
-// target is the name as it is written here, never what the client sent, so nobody is sent elsewhere. ACME validation
-// stays where it is.
-func (p *planner) addRedirects(lines map[*server][]string) {
-	hosts := map[*server][]string{}
-	finder := picker{m: p.m, port: p.cfg.Listen}
-	for _, id := range p.names {
-		if id.Type != certs.DNS || id.IsWildcard() {
-			continue
-		}
-		for _, s := range finder.plainServers(id) {
-			if p.redirects(s) == nil {
-				hosts[s] = append(hosts[s], id.Value)
-			}
-		}
-	}
-	port := ""
-	if p.cfg.Listen != webserver.DefaultPort {
-		port = ":" + strconv.Itoa(p.cfg.Listen)
-	}
-	for s, names := range hosts {
-		lines[s] = append(lines[s], "set "+redirectVariable+` "$scheme://$host$uri";`)
-		for _, name := range names {
-			lines[s] = append(lines[s], fmt.Sprintf(`if (%s ~ "^http://%s/(?!\.well-known/acme-challenge/)") { return 301 https://%s%s$request_uri; }`,
-				redirectVariable, strings.ReplaceAll(name, ".", `\.`), name, port))
-		}
-	}
-}
-
-// plainServers are the blocks that answer for a name without TLS on the port of plain HTTP.
-func (p *picker) plainServers(id certs.Identifier) []*server {
-	for _, wanted := range []func(int) bool{
-		func(port int) bool { return port == 80 },
-		func(port int) bool { return port != 80 && port != p.port },
-	} {
-		if l := p.look(id, false, wanted); len(l.named)+len(l.defaults) > 0 {
-			return append(l.named, l.defaults...)
-		}
-	}
-	return nil
-}
-
-// redirects is a directive of the operator's own that sends requests of this block to HTTPS, or nil.
-func (p *planner) redirects(s *server) *directive {
-	for _, d := range p.native(s.body) {
-		if toHTTPS(d) != "" {
-			return d
-		}
-		isRoot := d.isBlock("location") && slices.Contains(d.args(), "/")
-		if (d.isBlock("if") || isRoot) && slices.ContainsFunc(d.children, func(c *directive) bool { return toHTTPS(c) != "" }) {
-			return d
-		}
-	}
-	return nil
-}
-
-// toHTTPS is the target of a redirect to HTTPS, or "".
-func toHTTPS(d *directive) string {
-	if !d.is("return") && !d.is("rewrite") {
-		return ""
-	}
-	for _, a := range d.args() {
-		if strings.HasPrefix(a, "https://") {
-			return a
-		}
-	}
-	return ""
-}
-
-// loop is a redirect to HTTPS that would answer a request over HTTPS with the same redirect again, or nil.
-func (p *planner) loop(s *server) *directive {
-	d := p.redirects(s)
-	if d == nil || d.isBlock("if") && askedForScheme(d) {
-		return nil
-	}
-	targets := []string{toHTTPS(d)}
-	for _, c := range d.children {
-		targets = append(targets, toHTTPS(c))
-	}
-	for _, target := range targets {
-		host, _, _ := strings.Cut(strings.TrimPrefix(target, "https://"), "/")
-		if i := strings.IndexAny(host, "$:"); i > 0 {
-			host = host[:i]
-		}
-		if target != "" && (strings.HasPrefix(host, "$") || slices.Contains(s.names, host)) {
-			return d
-		}
-	}
-	return nil
-}
-
-// askedForScheme reports whether a condition is about how the request came in.
-func askedForScheme(d *directive) bool {
-	condition := strings.Join(d.args(), " ")
-	return slices.ContainsFunc([]string{"scheme", "https", "server_port", "forwarded_proto", "ssl"}, func(s string) bool {
-		return strings.Contains(condition, s)
-	})
 }

@@ -98,8 +98,12 @@ func (p *planner) secure(k *pick) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	http2, err := p.http2Lines(k)
+	if err != nil {
+		return nil, err
+	}
 	p.copies[k.Site] = append(p.keptCopies(k.Site), p.copies[k.Site]...)
-	return slices.Concat(listens, pairs, p.settingsLines(), p.http2Lines(k), header), nil
+	return slices.Concat(listens, pairs, p.settingsLines(), http2, header), nil
 }
 
 // refuse names what acmed cannot take over.
@@ -114,6 +118,10 @@ func (p *planner) refuse(k *pick) error {
 	}
 	if k.TLS {
 		return nil
+	}
+	if d := p.trustsProxy(k.Site.http, k.Site.body); d != nil {
+		return d.errorf("this sends requests to HTTPS unless a proxy says that they came by it (X-Forwarded-Proto), so with TLS here clients would be "+
+			"redirected for ever: install the certificate on the proxy, or write a server block with \"listen %d ssl\"", p.cfg.Listen)
 	}
 	if d := p.loop(k.Site); d != nil {
 		return d.errorf("this server block only redirects to HTTPS, and there is none that answers there: write one with \"listen %d ssl\"", p.cfg.Listen)

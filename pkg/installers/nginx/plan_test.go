@@ -241,6 +241,12 @@ func TestPlan(t *testing.T) {
 				"  if ($scheme = http) { return 301 https://$host$request_uri; }\n}\n",
 		},
 		{
+			name: "redirect of what a proxy got without TLS",
+			text: "server {\n  listen 80;\n  server_name a.example;\n  if ($http_x_forwarded_proto = http) { return 301 https://$host$request_uri; }\n}\n",
+			want: "server {\n  listen 80;\n  server_name a.example;\n  listen 443 ssl; # acmed: www\n" + pairAt("  ") +
+				"  if ($http_x_forwarded_proto = http) { return 301 https://$host$request_uri; }\n}\n",
+		},
+		{
 			name: "redirect to another host",
 			text: "server {\n  listen 80;\n  server_name a.example;\n  return 301 https://www.a.example$request_uri;\n}\n",
 			want: "server {\n  listen 80;\n  server_name a.example;\n  listen 443 ssl; # acmed: www\n" + pairAt("  ") +
@@ -341,6 +347,13 @@ func TestPlanSettings(t *testing.T) {
 	if diff := cmp.Diff(want, c.files["acmed-www.inc"]); diff != "" {
 		t.Error(diff)
 	}
+	other := planCase{cfg: Config{TLSDefaults: true}, files: map[string]string{
+		"sites/0.conf": "server { listen 443 ssl default_server; ssl_protocols TLSv1.3; }", "sites/a.conf": "server { listen 80; server_name a.example; }",
+	}}
+	other.apply(t)
+	if text := other.files["acmed-www.inc"]; strings.Contains(text, "\nssl_protocols") || !strings.Contains(text, "# ssl_protocols of the default server at ") {
+		t.Errorf("beside a default server the settings are\n%s", text)
+	}
 	c.cfg.TLSDefaults = false
 	p := c.planner(t)
 	made, err := full(p)
@@ -428,6 +441,26 @@ func TestPlanRefuses(t *testing.T) {
 		{
 			name: "redirect in a location", text: "server {\n listen 80;\n server_name a.example;\n location / { return 301 https://a.example$request_uri; } }",
 			want: "a.conf:4: this server block only redirects to HTTPS",
+		},
+		{
+			name: "redirect by a proxy's word",
+			text: "server {\n listen 80;\n server_name a.example;\n if ($http_x_forwarded_proto != \"https\") { return 301 https://$host$request_uri; }\n}",
+			want: "a.conf:4: this sends requests to HTTPS unless a proxy says",
+		},
+		{
+			name: "redirect by a proxy's word in a location",
+			text: "map $http_x_forwarded_proto $how { default $http_x_forwarded_proto; }\nserver {\n listen 80;\n server_name a.example;\n location / { if ($how !~ https) { return 301 https://a.example$request_uri; } }\n}",
+			want: "a.conf:5: this sends requests to HTTPS unless a proxy says",
+		},
+		{
+			name: "headers in a location", planCase: planCase{cfg: Config{HSTS: time.Hour}},
+			text: "server {\n listen 443 ssl;\n server_name a.example;\n location / { add_header X-A b; }\n}",
+			want: "a.conf:4: the headers in this location would take Strict-Transport-Security away",
+		},
+		{
+			name: "HTTP/2 for another site", planCase: planCase{cfg: Config{HTTP2: true}, http2: http2Param},
+			text: "server { listen 443 ssl; server_name b.example; }\nserver { listen 80; server_name a.example; }",
+			want: "a.conf:1: this nginx would speak HTTP/2 for this site too, which shares 0.0.0.0:443",
 		},
 		{
 			name: "different ports", text: "server { listen 8080; server_name a.example; }\nserver { listen 8081; server_name a.example; }",

@@ -46,12 +46,12 @@ func (p *planner) detach(k *pick, pair []*directive) ([]*directive, error) {
 		}
 		include := p.includeOf(k.Site.d.children, d)
 		if include == nil {
-			return nil, d.errorf("this file is for several sites: give the server block at %s certificate directives of its own", k.Site.d.place())
+			return nil, d.errorf("this file is for several sites: give the server block at %s its own certificate directives", k.Site.d.place())
 		}
 		text := include.src.text
 		_, first := indentAt(text, include.start)
 		if _, free := comment(text, include.end); !first || !free {
-			return nil, include.errorf("%s is for several sites and has the certificate of this one: put the include on a line of its own", d.src.path)
+			return nil, include.errorf("%s is for several sites and has the certificate of this one: put the include on a separate line", d.src.path)
 		}
 		p.edit(include.src, change.Edit{Start: include.start, End: include.start, Text: p.offMark()})
 		p.copies[k.Site] = append(p.copies[k.Site], p.copiesOf(include, gone)...)
