@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 )
 
 // ChallengeRoute asks a web server to forward the http-01 challenges (RFC 8555 section 8.3) for some names to acmed.
 type ChallengeRoute struct {
-	Certificate string   // whose name marks the lines
+	Certificate string   // whose name marks the lines; of several, joined by commas
 	Names       []string // as certificates have them
 	Upstream    string   // host:port at which acmed answers
 }
@@ -46,30 +48,63 @@ func routeHash(lines []string) string {
 // HasRoute reports whether a file has lines of a route, of any certificate.
 func HasRoute(text []byte) bool { return bytes.Contains(text, []byte(routeBegin)) }
 
-// RemoveRoute takes the lines of a certificate's routes out of a file, so that it has the bytes of before. Lines between
-// the marks that were edited are a [*ConflictError], which names the file.
+// routeNames separates the names of certificates in a mark.
+const routeNames = ","
+
+// routeMark is a mark of a route with the names of its certificates.
+var routeMark = regexp.MustCompile(`(?m)^[ \t]*(?:` + routeBegin + `|` + routeEnd + `)(\S+)`)
+
+// RouteMarks finds the names of certificates in the marks of routes: for each mark the offsets around them.
+func RouteMarks(text []byte) (marks [][2]int) {
+	for _, found := range routeMark.FindAllSubmatchIndex(text, -1) {
+		marks = append(marks, [2]int{found[2], found[3]})
+	}
+	return marks
+}
+
+// JoinRouteNames adds the names of certificates to those of a mark.
+func JoinRouteNames(names, more string) string {
+	list := strings.Split(names, routeNames)
+	for _, name := range strings.Split(more, routeNames) {
+		if !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	return strings.Join(list, routeNames)
+}
+
+// RemoveRoute takes the lines of a certificate's routes out of a file, so that it has the bytes of before; lines that other
+// certificates share only lose its name. Lines between the marks that were edited are a [*ConflictError], which names the
+// file.
 func RemoveRoute(path string, text []byte, certificate string) ([]byte, error) {
 	var out []byte
 	for rest := text; len(rest) > 0; {
 		line, after := cutLine(rest)
-		mark, isMark := strings.CutPrefix(strings.TrimSpace(line), routeBegin+certificate+" ")
-		if !isMark {
+		mark, isMark := strings.CutPrefix(strings.TrimSpace(line), routeBegin)
+		names, mark, _ := strings.Cut(mark, " ")
+		left := slices.DeleteFunc(strings.Split(names, routeNames), func(name string) bool { return name == certificate })
+		if !isMark || len(left) == strings.Count(names, routeNames)+1 {
 			out, rest = append(out, line...), after
 			continue
 		}
+		begin, end := line, ""
 		var lines []string
-		end := false
-		for !end && len(after) > 0 {
+		for end == "" && len(after) > 0 {
 			line, after = cutLine(after)
-			if end = strings.TrimSpace(line) == routeEnd+certificate; !end {
+			if strings.TrimSpace(line) == routeEnd+names {
+				end = line
+			} else {
 				lines = append(lines, line)
 			}
 		}
 		hash, inline, _ := strings.Cut(mark, " ")
-		if !end || hash != routeHash(lines) {
-			return nil, &ConflictError{Path: path, Reason: fmt.Sprintf("the lines after %q were edited: remove them by hand", routeBegin+certificate)}
-		}
-		if inline == routeInline {
+		switch {
+		case end != "" && len(left) > 0:
+			joined := strings.Join(left, routeNames)
+			out = append(out, strings.Replace(begin, routeBegin+names, routeBegin+joined, 1)+strings.Join(lines, "")+strings.Replace(end, routeEnd+names, routeEnd+joined, 1)...)
+		case end == "" || hash != routeHash(lines):
+			return nil, &ConflictError{Path: path, Reason: fmt.Sprintf("the lines after %q were edited: remove them by hand", routeBegin+names)}
+		case inline == routeInline:
 			out = bytes.TrimSuffix(bytes.TrimSuffix(out, []byte("\n")), []byte("\r"))
 		}
 		rest = after

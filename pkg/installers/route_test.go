@@ -43,6 +43,15 @@ func TestRemoveRoute(t *testing.T) {
 			t.Errorf("%s: HasRoute", name)
 		}
 	}
+	shared := put("a,www,b", "\n", "\t", true)
+	for _, step := range []struct{ certificate, want string }{
+		{"b", put("a,www", "\n", "\t", true)}, {"www", put("a", "\n", "\t", true)}, {"c", put("a", "\n", "\t", true)}, {"a", ""},
+	} {
+		got, err := RemoveRoute("/x", []byte("x"+shared+"y"), step.certificate)
+		if shared = strings.TrimSuffix(strings.TrimPrefix(string(got), "x"), "y"); err != nil || shared != step.want {
+			t.Errorf("without %s: %q, %v, want %q", step.certificate, got, err, step.want)
+		}
+	}
 	for _, edit := range []func(string) string{
 		func(s string) string { return strings.Replace(s, "5080", "5081", 1) },
 		func(s string) string { return strings.Replace(s, "}\n", "}\n# mine\n", 1) },

@@ -3,13 +3,11 @@ package apache
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
 	"github.com/acmed/acmed/pkg/installers/webserver"
@@ -33,28 +31,14 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 	if err != nil {
 		return nil, err
 	}
-	made, seen := &webserver.Routes{}, map[*vhost]bool{}
-	for _, r := range routes {
-		for _, name := range r.Names {
-			id, _, err := certs.ParseIdentifier(name)
-			if err != nil {
-				return nil, err
-			}
-			vhosts := p.plainVhosts(id)
-			if len(vhosts) == 0 {
-				return nil, fmt.Errorf("no virtual host of Apache answers for %q without TLS, so a CA cannot validate it through Apache", name)
-			}
-			for _, v := range vhosts {
-				made.Doors = append(made.Doors, m.doors(v, name, r.Upstream)...)
-				if seen[v] {
-					continue
-				}
-				seen[v] = true
-				if err := p.routeThrough(v, r); err != nil {
-					return nil, err
-				}
-			}
-		}
+	router := &webserver.Router[*vhost]{
+		Server: "Apache", Sites: p.plainVhosts, Dials: m.plainDials, Add: p.routeThrough,
+		Text: func(v *vhost) ([]byte, int, int) { return v.d.src.text, v.d.end, v.d.close },
+		Edit: func(v *vhost, e change.Edit) { p.edit(v.d.src, e) },
+	}
+	made := &webserver.Routes{}
+	if made.Doors, err = router.Plan(routes); err != nil {
+		return nil, err
 	}
 	edited, err := p.editedFiles()
 	if len(edited) > 0 {
@@ -75,9 +59,8 @@ func (p *planner) moduleLinks() (files []change.File, err error) {
 	return files, nil
 }
 
-// doors are where a virtual host answers without TLS. For all addresses, loopback stands.
-func (m *model) doors(v *vhost, name, upstream string) []webserver.Door {
-	var list []webserver.Door
+// plainDials are where a virtual host answers without TLS. For all addresses, loopback stands.
+func (m *model) plainDials(v *vhost) (list []string) {
 	for _, g := range m.groups {
 		if !slices.Contains(g.vhosts, v) {
 			continue
@@ -86,7 +69,7 @@ func (m *model) doors(v *vhost, name, upstream string) []webserver.Door {
 		if host == "*" {
 			host = "127.0.0.1"
 		}
-		list = append(list, webserver.Door{Name: name, Address: net.JoinHostPort(host, strconv.Itoa(port)), Upstream: upstream})
+		list = append(list, net.JoinHostPort(host, strconv.Itoa(port)))
 	}
 	return list
 }

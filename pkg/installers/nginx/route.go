@@ -2,12 +2,10 @@ package nginx
 
 import (
 	"context"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
 	"github.com/acmed/acmed/pkg/installers/webserver"
@@ -25,34 +23,27 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 	p := e.planner(c, nil)
 	p.edits, p.srcs = map[string][]change.Edit{}, map[string]*source{}
 	finder := picker{m: p.m, port: e.cfg.Listen}
-	made, seen := &webserver.Routes{}, map[*server]bool{}
-	for _, r := range routes {
-		for _, name := range r.Names {
-			id, _, err := certs.ParseIdentifier(name)
-			if err != nil {
-				return nil, err
-			}
-			servers := finder.plainServers(id)
-			if len(servers) == 0 {
-				return nil, fmt.Errorf("no server block of nginx answers for %q without TLS, so a CA cannot validate it through nginx", name)
-			}
-			for _, s := range servers {
-				for _, l := range s.plainListens() {
-					for _, socket := range l.sockets() {
-						made.Doors = append(made.Doors, webserver.Door{Name: name, Address: socket.dial().String(), Upstream: r.Upstream})
-					}
-				}
-				if !seen[s] {
-					seen[s] = true
-					if err := p.routeThrough(s, r); err != nil {
-						return nil, err
-					}
-				}
-			}
-		}
+	router := &webserver.Router[*server]{
+		Server: "nginx", Sites: finder.plainServers, Dials: (*server).plainDials, Add: p.routeThrough,
+		Text: func(s *server) ([]byte, int, int) { return s.d.src.text, s.d.open, s.d.end },
+		Edit: func(s *server, e change.Edit) { p.edit(s.d.src, e) },
+	}
+	made := &webserver.Routes{}
+	if made.Doors, err = router.Plan(routes); err != nil {
+		return nil, err
 	}
 	made.Files, err = p.editedFiles()
 	return made, err
+}
+
+// plainDials are where the block answers without TLS.
+func (s *server) plainDials() (list []string) {
+	for _, l := range s.plainListens() {
+		for _, socket := range l.sockets() {
+			list = append(list, socket.dial().String())
+		}
+	}
+	return list
 }
 
 // routeThrough adds the lines of a route to a block.

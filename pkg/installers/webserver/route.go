@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
 )
@@ -23,6 +24,62 @@ type Routes struct {
 
 // Door is where a server answers for a name without TLS.
 type Door struct{ Name, Address, Upstream string }
+
+// Router knows the sites of one server and how challenges are forwarded in one.
+type Router[S comparable] struct {
+	Server string                                   // how errors call the server
+	Sites  func(id certs.Identifier) []S            // those that answer for a name without TLS
+	Dials  func(S) []string                         // where a site answers
+	Add    func(S, installers.ChallengeRoute) error // plans the lines of a route in a site
+	Text   func(S) (text []byte, start, end int)    // the file of a site, and where it stands there
+	Edit   func(S, change.Edit)                     // plans one edit in a site's file
+}
+
+// Plan plans the edits of all routes, and returns where the challenges arrive. The certificates of one site share its route.
+func (r *Router[S]) Plan(routes []installers.ChallengeRoute) (doors []Door, err error) {
+	var order []S
+	merged := map[S]*installers.ChallengeRoute{}
+	for _, route := range routes {
+		for _, name := range route.Names {
+			id, _, err := certs.ParseIdentifier(name)
+			if err != nil {
+				return nil, err
+			}
+			sites := r.Sites(id)
+			if len(sites) == 0 {
+				return nil, fmt.Errorf("no site of %s answers for %q without TLS, so a CA cannot validate it through %s", r.Server, name, r.Server)
+			}
+			for _, s := range sites {
+				for _, address := range r.Dials(s) {
+					doors = append(doors, Door{Name: name, Address: address, Upstream: route.Upstream})
+				}
+				if merged[s] == nil {
+					one := route
+					merged[s], order = &one, append(order, s)
+				}
+				merged[s].Certificate = installers.JoinRouteNames(merged[s].Certificate, route.Certificate)
+			}
+		}
+	}
+	for _, s := range order {
+		if err := r.Add(s, *merged[s]); err != nil {
+			return nil, err
+		}
+		r.join(s, merged[s].Certificate)
+	}
+	return doors, nil
+}
+
+// join adds certificates to the marks of the routes that a site has.
+func (r *Router[S]) join(s S, certificates string) {
+	text, start, end := r.Text(s)
+	for _, mark := range installers.RouteMarks(text[start:end]) {
+		names := string(text[start+mark[0] : start+mark[1]])
+		if joined := installers.JoinRouteNames(names, certificates); joined != names {
+			r.Edit(s, change.Edit{Start: start + mark[0], End: start + mark[1], Text: joined})
+		}
+	}
+}
 
 // routeTime bounds the wait for a server that was reloaded: nginx starts new workers within a second, a busy one with a
 // thousand sites takes some.
