@@ -62,7 +62,7 @@ func (e *Engine) Detail(name string) (Status, error) {
 		}
 	}
 	c, _ := e.Certificate(name)
-	for _, v := range trust.Judge(b, c.Clients.Stores, e.clock()) {
+	for _, v := range trust.Judge(b, c.Clients.stores(), e.clock()) {
 		t := TrustStatus{Client: v.Client, Until: v.Until}
 		if v.Err != nil {
 			t.Error = v.Err.Error()

@@ -17,6 +17,13 @@ import (
 	"github.com/acmed/acmed/pkg/trust"
 )
 
+func (c *Clients) stores() []*trust.Store {
+	if c.Stores == nil {
+		return nil
+	}
+	return c.Stores()
+}
+
 // offer is a new certificate with those who would refuse it.
 type offer struct {
 	bundle  *certs.Bundle
@@ -26,7 +33,8 @@ type offer struct {
 // judge makes a bundle present the first chain that verifies for all clients until it is renewed, or at least now. After a
 // key compromise nobody is asked: the old version must go.
 func (j *job) judge(b *certs.Bundle) offer {
-	if len(j.Clients.Stores) == 0 || j.opts.NewKey {
+	stores := j.Clients.stores()
+	if len(stores) == 0 || j.opts.NewKey {
 		return offer{bundle: b}
 	}
 	now := j.engine.clock()
@@ -34,10 +42,10 @@ func (j *job) judge(b *certs.Bundle) offer {
 		now = clock.Later(now, leaf.NotBefore)
 	}
 	renewal := b.Leaf.NotAfter.Add(-plan.Before(&j.Spec, b.Leaf))
-	if chosen, failing := trust.Choose(b, j.Clients.Stores, now, clock.Later(now, renewal)); len(failing) == 0 {
+	if chosen, failing := trust.Choose(b, stores, now, clock.Later(now, renewal)); len(failing) == 0 {
 		return offer{bundle: chosen}
 	}
-	chosen, failing := trust.Choose(b, j.Clients.Stores, now)
+	chosen, failing := trust.Choose(b, stores, now)
 	if len(failing) == 0 {
 		j.engine.log.Warn("a client will refuse the chain before it is renewed", zap.String("certificate", j.Spec.Name),
 			zap.Time("renewal", renewal))
@@ -62,8 +70,11 @@ func (j *job) review() error {
 			v = j.waits()
 			continue
 		}
-		if !same(r.State.Held, held) {
+		if before := r.State.Held; !same(before, held) {
 			r.edit().Held = held
+			if held == nil {
+				j.released = before
+			}
 		}
 		break
 	}
@@ -108,7 +119,7 @@ func same(a, b *store.Held) bool {
 // hold says for whom and until when a stored version must wait; nil lets it go live. When the clients changed and another
 // of its chains suits them, that is stored as a version of its own, to be looked at again.
 func (j *job) hold(id string) (held *store.Held, again bool, err error) {
-	if len(j.Clients.Stores) == 0 && j.Spec.Notice == 0 || j.opts.NewKey {
+	if len(j.Clients.stores()) == 0 && j.Spec.Notice == 0 || j.opts.NewKey {
 		return nil, false, nil
 	}
 	b, err := j.engine.store.Bundle(j.Spec.Name, id)

@@ -133,7 +133,7 @@ func (g *gated) swap() {
 
 // trust changes the clients of the certificate.
 func (g *gated) trust(stores []*trust.Store) {
-	g.client.Stores = stores
+	g.client.Stores = func() []*trust.Store { return stores }
 	g.swap()
 }
 
@@ -234,6 +234,84 @@ func TestNextIssuer(t *testing.T) {
 	if r := g.run(t, Options{Force: true}); r.Err != nil || g.signedBy(t) != "R3" || g.load(t).State.Held == nil {
 		t.Errorf("%+v, held %+v", r, g.load(t).State.Held)
 	}
+}
+
+// TestRefusedActivation: that activate is refused is an answer for the operator. Nobody is notified, and neither status nor
+// the log of the certificate knows of it.
+func TestRefusedActivation(t *testing.T) {
+	g := newGated(t, 90*day)
+	g.trust(pinning("firmware", g.x3))
+	g.run(t, Options{})
+	g.chain.signer = g.r3
+	g.run(t, Options{Force: true})
+	before, events := g.load(t).State, len(g.events.kinds())
+	r := g.run(t, Options{Activate: true})
+	if !errors.As(r.Err, new(*HeldError)) || !r.Refused || r.Next.IsZero() {
+		t.Errorf("the answer is %+v", r)
+	}
+	s, err := g.engine.Status("www")
+	if err != nil || s.Error != "" || s.Health != HealthHeld || len(g.events.kinds()) != events || len(g.load(t).State.Log) != len(before.Log) {
+		t.Errorf("status %+v, %v, events %v, log %+v", s, err, g.events.kinds(), g.load(t).State.Log)
+	}
+}
+
+// TestClientLearns: when a client learns the new issuer, the hold ends, and "activated" is sent, also if the new chain is
+// stored as a version of its own for it.
+func TestClientLearns(t *testing.T) {
+	for name, alternate := range map[string]bool{"same chain": false, "another chain": true} {
+		t.Run(name, func(t *testing.T) {
+			g := newGated(t, 90*day)
+			other := newPKI(t, "other root", nil)
+			g.trust(pinning("firmware", g.x3))
+			g.run(t, Options{})
+			g.chain.signer = g.r3
+			if alternate {
+				g.chain.alternates = []*x509.Certificate{other.sign(t, g.r3.cert, g.r3.key)}
+			}
+			g.run(t, Options{Force: true})
+			if g.load(t).State.Held == nil || g.count(notify.Held) != 1 {
+				t.Fatalf("not held, %v", g.events.kinds())
+			}
+			learned := pinning("firmware", g.r3)
+			if alternate {
+				learned = pinning("firmware", other)
+			}
+			g.client.Stores = func() []*trust.Store { return learned } // the file changed; nothing was reloaded
+			g.swap()
+			if r := g.run(t, Options{}); r.Err != nil || g.signedBy(t) != "R3" || g.load(t).State.Held != nil {
+				t.Fatalf("%+v, signed by %s", r, g.signedBy(t))
+			}
+			if n := g.count(notify.Activated); n != 1 {
+				t.Errorf("activated was sent %d times, %v", n, g.events.kinds())
+			}
+		})
+	}
+}
+
+// TestNoticeOnTime: with the scheduler of a daemon, a notice goes live at the time that was announced, whatever the schedule.
+func TestNoticeOnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated(t, 90*day)
+		g.spec.Notice = 50*time.Hour + 17*time.Minute + 13*time.Second
+		g.swap()
+		_, stop := runScheduler(t, SchedulerConfig{Engine: g.engine, Schedule: "@daily", Splay: 20 * time.Hour})
+		defer stop()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		g.chain.signer = g.r3
+		g.run(t, Options{Force: true})
+		e := g.events.list[slices.Index(g.events.kinds(), notify.ChainChanged)]
+		time.Sleep(time.Until(e.ActiveAt) - time.Second)
+		synctest.Wait()
+		if g.signedBy(t) != "X3" {
+			t.Fatal("active before the time that was announced")
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if g.signedBy(t) != "R3" || g.count(notify.Activated) != 1 {
+			t.Errorf("not active at the time that was announced, %v", g.events.kinds())
+		}
+	})
 }
 
 // TestGateAfterCrash: a version that was stored a moment before acmed was killed does not slip through.

@@ -30,6 +30,7 @@ type job struct {
 
 	record       *record      // nil until it was read
 	held         *fleet.Claim // on the certificate, while it is ordered or published
+	released     *store.Held  // what kept a version waiting until this job
 	ordered      bool         // a job places one order, whatever the state says afterwards
 	unrecorded   bool         // something failed whose next try is not stored, because the clock is doubted
 	result       Result       // written by the job alone, read after done is closed
@@ -61,7 +62,8 @@ func (j *job) run(ctx context.Context) {
 	err := j.open()
 	defer j.letGo()
 	if err == nil {
-		if err := j.obey(ctx); err != nil { // the operator's to hear, and nobody else's
+		if err := j.obey(ctx); err != nil { // an answer for the operator, and no failure of the certificate
+			j.result.Refused = true
 			j.result.Err, j.result.Next = err, j.engine.clock().Add(plan.Retries()[1])
 		} else if err := j.steps(ctx); err != nil {
 			j.fail(err)

@@ -44,7 +44,7 @@ type Hooks struct {
 
 // Clients are those whose trust a certificate must not lose.
 type Clients struct {
-	Stores []*trust.Store
+	Stores func() []*trust.Store // what they trust now, which operators change at any time; nil: there are none
 	// ActivateBefore is how long before the active version ends one goes live that a client refuses; 0 waits until the end.
 	ActivateBefore time.Duration
 }
@@ -105,5 +105,6 @@ type Result struct {
 	Next     time.Time // when the scheduler looks again
 	Held     string    // why a newer version than the active one waits; "" when none does
 	Waiting  error     // what a target asked for: to be called later; nothing has failed
+	Refused  bool      // Err is why the operator's request was refused; nothing was done or recorded
 	Err      error     // what failed; the certificate may be live nevertheless
 }

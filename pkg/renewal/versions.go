@@ -107,7 +107,11 @@ func (j *job) activate(id string) error {
 	if st.Pinned != id {
 		st.Pinned = ""
 	}
-	if h := st.Held; h != nil && h.Version == id {
+	h := st.Held
+	if h == nil || h.Version != id {
+		h, j.released = j.released, nil
+	}
+	if h != nil {
 		v := plan.Find(r.Lineage, id)
 		j.event(notify.Event{Kind: notify.Activated, Version: id, NotAfter: v.NotAfter, Clients: h.Clients, Message: "the version that waited is live: " + h.Reason})
 		st.Held = nil

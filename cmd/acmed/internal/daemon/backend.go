@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -158,6 +159,9 @@ func resultOf(r renewal.Result) control.Result {
 		out.Outcome = control.OutcomeUpdated
 	default:
 		out.Outcome = control.OutcomeUnchanged
+	}
+	if r.Refused {
+		out.Next = time.Time{} // it is not tried again
 	}
 	if err := errors.Join(r.Err, r.Waiting); err != nil {
 		out.Error, out.Code = err.Error(), advice.Of(err)

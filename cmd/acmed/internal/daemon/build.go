@@ -48,6 +48,7 @@ type builder struct {
 	alpn    map[string]*tlsalpn01.Responder
 	servers map[string]*installers.Server
 	hosts   map[string]*ssh.Host
+	anchors *anchors
 	records *dns01.Locks
 	journal *dns01.Journal // of all dns-01 solvers: whoever opens one sweeps what others are writing
 	files   *http01.Tokens
@@ -74,7 +75,7 @@ type madeIssuer struct {
 func newBuilder(s *store.Store, log *zap.Logger, version string) *builder {
 	return &builder{
 		store: s, log: log, version: version, http: map[string]*http01.Responder{}, alpn: map[string]*tlsalpn01.Responder{},
-		servers: map[string]*installers.Server{}, hosts: map[string]*ssh.Host{}, records: &dns01.Locks{}, issuers: map[string]madeIssuer{},
+		servers: map[string]*installers.Server{}, hosts: map[string]*ssh.Host{}, anchors: &anchors{log: log}, records: &dns01.Locks{}, issuers: map[string]madeIssuer{},
 		observe: func(string, string, time.Duration, error) {},
 	}
 }

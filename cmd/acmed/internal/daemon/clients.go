@@ -16,7 +16,7 @@ func (d *Daemon) stores() ([]*trust.Store, error) {
 	d.mu.Lock()
 	c := d.config
 	d.mu.Unlock()
-	return c.TrustStores()
+	return d.builder.anchors.stores(c)
 }
 
 // Chain returns the issuers of the version that waits, if there is one, or of the active one, unless another is named. The

@@ -80,7 +80,7 @@ func statusLine(s renewal.Summary) string {
 	case 1:
 		attention = "1 needs attention"
 	}
-	return fmt.Sprintf("%s, %s; next look at %s", text.Count(s.Certificates, "certificate"), attention, s.Next.Local().Format(time.DateTime))
+	return fmt.Sprintf("%s, %s; next look at %s", text.Count(s.Certificates, "certificate"), attention, text.Stamp(s.Next))
 }
 
 // stop ends the running jobs and then the socket.

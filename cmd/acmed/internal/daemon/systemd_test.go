@@ -19,10 +19,10 @@ import (
 )
 
 func TestStatusLine(t *testing.T) {
-	at := time.Date(2026, 11, 21, 4, 0, 0, 0, time.Local)
+	at := time.Date(2026, 11, 21, 4, 0, 0, 0, time.UTC)
 	for attention, want := range []string{"none needs attention", "1 needs attention", "2 need attention"} {
 		got := statusLine(renewal.Summary{Certificates: 7, Attention: attention, Next: at})
-		if want := "7 certificates, " + want + "; next look at 2026-11-21 04:00:00"; got != want {
+		if want := "7 certificates, " + want + "; next look at 2026-11-21 04:00 UTC"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

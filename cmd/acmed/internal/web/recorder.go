@@ -73,7 +73,7 @@ func (r *Recorder) Job(result renewal.Result) {
 		}
 		r.renewals[result.Reason]++
 	}
-	if result.Err != nil && !errors.Is(result.Err, renewal.ErrClosed) {
+	if result.Err != nil && !result.Refused && !errors.Is(result.Err, renewal.ErrClosed) {
 		if r.failures == nil {
 			r.failures, r.codes = map[string]int{}, map[advice.Code]int{}
 		}
