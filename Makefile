@@ -72,13 +72,14 @@ FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME
 	@sh test/fuzz.sh $(FUZZTIME)
 
-schema: ## the JSON schemas of the configuration, in configs
-	go test ./internal/schema -run TestShipped -update
+schema: ## docs/openapi.yaml
+	go test ./cmd/acmed/internal/control -run TestOpenAPI -update
 
-man: ## manual pages into dist/man
+man: ## manual pages, and the schemas of the configuration, into dist/man
 	@rm -rf dist/man && mkdir -p dist/man
 	CGO_ENABLED=0 go run -tags manual -ldflags '$(LDFLAGS)' ./cmd/acmed dist/man configs/acmed.yaml configs/installd.yaml
 	cd cmd/acmed-dns && go run ./internal/manual/write '$(VERSION)' >../../dist/man/acmed-dns.1
+	go run ./internal/schema/write dist/man
 
 install: build man ## everything, into DESTDIR; acmed-dns too if it was built
 	@$(MAKE) --no-print-directory files
@@ -92,7 +93,7 @@ files:
 	install -D -m 0644 deploy/systemd/acmed.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/acmed.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 dist/man/*.1
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 dist/man/*.5
-	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed LICENSE CHANGELOG.md configs/acmed.yaml configs/installd.yaml configs/acmed.schema.json configs/installd.schema.json
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed LICENSE CHANGELOG.md configs/acmed.yaml configs/installd.yaml dist/man/*.json
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/examples configs/examples/*.yaml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs docs/*.md
 	for dir in guides errors; do install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs/$$dir docs/$$dir/*.md || exit; done

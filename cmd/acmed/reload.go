@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -17,17 +19,23 @@ func newReload(a *app) *cobra.Command {
 the configuration in use, and the problems are printed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := control.Dial(cmd.Context(), config.Socket(a.config)) // the daemon names the problems
-			if errors.Is(err, control.ErrNoDaemon) {
-				if _, _, problems := config.Load(a.config); problems != nil {
-					return problems // one of them may be the socket
-				}
-				return &exitError{exitPermission, errors.New("no acmed is running, so there is nothing to reload; start it with 'systemctl start acmed' (or acmed-single), or with 'acmed run'")}
-			}
+			client, err := a.dial(cmd.Context(), "there is nothing to reload") // the daemon names the problems
 			if err != nil {
 				return err
 			}
 			return client.Reload(cmd.Context())
 		},
 	}
+}
+
+// dial returns the running daemon, for commands that make no sense without one.
+func (a *app) dial(ctx context.Context, without string) (*control.Client, error) {
+	client, err := control.Dial(ctx, config.Socket(a.config))
+	if !errors.Is(err, control.ErrNoDaemon) {
+		return client, err
+	}
+	if _, _, problems := config.Load(a.config); problems != nil {
+		return nil, problems // one of them may be the socket
+	}
+	return nil, &exitError{exitPermission, fmt.Errorf("no acmed is running, so %s; start it with 'systemctl start acmed' (or acmed-single), or with 'acmed run'", without)}
 }

@@ -1,10 +1,11 @@
 // Package schema writes the JSON schemas of the configuration files, which editors use to complete and check them. They are made
-// of the Go types of package config and of their comments. "make schema" writes them; acmed itself does not know them, and
+// of the Go types of package config and of their comments. "make install" ships them; acmed itself does not know them, and
 // judges a configuration more strictly than a schema can.
 package schema
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -30,7 +31,7 @@ func Files(source string) (map[string][]byte, error) {
 	for name, t := range map[string]reflect.Type{
 		"acmed.schema.json": reflect.TypeFor[config.Config](), "installd.schema.json": reflect.TypeFor[config.Helper](),
 	} {
-		g := generator{source: source, defs: object{}, comments: map[string]map[string]string{}}
+		g := generator{source: source, refs: "#/$defs/", tag: "mapstructure", defs: object{}, comments: map[string]map[string]string{}}
 		root, err := g.structure(t)
 		if err != nil {
 			return nil, err
@@ -54,6 +55,8 @@ type object = map[string]any
 
 type generator struct {
 	source   string
+	refs     string // before the name of a definition
+	tag      string // of fields: mapstructure, or json
 	defs     object
 	comments map[string]map[string]string // of types and of their fields, by package
 }
@@ -72,8 +75,16 @@ func words() map[string]any {
 // of is the schema of a value.
 func (g *generator) of(t reflect.Type) (object, error) {
 	switch {
+	case g.tag == "json" && t == reflect.TypeFor[time.Duration]():
+		return object{"type": "integer", "format": "int64"}, nil
+	case t == reflect.TypeFor[time.Time]():
+		return object{"type": "string", "format": "date-time"}, nil
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		return object{"type": "string", "format": "byte"}, nil
 	case t == reflect.TypeFor[time.Duration]():
 		return object{"type": "string", "pattern": "^([0-9]+d)?([0-9]+(h|m|s|ms|us|ns))*$", "minLength": 2}, nil
+	case g.tag == "json" && t.Implements(reflect.TypeFor[encoding.TextMarshaler]()):
+		return object{"type": "string"}, nil
 	case t == reflect.TypeFor[config.Words]():
 		text := object{"type": "string"}
 		return object{"oneOf": []object{text, {"type": "array", "items": text}}}, nil
@@ -82,17 +93,26 @@ func (g *generator) of(t reflect.Type) (object, error) {
 		return object{"oneOf": []object{word, {"type": "array", "items": word, "minItems": 1, "maxItems": 2}}}, nil
 	}
 	switch t.Kind() {
-	case reflect.Pointer: // a section, which may be empty
+	case reflect.Pointer:
 		section, err := g.of(t.Elem())
+		if g.tag == "json" {
+			return section, err
+		}
+		// It may be empty.
 		return object{"anyOf": []object{section, {"type": "null"}}}, err
 	case reflect.String:
 		return object{"type": "string"}, nil
 	case reflect.Bool:
 		return object{"type": "boolean"}, nil
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		return object{"type": "integer"}, nil
 	case reflect.Uint16:
 		return object{"type": "integer", "minimum": 1, "maximum": 65535}, nil
+	case reflect.Map:
+		values, err := g.of(t.Elem())
+		return object{"type": "object", "additionalProperties": values}, err
+	case reflect.Float64:
+		return object{"type": "number"}, nil
 	case reflect.Slice:
 		items, err := g.of(t.Elem())
 		return object{"type": "array", "items": items}, err
@@ -106,7 +126,7 @@ func (g *generator) of(t reflect.Type) (object, error) {
 			}
 			g.defs[name] = made
 		}
-		return object{"$ref": "#/$defs/" + name}, nil
+		return object{"$ref": g.refs + name}, nil
 	}
 	return nil, fmt.Errorf("%s cannot be configured", t)
 }
@@ -117,13 +137,15 @@ func (g *generator) structure(t reflect.Type) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	properties, choice := object{}, true
-	made := object{"type": "object", "properties": properties, "additionalProperties": false, "description": texts[t.Name()]}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		key := f.Tag.Get("mapstructure")
-		if key == "" {
+	properties, choice, always := object{}, g.tag != "json", []string{}
+	made := object{"type": "object", "properties": properties, "description": texts[t.Name()]}
+	for _, f := range reflect.VisibleFields(t) {
+		key, options, _ := strings.Cut(f.Tag.Get(g.tag), ",")
+		if key == "" || key == "-" {
 			continue
+		}
+		if !strings.Contains(options, "omit") {
+			always = append(always, key)
 		}
 		value, err := g.of(f.Type)
 		if err != nil {
@@ -145,6 +167,13 @@ func (g *generator) structure(t reflect.Type) (object, error) {
 			made["required"] = []string{key}
 		}
 	}
+	if g.tag == "json" {
+		if len(always) > 0 {
+			made["required"] = always
+		}
+		return made, nil
+	}
+	made["additionalProperties"] = false
 	if choice {
 		made["minProperties"], made["maxProperties"] = 1, 1
 	}

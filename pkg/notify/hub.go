@@ -82,15 +82,17 @@ type Hub struct {
 	stop   chan struct{} // closed when Close begins
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex
-	channels map[string]*channel
-	saved    map[string]saved // of notifiers that were on disk, until Swap says who still exists
-	started  bool             // Start was called
-	closed   bool
-	replan   chan struct{} // tells the digest loop of a change
-	dirty    chan struct{}
-	saving   bool // the goroutine that saves runs
-	readOnly bool // the file belongs to a later release
+	mu        sync.Mutex
+	channels  map[string]*channel
+	saved     map[string]saved // of notifiers that were on disk, until Swap says who still exists
+	started   bool             // Start was called
+	closed    bool
+	recent    []Event // the last ones, for followers that come later
+	followers map[*follower]bool
+	replan    chan struct{} // tells the digest loop of a change
+	dirty     chan struct{}
+	saving    bool // the goroutine that saves runs
+	readOnly  bool // the file belongs to a later release
 }
 
 // channel is a notifier with what waits for it and what it knows. Hub.mu guards all of it.
@@ -121,7 +123,7 @@ func NewHub(c HubConfig) *Hub {
 		c.Summary = func(context.Context) []State { return nil }
 	}
 	h := &Hub{
-		conf: c, stop: make(chan struct{}), channels: map[string]*channel{},
+		conf: c, stop: make(chan struct{}), channels: map[string]*channel{}, followers: map[*follower]bool{},
 		replan: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
@@ -180,6 +182,7 @@ func (h *Hub) Notify(_ context.Context, e Event) error {
 		return nil
 	}
 	e = h.stamp(e)
+	h.remember(e)
 	for _, name := range slices.Sorted(maps.Keys(h.channels)) {
 		h.offer(h.channels[name], e)
 	}

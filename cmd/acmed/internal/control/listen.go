@@ -133,7 +133,7 @@ func (g *guarded) allowed(uid, gid int) bool {
 // client that cannot write does not read either.
 func refuse(conn *net.UnixConn, uid int) {
 	defer func() { _ = conn.Close() }()
-	body, err := json.Marshal(line{Error: &Error{Code: CodePermission, Message: permission(uid)}})
+	body, err := json.Marshal(Line{Error: Forbidden(uid)})
 	if err != nil {
 		return
 	}
@@ -141,10 +141,6 @@ func refuse(conn *net.UnixConn, uid int) {
 	_, err = fmt.Fprintf(conn, "HTTP/1.1 %d Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		http.StatusForbidden, len(body), body)
 	if err == nil && conn.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, conn, maxRequest)
+		_, _ = io.CopyN(io.Discard, conn, MaxRequest)
 	}
-}
-
-func permission(uid int) string {
-	return fmt.Sprintf("user %d may not control acmed; run the command as root or as a member of the group acmed", uid)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"sync"
 	"time"
 
@@ -15,11 +16,10 @@ import (
 
 	"github.com/acmed/acmed/internal/httplog"
 	"github.com/acmed/acmed/pkg/advice"
+	"github.com/acmed/acmed/pkg/notify"
 )
 
 const (
-	// maxRequest holds a renew request with every name of a very large fleet.
-	maxRequest = 1 << 20
 	// maxConns is far above what people and monitoring do at one time.
 	maxConns = 64
 	// headerTime and idleTime end clients that hold a connection without asking anything.
@@ -34,17 +34,40 @@ type Server struct {
 	backend Backend
 	log     *zap.Logger
 	http    *http.Server
+	routes  map[string]endpoint // by pattern
+}
+
+// endpoint answers requests of one form. One that streams has no answer but lines.
+type endpoint struct {
+	http.HandlerFunc
+	request, answer reflect.Type
+}
+
+// routes is a mux that knows what it has.
+type routes struct {
+	http.ServeMux
+	list map[string]endpoint
+}
+
+// HandleFunc adds one.
+func (r *routes) HandleFunc(pattern string, e endpoint) {
+	if r.list == nil {
+		r.list = map[string]endpoint{}
+	}
+	r.list[pattern] = e
+	r.ServeMux.HandleFunc(pattern, e.HandlerFunc)
 }
 
 // NewServer returns a server for the backend.
 func NewServer(b Backend, log *zap.Logger) *Server {
 	s := &Server{backend: b, log: log}
-	mux := http.NewServeMux()
+	mux := &routes{}
 	mux.HandleFunc("POST /v1/status", answering(s, b.Status))
 	mux.HandleFunc("POST /v1/renew", streaming(s, b.Renew))
 	mux.HandleFunc("POST /v1/install", streaming(s, b.Install))
 	mux.HandleFunc("POST /v1/activate", streaming(s, b.Activate))
 	mux.HandleFunc("POST /v1/rollback", streaming(s, b.Rollback))
+	mux.HandleFunc("POST /v1/events", endpoint{s.events, reflect.TypeFor[EventsRequest](), nil})
 	mux.HandleFunc("POST /v1/history", answering(s, b.History))
 	mux.HandleFunc("POST /v1/log", answering(s, b.Log))
 	mux.HandleFunc("POST /v1/chain", answering(s, b.Chain))
@@ -61,8 +84,9 @@ func NewServer(b Backend, log *zap.Logger) *Server {
 	mux.HandleFunc("POST /v1/revoke", answering(s, b.Revoke))
 	mux.HandleFunc("POST /v1/doctor", answering(s, b.Doctor))
 	mux.HandleFunc("POST /v1/notify-test", answering(s, b.TestNotify))
+	s.routes = mux.list
 	s.http = &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 8 << 10,
+		Handler: &mux.ServeMux, ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 8 << 10,
 		ErrorLog: httplog.Panics(log, "control socket"),
 	}
 	return s
@@ -87,8 +111,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // answering makes a handler of a verb that takes one request and gives one answer.
-func answering[Q, A any](s *Server, verb func(context.Context, Q) (A, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+func answering[Q, A any](s *Server, verb func(context.Context, Q) (A, error)) endpoint {
+	return endpoint{request: reflect.TypeFor[Q](), answer: reflect.TypeFor[A](), HandlerFunc: func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		if !s.read(w, r, &q) {
 			return
@@ -99,19 +123,12 @@ func answering[Q, A any](s *Server, verb func(context.Context, Q) (A, error)) ht
 		}
 		answer, err := verb(r.Context(), q)
 		s.answer(w, answer, err)
-	}
-}
-
-// line is one line of the streamed answer to renew: progress, and at the end a report or an error.
-type line struct {
-	Progress *Progress `json:"progress,omitempty"`
-	Report   *Report   `json:"report,omitempty"`
-	Error    *Error    `json:"error,omitempty"`
+	}}
 }
 
 // streaming makes a handler of a verb that tells progress. A client that stops reading loses its stream; the work goes on.
-func streaming[Q any](s *Server, verb func(context.Context, Q, func(Progress)) (Report, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+func streaming[Q any](s *Server, verb func(context.Context, Q, func(Progress)) (Report, error)) endpoint {
+	return endpoint{request: reflect.TypeFor[Q](), HandlerFunc: func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		if !s.read(w, r, &q) {
 			return
@@ -120,12 +137,44 @@ func streaming[Q any](s *Server, verb func(context.Context, Q, func(Progress)) (
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		stream := newStream(w)
 		defer stream.close()
-		report, err := verb(r.Context(), q, func(p Progress) { stream.send(line{Progress: &p}) })
+		report, err := verb(r.Context(), q, func(p Progress) { stream.send(Line{Progress: &p}) })
 		if err != nil {
-			stream.send(line{Error: asError(err)})
+			stream.send(Line{Error: asError(err)})
 			return
 		}
-		stream.send(line{Report: &report})
+		stream.send(Line{Report: &report})
+	}}
+}
+
+// events passes on what happens, one line at a time, until the client goes away. One that does not read a line for
+// [writeTime] loses the connection.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	var q EventsRequest
+	if !s.read(w, r, &q) {
+		return
+	}
+	control, enc := http.NewResponseController(w), json.NewEncoder(w)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	send := func(l Line) error {
+		if err := control.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+			return err
+		}
+		if l != (Line{}) {
+			if err := enc.Encode(l); err != nil {
+				return err
+			}
+		}
+		return control.Flush()
+	}
+	err := send(Line{}) // the header: from here on nothing is missed
+	if err == nil {
+		err = s.backend.Events(r.Context(), q, func(e notify.Event) error { return send(Line{Event: &e}) })
+	}
+	if r.Context().Err() == nil {
+		err = send(Line{Error: asError(err)})
+	}
+	if err != nil {
+		s.log.Debug("events not delivered", zap.Error(err))
 	}
 }
 
@@ -136,7 +185,7 @@ func patient(w http.ResponseWriter) error {
 
 // stream writes lines from a queue, so that a client that reads slowly never holds up a job.
 type stream struct {
-	lines chan line
+	lines chan Line
 	done  chan struct{}
 	once  sync.Once
 }
@@ -145,7 +194,7 @@ type stream struct {
 const streamQueue = 4096
 
 func newStream(w http.ResponseWriter) *stream {
-	s := &stream{lines: make(chan line, streamQueue), done: make(chan struct{})}
+	s := &stream{lines: make(chan Line, streamQueue), done: make(chan struct{})}
 	go s.write(w)
 	return s
 }
@@ -164,7 +213,7 @@ func (s *stream) write(w http.ResponseWriter) {
 	}
 }
 
-func (s *stream) send(l line) {
+func (s *stream) send(l Line) {
 	if l.Progress == nil { // the last line is worth waiting for
 		s.lines <- l
 		return
@@ -182,7 +231,7 @@ func (s *stream) close() {
 
 // read decodes the request, strictly, and answers itself when it cannot.
 func (s *Server) read(w http.ResponseWriter, r *http.Request, into any) bool {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, MaxRequest))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
 		s.answer(w, nil, &Error{Code: CodeUsage, Message: "the request cannot be read: " + err.Error()})
@@ -201,7 +250,7 @@ func (s *Server) answer(w http.ResponseWriter, body any, err error) {
 	if err != nil {
 		e := asError(err)
 		w.WriteHeader(httpStatus(e.Code))
-		body = line{Error: e}
+		body = Line{Error: e}
 	}
 	if err := json.NewEncoder(w).Encode(body); err != nil {
 		s.log.Debug("answer not delivered", zap.Error(err))

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/notify"
 )
 
 // fake answers status and renew; nothing asks it for more.
@@ -86,11 +88,11 @@ func TestTooMuch(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := func(n int) StatusRequest { return StatusRequest{Names: []string{strings.Repeat("a", n)}} }
-	if _, err := client.Status(t.Context(), name(maxRequest-100)); err != nil {
+	if _, err := client.Status(t.Context(), name(MaxRequest-100)); err != nil {
 		t.Error("a request of the greatest length:", err)
 	}
 	var refused *Error
-	if _, err := client.Status(t.Context(), name(maxRequest)); !errors.As(err, &refused) || refused.Code != CodeUsage {
+	if _, err := client.Status(t.Context(), name(MaxRequest)); !errors.As(err, &refused) || refused.Code != CodeUsage {
 		t.Error("a request that is too long:", err)
 	}
 	conn := connect(t, path)
@@ -116,7 +118,7 @@ func TestEndless(t *testing.T) {
 		t.Fatal(err)
 	}
 	block, sent := []byte(strings.Repeat("a", 64<<10)), 0
-	for sent < 8*maxRequest {
+	for sent < 8*MaxRequest {
 		n, err := conn.Write(block)
 		sent += n
 		if err != nil {
@@ -280,4 +282,34 @@ func as(t *testing.T, uid, gid int, do func()) {
 		do()
 	}()
 	<-done
+}
+
+// following has one event, and then an error for the reader.
+type following struct{ Backend }
+
+func (following) Events(_ context.Context, r EventsRequest, event func(notify.Event) error) error {
+	if err := event(notify.Event{Kind: notify.Obtained, Time: r.Since}); err != nil {
+		return err
+	}
+	return &Error{Code: CodeSlow, Message: "events were lost"}
+}
+
+// TestEvents: what a reader is told passes over the socket, and so does why it ends.
+func TestEvents(t *testing.T) {
+	path, _ := serve(t, following{})
+	c, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := time.Date(2026, 12, 20, 8, 0, 0, 0, time.UTC)
+	var got []notify.Event
+	err = c.Events(t.Context(), EventsRequest{Since: since}, func(e notify.Event) error { got = append(got, e); return nil })
+	var answer *Error
+	if !errors.As(err, &answer) || answer.Code != CodeSlow || len(got) != 1 || !got[0].Time.Equal(since) {
+		t.Errorf("%v, %v", got, err)
+	}
+	enough := errors.New("enough")
+	if err := c.Events(t.Context(), EventsRequest{}, func(notify.Event) error { return enough }); !errors.Is(err, enough) {
+		t.Error(err)
+	}
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -44,6 +45,18 @@ func (d *Daemon) closeHub() {
 	wait, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	d.hub.Close(wait)
+}
+
+// Events passes on what happens.
+func (d *Daemon) Events(ctx context.Context, r control.EventsRequest, event func(notify.Event) error) error {
+	err := d.hub.Follow(ctx, r.Since, event)
+	switch {
+	case errors.Is(err, notify.ErrSlow):
+		return &control.Error{Code: control.CodeSlow, Message: "this reader was too slow, and events were lost; ask again with since"}
+	case errors.Is(err, notify.ErrClosed):
+		return &control.Error{Code: control.CodeStopping, Message: err.Error()}
+	}
+	return err
 }
 
 // channels makes the notifiers.

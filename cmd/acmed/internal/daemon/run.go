@@ -93,6 +93,7 @@ func (d *Daemon) stop(server *control.Server) error {
 	d.mu.Lock()
 	d.closeSite(wait)
 	d.mu.Unlock()
+	d.hub.EndFollowers()
 	last, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := server.Shutdown(last); err != nil && !errors.Is(err, context.DeadlineExceeded) {

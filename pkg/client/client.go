@@ -1,4 +1,4 @@
-package control
+package client
 
 import (
 	"bytes"
@@ -11,9 +11,19 @@ import (
 	"net/http"
 	"os"
 	"syscall"
+
+	"github.com/acmed/acmed/pkg/notify"
 )
 
-// Client is a [Backend] that asks the daemon.
+// MaxRequest is the largest request that the daemon reads, in bytes. It holds every name of a very large fleet.
+const MaxRequest = 1 << 20
+
+// Forbidden is the answer to a user who may not control acmed.
+func Forbidden(uid int) *Error {
+	return &Error{Code: CodePermission, Message: fmt.Sprintf("user %d may not control acmed; run the command as root or as a member of the group acmed", uid)}
+}
+
+// Client is a [Backend] that asks the daemon. It is safe for use by many at once.
 type Client struct {
 	path string
 	http *http.Client
@@ -36,7 +46,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, ErrNoDaemon
 	case errors.Is(err, os.ErrPermission):
-		return nil, &Error{Code: CodePermission, Message: permission(os.Getuid())}
+		return nil, Forbidden(os.Getuid())
 	case err != nil:
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
@@ -90,6 +100,26 @@ func (c *Client) Install(ctx context.Context, r InstallRequest, progress func(Pr
 	return c.follow(ctx, "install", r, progress)
 }
 
+// Events follows what happens until ctx ends, event returns an error, or the daemon ends.
+func (c *Client) Events(ctx context.Context, r EventsRequest, event func(notify.Event) error) error {
+	return c.call(ctx, "events", r, func(dec *json.Decoder) error {
+		for {
+			var l Line
+			if err := dec.Decode(&l); err != nil {
+				return errors.Join(ctx.Err(), fmt.Errorf("the daemon stopped answering: %w", err))
+			}
+			switch {
+			case l.Error != nil:
+				return l.Error
+			case l.Event != nil:
+				if err := event(*l.Event); err != nil {
+					return err
+				}
+			}
+		}
+	})
+}
+
 // Rehearse asks the daemon and follows its progress. When ctx ends, the daemon gives up the test orders.
 func (c *Client) Rehearse(ctx context.Context, r RehearseRequest, progress func(Progress)) (Report, error) {
 	return c.follow(ctx, "rehearse", r, progress)
@@ -111,7 +141,7 @@ func (c *Client) follow(ctx context.Context, verb string, request any, progress 
 	var report *Report
 	err := c.call(ctx, verb, request, func(dec *json.Decoder) error {
 		for report == nil {
-			var l line
+			var l Line
 			if err := dec.Decode(&l); err != nil {
 				return fmt.Errorf("the daemon stopped answering: %w", err)
 			}
@@ -149,9 +179,9 @@ func (c *Client) call(ctx context.Context, verb string, request any, read func(*
 	if resp.StatusCode == http.StatusOK {
 		return read(dec)
 	}
-	var l line
+	var l Line
 	if err := dec.Decode(&l); err != nil || l.Error == nil {
-		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxRequest))
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, MaxRequest))
 		return fmt.Errorf("control socket %s: unexpected answer %s", c.path, resp.Status)
 	}
 	return l.Error
