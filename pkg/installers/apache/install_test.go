@@ -96,9 +96,10 @@ func TestTwin(t *testing.T) {
 	}
 	must(t, i.Uninstall(t.Context()))
 	a.wantFiles(before, "Uninstall left something")
-	if _, body := a.get("http", "a.example", "/"); body != "hello" {
-		t.Errorf("after Uninstall: %q", body)
-	}
+	poll(t, "only the processes of after the reload answer", func() bool {
+		_, body := a.get("http", "a.example", "/")
+		return body == "hello"
+	})
 }
 
 func TestRedirect(t *testing.T) {
@@ -417,6 +418,42 @@ func TestRHEL(t *testing.T) {
 	}
 	must(t, i.Uninstall(t.Context()))
 	a.wantFiles(before, "Uninstall left something")
+}
+
+// TestIncludedDirectory: where neither Debian's nor Red Hat's layout is, new files go into a directory that the configuration
+// includes, and never into one that only has the right name, such as /etc/conf.d of OpenRC.
+func TestIncludedDirectory(t *testing.T) {
+	for layout, dirs := range map[string][]string{
+		"Alpine":   {"etc/apache2/conf.d"},
+		"openSUSE": {"etc/apache2/conf.d", "etc/apache2/vhosts.d"},
+		"Gentoo":   {"etc/apache2/modules.d", "etc/apache2/vhosts.d"},
+	} {
+		t.Run(layout, func(t *testing.T) {
+			a := newInstance(t, nil)
+			includes := ""
+			for _, dir := range dirs {
+				must(t, os.MkdirAll(a.path(dir), 0o755))
+				includes += "IncludeOptional " + dir + "/*.conf\n"
+			}
+			must(t, os.MkdirAll(a.path("etc/conf.d"), 0o755)) // OpenRC's
+			a.write("etc/apache2/httpd.conf", strings.Replace(mainConf, "IncludeOptional sites-enabled/*.conf\n", includes, 1))
+			a.write("apache2.conf", "Include etc/apache2/httpd.conf\n")
+			a.write("ports.conf", "Listen 127.0.0.1:{plain}\n")
+			last := dirs[len(dirs)-1]
+			a.write(last+"/site.conf", site("a.example", "hello"))
+			a.enableModule("ssl", "socache_shmcb")
+			a.start()
+			before := a.files()
+			cfg := a.config()
+			cfg.Config = a.path("etc/apache2/httpd.conf")
+			i, _ := a.install(cfg, newLineage(t, "a.example"), "a.example")
+			if !exists(a.path(last+"/test-acmed-ssl.conf")) || !exists(a.path(last+"/acmed.conf")) {
+				t.Error("the files are elsewhere")
+			}
+			must(t, i.Uninstall(t.Context()))
+			a.wantFiles(before, "Uninstall left something")
+		})
+	}
 }
 
 // TestEngineOff has a site that says itself that it is without TLS.

@@ -79,7 +79,11 @@ func (e *editor) Read(ctx context.Context) (*configuration, error) {
 
 // files is where new files go.
 func (c *configuration) files(f *facts, certificate string) *layout {
-	return newLayout(c.layout, f.main.path, certificate)
+	var included []string
+	if c.model != nil {
+		included = c.includedDirs()
+	}
+	return newLayout(c.layout, f.main.path, certificate, included)
 }
 
 // Files are all that Apache read, and the directories in which it may find more.

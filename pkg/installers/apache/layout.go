@@ -15,25 +15,68 @@ import (
 
 // layout is where a distribution keeps the parts of Apache's configuration.
 type layout struct {
-	kind        string // layoutDebian, layoutRHEL, or "" for neither
-	dir         string // that of the main file, or the one above it with layoutRHEL
+	kind        string // layoutDebian, layoutRHEL for any with one directory, or "" for neither
+	dir         string // that of the main file, or with layoutRHEL the one for new files
 	certificate string
 }
 
-// newLayout follows the operator, or looks for the directories that make a layout.
-func newLayout(kind string, main, certificate string) *layout {
+// freeBSD is where FreeBSD keeps what its packages bring.
+const freeBSD = "/usr/local/etc/"
+
+// newLayout follows the operator, or looks for the directories that make a layout. New files go only where the configuration
+// includes them; without included directories nothing is known about that.
+func newLayout(kind string, main, certificate string, included []string) *layout {
 	dir := filepath.Dir(main)
 	l := &layout{kind: kind, dir: dir, certificate: certificate}
-	above := filepath.Dir(dir)
-	switch {
-	case kind == layoutRHEL || kind == layoutAuto && !isDir(filepath.Join(dir, "sites-enabled")) && isDir(filepath.Join(above, "conf.d")):
-		l.kind, l.dir = layoutRHEL, above
-	case kind == layoutAuto && isDir(filepath.Join(dir, "sites-enabled")) && isDir(filepath.Join(dir, "sites-available")):
+	switch enabled := filepath.Join(dir, "sites-enabled"); {
+	case kind == layoutRHEL:
+		l.dir = filepath.Join(filepath.Dir(dir), "conf.d")
+	case kind != layoutAuto:
+	case isDir(enabled) && isDir(filepath.Join(dir, "sites-available")) && (included == nil || slices.Contains(included, enabled)):
 		l.kind = layoutDebian
-	case kind == layoutAuto:
+	default:
 		l.kind = ""
+		for _, base := range []string{"vhosts.d", "conf.d", "sites-enabled"} {
+			i := slices.IndexFunc(included, func(d string) bool { return filepath.Base(d) == base && isDir(d) })
+			if i >= 0 && !strings.HasPrefix(main, freeBSD) {
+				l.kind, l.dir = layoutRHEL, included[i]
+				return l
+			}
+		}
 	}
 	return l
+}
+
+// includedDirs are the directories of which the configuration includes all files whose names end in .conf.
+func (m *model) includedDirs() []string {
+	list := []string{}
+	for _, src := range m.order {
+		if len(m.users[src]) > 0 {
+			continue // included in virtual hosts
+		}
+		for _, d := range named(outside(src.root), "Include", "IncludeOptional") {
+			path := m.path(d)
+			if ok, err := filepath.Match(filepath.Base(path), "x.conf"); ok && err == nil {
+				path = filepath.Dir(path)
+			}
+			if isDir(path) {
+				list = append(list, path)
+			}
+		}
+	}
+	return list
+}
+
+// outside are the directives outside sections other than conditions.
+func outside(ds []*directive) (list []*directive) {
+	for _, d := range ds {
+		if d.isCondition() {
+			list = append(list, outside(d.children)...)
+		} else {
+			list = append(list, d)
+		}
+	}
+	return list
 }
 
 func isDir(path string) bool {
@@ -73,7 +116,7 @@ func (l *layout) isOurs(path, debian string) bool {
 	case layoutDebian:
 		return filepath.Dir(path) == filepath.Join(l.dir, debian)
 	case layoutRHEL:
-		return filepath.Dir(path) == filepath.Join(l.dir, "conf.d")
+		return filepath.Dir(path) == l.dir
 	}
 	return false
 }
@@ -84,21 +127,21 @@ func (l *layout) isOwn(path string) bool { return l.isTwins(path) || l.isShared(
 // newTwins is where the file of twins goes, and the link that enables it or "". It must be read after the given file.
 func (l *layout) newTwins(after string) (path, link string, err error) {
 	base := l.certificate + twinsSuffix
-	enabled := "conf.d"
+	enabled := l.dir
 	if l.kind == layoutDebian {
-		enabled = "sites-enabled"
+		enabled = filepath.Join(l.dir, "sites-enabled")
 	}
-	if filepath.Dir(after) == filepath.Join(l.dir, enabled) && base < filepath.Base(after) {
+	if filepath.Dir(after) == enabled && base < filepath.Base(after) {
 		base = lastPrefix + base
 	}
 	switch l.kind {
 	case layoutDebian:
-		return filepath.Join(l.dir, "sites-available", base), filepath.Join(l.dir, enabled, base), nil
+		return filepath.Join(l.dir, "sites-available", base), filepath.Join(enabled, base), nil
 	case layoutRHEL:
-		return filepath.Join(l.dir, enabled, base), "", nil
+		return filepath.Join(enabled, base), "", nil
 	}
-	return "", "", fmt.Errorf("%s: the site has no virtual host with TLS, and a new one has no place here: write one by hand, "+
-		"or set \"layout\" to debian or rhel", l.dir)
+	return "", "", fmt.Errorf("%s: the site has no virtual host with TLS, and a new one has no place here: write one by hand, or set \"layout\" "+
+		"to debian or rhel%s", l.dir, l.why())
 }
 
 // newShared is where the shared file goes, and the link that enables it or "".
@@ -107,9 +150,17 @@ func (l *layout) newShared() (path, link string, err error) {
 	case layoutDebian:
 		return filepath.Join(l.dir, "conf-available", sharedName), filepath.Join(l.dir, "conf-enabled", sharedName), nil
 	case layoutRHEL:
-		return filepath.Join(l.dir, "conf.d", sharedName), "", nil
+		return filepath.Join(l.dir, sharedName), "", nil
 	}
-	return "", "", fmt.Errorf("%s: a Listen directive is missing, and has no place here: write it by hand, or set \"layout\" to debian or rhel", l.dir)
+	return "", "", fmt.Errorf("%s: a Listen directive is missing, and has no place here: write it by hand, or set \"layout\" to debian or rhel%s", l.dir, l.why())
+}
+
+// why there is no place for new files.
+func (l *layout) why() string {
+	if strings.HasPrefix(l.dir+"/", freeBSD) {
+		return "; acmed adds no files to the layout of FreeBSD"
+	}
+	return "; the configuration includes no directory vhosts.d, conf.d or sites-enabled"
 }
 
 // removal takes one of acmed's own files away, and the link that enables it.

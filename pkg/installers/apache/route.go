@@ -23,7 +23,7 @@ func RouteChallenges(ctx context.Context, cfg Config, routes []installers.Challe
 		return nil, err
 	}
 	m := c.model
-	p := &planner{cfg: e.cfg, m: m, files: newLayout(e.cfg.Layout, m.main.path, ""), edits: map[*source][]change.Edit{}}
+	p := &planner{cfg: e.cfg, m: m, files: newLayout(e.cfg.Layout, m.main.path, "", m.includedDirs()), edits: map[*source][]change.Edit{}}
 	if p.enable, err = p.files.resolve("proxy_http", m.modules, m.root, nil); err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func (p *planner) listenLines(k *pick) ([]string, error) {
 		switch {
 		case p.added(l):
 			added = append(added, l.written)
-		case l.d != nil && l.hasPort(p.cfg.Listen) && k.TLS:
+		case l.d != nil && l.hasPort(p.cfg.Listen) && !l.has("quic") && k.TLS:
 			return nil, nil
 		case l.d != nil:
 			// Only a block without any listen directive listens on port 80 by itself.

@@ -133,6 +133,9 @@ func (m *model) addServer(s *server) {
 		m.users[d.src][s] = true
 	}
 	for _, l := range s.listens {
+		if l.has("quic") {
+			continue // UDP; a client gets there from the TCP side
+		}
 		for _, at := range l.sockets() {
 			g := m.sockets[at]
 			if g == nil {

@@ -294,6 +294,16 @@ func TestPlan(t *testing.T) {
 			want: "server {\n  listen 443 ssl;\n  server_name a.example;\n  include pair.inc;\n}\n",
 		},
 		{
+			name: "HTTP/3 beside TCP", planCase: planCase{cfg: Config{HTTP2: true}},
+			text: "server {\n  listen 443 quic reuseport;\n  listen 443 ssl;\n  http2 on;\n  http3 on;\n  server_name a.example;\n}\n",
+			want: "server {\n  listen 443 quic reuseport;\n  listen 443 ssl;\n  http2 on;\n  http3 on;\n  server_name a.example;\n" + pairAt("  ") + "}\n",
+		},
+		{
+			name: "HTTP/3 beside plain HTTP", planCase: planCase{cfg: Config{HTTP2: true}},
+			text: "server {\n  listen 80;\n  listen 443 quic;\n  server_name a.example;\n}\n",
+			want: "server {\n  listen 80;\n  listen 443 quic;\n  server_name a.example;\n  listen 443 ssl; # acmed: www\n" + pairAt("  ") + "  http2 on; # acmed: www\n}\n",
+		},
+		{
 			name: "a proxy on another port",
 			text: "server {\n  listen 443 ssl;\n  listen 8443 ssl proxy_protocol;\n  server_name a.example;\n}\n",
 			want: "server {\n  listen 443 ssl;\n  listen 8443 ssl proxy_protocol;\n  server_name a.example;\n" + pairAt("  ") + "}\n",

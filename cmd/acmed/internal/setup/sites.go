@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -55,6 +56,9 @@ func Settings(pairs []string) (map[string]any, error) {
 	return settings, nil
 }
 
+// httpd is Apache's program on most systems other than Debian.
+const httpd = "/usr/sbin/httpd"
+
 // Find lists the sites of the web servers of this machine, or of the one of the given kind. The settings belong to that
 // one. A server that is not installed has none; one that cannot be read is in the error, beside what the others have.
 func Find(ctx context.Context, kind string, settings map[string]any) ([]Site, error) {
@@ -66,7 +70,7 @@ func Find(ctx context.Context, kind string, settings map[string]any) ([]Site, er
 	}{
 		{Nginx, "/usr/sbin/nginx", nginxSites},
 		{Apache, "/usr/sbin/apache2ctl", apacheSites},
-		{Apache, "/usr/sbin/httpd", apacheSites},
+		{Apache, httpd, apacheSites},
 	} {
 		if kind != "" && kind != look.kind {
 			continue
@@ -74,6 +78,18 @@ func Find(ctx context.Context, kind string, settings map[string]any) ([]Site, er
 		own := settings["binary"] != nil
 		if _, err := os.Stat(look.binary); err != nil && !own || slices.ContainsFunc(sites, func(s Site) bool { return s.Server.Kind == look.kind }) {
 			continue
+		}
+		settings := settings
+		if look.binary == httpd && !own && settings["layout"] == nil {
+			settings = maps.Clone(settings)
+			if settings == nil {
+				settings = map[string]any{}
+			}
+			if _, err := os.Stat("/etc/httpd"); err == nil {
+				settings["layout"] = "rhel"
+			} else {
+				settings["binary"] = httpd
+			}
 		}
 		blocks, err := look.sites(ctx, settings)
 		if err != nil {
