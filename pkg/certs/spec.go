@@ -134,7 +134,7 @@ const (
 	PhaseHook      Phase = "hook" // before an order, and after everything else
 )
 
-// Validation records how one identifier was proved.
+// Validation records how one identifier was validated.
 type Validation struct {
 	Identifier string `json:"identifier"`
 	Solver     string `json:"solver"`           // configured name

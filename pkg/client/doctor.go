@@ -49,7 +49,7 @@ type NameDiagnosis struct {
 
 // Finding is one thing worth telling, for people.
 type Finding struct {
-	Attention bool   `json:"attention"` // somebody must do something; otherwise it is only good to know
+	Attention bool   `json:"attention"` // the operator must act; otherwise it is a note
 	What      string `json:"what"`
 	Why       string `json:"why"`
 	Do        string `json:"do"`

@@ -38,7 +38,7 @@ type Operator interface {
 
 // EventsRequest asks for events.
 type EventsRequest struct {
-	Since time.Time `json:"since,omitzero"` // also those that happened since; the daemon remembers the last [Remembered] of its own run
+	Since time.Time `json:"since,omitzero"` // also those that happened since; the daemon remembers the last [Remembered] of its run
 }
 
 // Remembered is how many events the daemon keeps in memory for those who ask later.

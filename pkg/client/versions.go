@@ -129,7 +129,7 @@ type ClientCell struct {
 	Client  string    `json:"client"`
 	Listed  bool      `json:"listed"` // the certificate must not lose it
 	Trusted bool      `json:"trusted"`
-	Until   time.Time `json:"until,omitzero"` // when that ends by itself
+	Until   time.Time `json:"until,omitzero"` // when that expires
 	Reason  string    `json:"reason,omitempty"`
 }
 

@@ -68,7 +68,7 @@ type Event struct {
 	NotAfter    time.Time   `json:"not_after,omitzero"`
 	RetryAt     time.Time   `json:"retry_at,omitzero"`
 	Clients     []string    `json:"clients,omitempty"`    // trust stores that would not verify the version
-	ActiveAt    time.Time   `json:"active_at,omitzero"`   // when a version that waits goes live by itself
+	ActiveAt    time.Time   `json:"active_at,omitzero"`   // when a held version becomes active
 	Chain       string      `json:"chain,omitempty"`      // PEM of the issuers, for those who must import them
 	ChainFile   string      `json:"chain_file,omitempty"` // where the same is on this machine
 	Recovers    Kind        `json:"recovers,omitempty"`   // of Recovered: failed, install_failed or hook_failed

@@ -52,13 +52,13 @@ type Status struct {
 	Revoked  *RevokedStatus    `json:"revoked,omitempty"` // nil unless a version was revoked that is active, or that the CA has yet to revoke
 	Pinned   string            `json:"pinned,omitempty"`  // version that a rollback keeps live
 	Held     *HeldStatus       `json:"held,omitempty"`    // the version that waits
-	Solved   map[string]string `json:"solved,omitempty"`  // identifier to the solver that proved it
+	Solved   map[string]string `json:"solved,omitempty"`  // identifier to the solver that validated it
 	Versions []VersionStatus   `json:"versions,omitempty"`
 	Running  bool              `json:"running,omitempty"`  // a job is at work
 	Warnings []string          `json:"warnings,omitempty"` // what will stand in the way of a renewal
 	Notes    []string          `json:"notes,omitempty"`
 
-	// Validations say how each name of the active version was proved, and why so.
+	// Validations say how each name of the active version was validated, and why so.
 	Validations []certs.Validation `json:"validations,omitempty"`
 
 	// Trust says what the configured clients make of the active version; only in the answer of Detail.
@@ -93,7 +93,7 @@ type HeldStatus struct {
 	Clients []string  `json:"clients,omitempty"` // trust stores that would refuse it
 	Reason  string    `json:"reason"`
 	Since   time.Time `json:"since"`
-	Until   time.Time `json:"until"` // when it goes live by itself, or the hold has become an outage
+	Until   time.Time `json:"until"` // when it becomes active, or the hold has become an outage
 }
 
 // RevokedStatus is a version that an operator revoked.

@@ -40,8 +40,8 @@ var forbidden = map[string]string{
 	`—`: "two sentences",
 }
 
-// code is a quoted name, which may be an old one.
-var code = regexp.MustCompile("`[^`]*`")
+// code is a quoted name, or a verb of the API, either of which may be an old one.
+var code = regexp.MustCompile("`[^`]*`|/v1/[a-z-]+|operationId: [a-z-]+")
 
 // rule is a set of words and what is written instead.
 type rule struct {

@@ -26,7 +26,7 @@ func TestMessages(t *testing.T) {
 		if found := counted.FindStringSubmatch(m.text); found != nil && !bounds[found[1]] {
 			t.Errorf("%s: %q is wrong for one: use text.Count", m.place, found[0])
 		}
-		if strings.HasPrefix(m.text, format) {
+		if strings.HasPrefix(m.text, format) || strings.HasPrefix(m.text, "POST /v1/") { // a verb of the API has its name for good
 			continue
 		}
 		for _, r := range rules {

@@ -82,7 +82,7 @@ type HTTP struct {
 // TLS is the answer to a handshake that offers acme-tls/1.
 type TLS struct {
 	Outcome Outcome  `json:"outcome,omitempty"`
-	Names   []string `json:"names,omitempty"`  // of the certificate somebody else served, at most 5
+	Names   []string `json:"names,omitempty"`  // of the certificate that another process served, at most 5
 	Issuer  string   `json:"issuer,omitempty"` // of that certificate
 	Error   string   `json:"error,omitempty"`
 }
@@ -92,8 +92,8 @@ type Local struct {
 	Type   challenges.Type     `json:"type"`
 	Addr   string              `json:"addr,omitempty"`   // where it would listen
 	Taken  bool                `json:"taken,omitempty"`  // another process has the port
-	Holder *challenges.Process `json:"holder,omitempty"` // which one; nil when it cannot be told
-	Solver string              `json:"solver,omitempty"` // its configured name, where it was tried by itself
+	Holder *challenges.Process `json:"holder,omitempty"` // which one; nil when it is unknown
+	Solver string              `json:"solver,omitempty"` // its configured name, where it was tried automatically
 	Path   string              `json:"path,omitempty"`   // the directory or the file with the credential that it is about
 	Error  string              `json:"error"`
 }

@@ -49,7 +49,7 @@ type Link struct {
 type Verdict struct {
 	Client  string    `json:"client"`
 	Trusted bool      `json:"trusted"`
-	Until   time.Time `json:"until,omitzero"` // when that ends by itself
+	Until   time.Time `json:"until,omitzero"` // when that expires
 	Reason  string    `json:"reason,omitempty"`
 }
 
