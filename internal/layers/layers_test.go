@@ -22,7 +22,7 @@ var floors = [][]string{
 	2: {"pkg/issuer", "pkg/fleet", "pkg/fleet/etcd", "pkg/installers", "pkg/installers/endpoint", "pkg/installers/change", "pkg/installers/webserver", "pkg/installers/fileset", "pkg/installers/*"},
 	3: {"pkg/renewal/plan", "pkg/renewal"},
 	4: {"pkg/config", "pkg/client"},
-	5: {"cmd/acmed/internal/certbot", "cmd/acmed/internal/control", "cmd/acmed/internal/web", "cmd/acmed/internal/daemon", "cmd/acmed/internal/setup"},
+	5: {"cmd/acmed/internal/imports", "cmd/acmed/internal/control", "cmd/acmed/internal/web", "cmd/acmed/internal/daemon", "cmd/acmed/internal/setup"},
 	6: {"cmd/acmed"},
 }
 

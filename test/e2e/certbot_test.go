@@ -127,7 +127,7 @@ func TestImportCertbot(t *testing.T) {
 		t.Error("a review wrote files")
 	}
 	out, code = m.importAll("--write")
-	if code != 0 || !strings.Contains(out, "certbot ran as renew_hook: true") || !strings.Contains(out, m.accountURI()) {
+	if code != 0 || !strings.Contains(m.read("conf.d/rsa.example.com.yaml"), "post: [/usr/bin/true]") || !strings.Contains(out, m.accountURI()) {
 		t.Fatalf("exit %d: %s", code, out)
 	}
 	if snapshot(t, m.le) != before {

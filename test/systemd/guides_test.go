@@ -58,8 +58,9 @@ func guides() map[string]guide {
 // elsewhere are the guides whose commands another test runs.
 func elsewhere() map[string]string {
 	return map[string]string{
-		"files-and-mail": "test/e2e/recipes_test.go",
-		"ssh":            "pkg/installers/ssh/guide_test.go",
+		"files-and-mail":  "test/e2e/recipes_test.go",
+		"moving-to-acmed": "test/e2e/imports_test.go",
+		"ssh":             "pkg/installers/ssh/guide_test.go",
 	}
 }
 

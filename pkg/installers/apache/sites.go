@@ -30,6 +30,9 @@ func Sites(ctx context.Context, cfg Config) ([]webserver.Site, error) {
 		if v.servesFiles() {
 			site.Root = m.documentRoot(v)
 		}
+		if list := v.own("SSLCertificateFile"); len(list) > 0 {
+			site.Certificate = m.path(list[len(list)-1])
+		}
 		if len(site.Names) > 0 && !v.catchAll {
 			sites = append(sites, site)
 		}

@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,6 +21,9 @@ func Sites(ctx context.Context, cfg Config) ([]webserver.Site, error) {
 	for _, s := range c.m.servers {
 		site := webserver.Site{Names: webserver.PublicNames(s.names), Place: s.d.place(), Root: s.root(c.build.prefix)}
 		site.TLS = slices.ContainsFunc(c.m.tlsGroups(s), func(g *group) bool { return g.socket.port == e.cfg.Listen })
+		if d := s.last("ssl_certificate"); d != nil && len(d.args()) == 1 && !strings.Contains(d.args()[0], "$") {
+			site.Certificate = under(filepath.Dir(c.build.config), d.args()[0])
+		}
 		if len(site.Names) > 0 {
 			sites = append(sites, site)
 		}

@@ -26,6 +26,8 @@ type Site struct {
 	Place string   // file:line
 	TLS   bool     // it answers with TLS on the configured port
 	Root  string   // absolute directory from which it serves files; "" when it has none, or one that depends on the request
+
+	Certificate string // absolute path of the file with its certificate; "" when it names none
 }
 
 // PublicNames are those of a site's names that a public certificate can have.

@@ -212,7 +212,7 @@ func (c *Change) Remove(ctx context.Context) error {
 			return err
 		}
 		if before != nil {
-			steps = append(steps, step{path: f.Path, certificate: f.Certificate, before: before})
+			steps = append(steps, step{path: f.Path, certificate: f.Certificate, before: before, secret: f.Secret, uid: f.UID})
 		}
 	}
 	for i := range c.Routes {

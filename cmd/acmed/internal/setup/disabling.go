@@ -1,9 +1,12 @@
 package setup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -46,7 +49,7 @@ func FirstFew(names []string) []string {
 // helper knows about it. Others may refer to what the file defines: then nothing changes, and the error says so.
 func (m *Machine) Disable(ctx context.Context, cert *config.Certificate) (warnings []string, err error) {
 	own := m.Dropin(cert.Name)
-	taken := &Change{journal: journalDir(m.Path), Files: []File{{Path: own}}}
+	taken := &Change{journal: journalDir(m.Path), Files: append([]File{{Path: own}}, m.secretsOf(cert.Name)...)}
 	if taken.Routes, err = m.routesOf(ctx, cert); err != nil {
 		return nil, err
 	}
@@ -79,6 +82,42 @@ func (m *Machine) Disable(ctx context.Context, cert *config.Certificate) (warnin
 		}
 	}
 	return warnings, nil
+}
+
+// secretsOf are the files with credentials that an import wrote for a certificate, that nobody edited since and that no
+// other file refers to.
+func (m *Machine) secretsOf(certificate string) (files []File) {
+	d, err := m.written(certificate)
+	if d == nil || err != nil {
+		return nil
+	}
+	others, _ := filepath.Glob(filepath.Join(m.dropins, "*.yaml*"))
+	for _, s := range d.Solvers {
+		for _, path := range s.secretFiles() {
+			used := slices.ContainsFunc(append(others, m.Path), func(other string) bool {
+				text, err := os.ReadFile(other)
+				return other != m.Dropin(certificate) && (err != nil || bytes.Contains(text, []byte(path)))
+			})
+			text, err := os.ReadFile(path)
+			if uid, ownerErr := owner(path); !used && err == nil && ownerErr == nil && Sealed(text) {
+				files = append(files, File{Path: path, Secret: true, UID: uid})
+			}
+		}
+	}
+	return files
+}
+
+// secretFiles are the paths of the credentials in a dns-01 section.
+func (s *Solver) secretFiles() (list []string) {
+	for _, section := range []any{s.DNS01, s.DNS01["exec"], s.DNS01["rfc2136"]} {
+		m, _ := section.(map[string]any)
+		for _, key := range []string{"env_file", "tsig_key_file"} {
+			if path, ok := m[key].(string); ok {
+				list = append(list, path)
+			}
+		}
+	}
+	return list
 }
 
 // routesOf are the routes that an enable made for a certificate: the journal knows in which files.

@@ -36,10 +36,11 @@ func Variables(provider string) ([][]string, error) {
 	return slices.MinFunc(p.Required, func(a, b [][]string) int { return len(a) - len(b) }), nil
 }
 
+// secrets is the directory of files with credentials.
+func (m *Machine) secrets() string { return filepath.Join(filepath.Dir(m.Path), "secrets") }
+
 // EnvFile is where the credentials for a DNS provider are kept.
-func (m *Machine) EnvFile(provider string) string {
-	return filepath.Join(filepath.Dir(m.Path), "secrets", provider+".env")
-}
+func (m *Machine) EnvFile(provider string) string { return filepath.Join(m.secrets(), provider+".env") }
 
 // manualDir is where a solver of --manual leaves the records that somebody has to create.
 const manualDir = "manual"

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // Main is a new main file. Empty values are left out.
@@ -40,13 +42,15 @@ type Solver struct {
 	Name   string         `yaml:"name"`
 	Zones  []string       `yaml:"zones,omitempty,flow"`
 	HTTP01 *HTTP01        `yaml:"http-01,omitempty"`
+	ALPN01 *HTTP01        `yaml:"tls-alpn-01,omitempty"`
 	DNS01  map[string]any `yaml:"dns-01,omitempty"`
 }
 
-// HTTP01 has one of both.
+// HTTP01 has one of them.
 type HTTP01 struct {
-	Listen  string `yaml:"listen,omitempty"`
-	Webroot string `yaml:"webroot,omitempty"`
+	Listen       string `yaml:"listen,omitempty"`
+	Webroot      string `yaml:"webroot,omitempty"`
+	ChallengeDir string `yaml:"challenge_dir,omitempty"`
 }
 
 // Certificate is one certificate.
@@ -62,6 +66,12 @@ type Certificate struct {
 	PreferredChain string    `yaml:"preferred_chain,omitempty"`
 	RenewBefore    string    `yaml:"renew_before,omitempty"`
 	Install        []Install `yaml:"install,omitempty"`
+	Hooks          *Hooks    `yaml:"hooks,omitempty"`
+}
+
+// Hooks are programs around a renewal.
+type Hooks struct {
+	Post []string `yaml:"post,omitempty,flow"`
 }
 
 // Install is one target: the kind of server, and its settings.
@@ -85,7 +95,7 @@ func (d *Dropin) Text() ([]byte, error) { return sealed(d.Notes, d) }
 func sealed(notes []string, content any) ([]byte, error) {
 	var body bytes.Buffer
 	for _, note := range notes {
-		for line := range strings.Lines(note) {
+		for line := range strings.Lines(text.Lines(note)) {
 			fmt.Fprintf(&body, "# %s\n", strings.TrimRight(line, "\n"))
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/acmed/acmed/cmd/acmed/internal/certbot"
+	"github.com/acmed/acmed/cmd/acmed/internal/imports"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/installers/change"
 )
@@ -266,18 +266,19 @@ func TestTranslate(t *testing.T) {
 		{name: "webroot without path", params: map[string]string{"authenticator": "webroot"}, deferred: true, note: "no directory is known"},
 		{name: "cloudflare", params: map[string]string{"authenticator": "dns-cloudflare", "dns_cloudflare_credentials": "/root/cf.ini"},
 			solver: Solver{Name: "www-dns", DNS01: map[string]any{"provider": "cloudflare", "env_file": "/etc/acmed/secrets/cloudflare.env"}},
-			uses:   []string{"www-dns"}, deferred: true, note: "with the values of /root/cf.ini, one on each line: CF_DNS_API_TOKEN="},
+			uses:   []string{"www-dns"}, deferred: true, note: "with the values of /root/cf.ini, one on each line: CLOUDFLARE_DNS_API_TOKEN="},
 		{name: "rfc2136", params: map[string]string{"authenticator": "dns-rfc2136"}, deferred: true, note: "rfc2136"},
-		{name: "unknown DNS", params: map[string]string{"authenticator": "dns-nobody"}, deferred: true, note: "acmed-dns list"},
+		{name: "unknown DNS", params: map[string]string{"authenticator": "dns-nobody"}, deferred: true, note: "acmed dns list"},
 		{name: "manual", params: map[string]string{"authenticator": "manual", "manual_auth_hook": "/root/x"}, deferred: true, note: "manual_auth_hook = /root/x"},
 		{name: "hooks", params: map[string]string{"authenticator": "standalone", "pre_hook": "systemctl stop x"}, uses: []string{"http-01"}, note: "as pre_hook: systemctl stop x"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tr := &translation{importer: &importer{tree: &certbot.Tree{Dir: "/etc/letsencrypt"}, out: &Import{}},
-				l: &certbot.Lineage{Name: "www", Params: test.params}, names: []string{"example.com"}, cert: Certificate{Name: "www"}}
-			tr.authenticator()
-			tr.installer()
-			tr.rest()
+			l := imports.CertbotLineage("www", "/etc/letsencrypt", test.params, nil)
+			tr := &translation{importer: &importer{m: &Machine{Path: "/etc/acmed/acmed.yaml"}, tree: &imports.Tree{Program: "certbot"}, out: &Import{}},
+				l: l, names: []string{"example.com"}, cert: Certificate{Name: "www"}, moved: Moved{Notes: l.Notes}}
+			if err := tr.challenge(); err != nil {
+				t.Fatal(err)
+			}
 			var first Solver
 			if len(tr.solvers) > 0 {
 				first = tr.solvers[0]
@@ -292,14 +293,6 @@ func TestTranslate(t *testing.T) {
 				t.Errorf("deferred %v, notes:\n%s", tr.moved.Deferred, all)
 			}
 		})
-	}
-}
-
-func TestRenewBefore(t *testing.T) {
-	for text, want := range map[string]string{"": "", "20 days": "20d", "1 week": "7d", "36 hours": "36h", "x days": "", "-3 days": "", "3 fortnights": ""} {
-		if got := renewBefore(text); got != want {
-			t.Errorf("%q: got %q, want %q", text, got, want)
-		}
 	}
 }
 

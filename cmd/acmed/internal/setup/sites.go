@@ -37,6 +37,8 @@ type Site struct {
 	Place  string            // file:line of the first block
 	TLS    bool              // it answers with TLS already
 	Roots  map[string]string // by name: the directory of the files that it serves for it, if it has one
+
+	Certificates []string // the files with its certificates
 }
 
 // Settings reads KEY=VALUE pairs for a web server's section; values are YAML.
@@ -105,6 +107,7 @@ type block struct {
 	names       []string
 	place, root string
 	tls         bool
+	certificate string
 }
 
 func nginxSites(ctx context.Context, settings map[string]any) ([]block, error) {
@@ -115,7 +118,7 @@ func nginxSites(ctx context.Context, settings map[string]any) ([]block, error) {
 	sites, err := nginx.Sites(ctx, cfg)
 	var list []block
 	for _, s := range sites {
-		list = append(list, block{s.Names, s.Place, s.Root, s.TLS})
+		list = append(list, block{s.Names, s.Place, s.Root, s.TLS, s.Certificate})
 	}
 	return list, err
 }
@@ -128,7 +131,7 @@ func apacheSites(ctx context.Context, settings map[string]any) ([]block, error) 
 	sites, err := apache.Sites(ctx, cfg)
 	var list []block
 	for _, s := range sites {
-		list = append(list, block{s.Names, s.Place, s.Root, s.TLS})
+		list = append(list, block{s.Names, s.Place, s.Root, s.TLS, s.Certificate})
 	}
 	return list, err
 }
@@ -153,6 +156,9 @@ func merge(server Server, blocks []block) []Site {
 	for _, b := range blocks {
 		site := Site{Server: server, Place: b.place, TLS: b.tls, Roots: map[string]string{}}
 		site.add(b)
+		if b.tls && b.certificate != "" {
+			site.Certificates = []string{b.certificate}
+		}
 		rest := sites[:0]
 		for _, old := range sites {
 			if !old.sharesName(&site) {
@@ -196,6 +202,7 @@ func (s *Site) join(other *Site) {
 		}
 	}
 	s.TLS = s.TLS || other.TLS
+	s.Certificates = append(s.Certificates, other.Certificates...)
 }
 
 // Serves returns the sites that have a name, itself or in a wildcard.

@@ -2,21 +2,25 @@ package setup
 
 import (
 	"cmp"
+	"context"
+	"encoding/pem"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/acmed/acmed/cmd/acmed/internal/certbot"
+	"github.com/acmed/acmed/cmd/acmed/internal/imports"
+	"github.com/acmed/acmed/internal/vetted"
+	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges/dns01/catalog"
 )
 
 // translation is one lineage on its way.
 type translation struct {
 	*importer
-	l       *certbot.Lineage
+	l       *imports.Lineage
 	names   []string
 	cert    Certificate
 	solvers []Solver
@@ -33,28 +37,38 @@ func (t *translation) wait(format string, args ...any) {
 	t.look(format+fmt.Sprintf("; then rename this file to %s.yaml", t.cert.Name), args...)
 }
 
-// authenticator finds the solver for certbot's way to prove names.
-func (t *translation) authenticator() {
-	kind := t.l.Params["authenticator"]
-	dns, isDNS := strings.CutPrefix(kind, "dns-")
-	switch {
-	case kind == "webroot":
-		paths := strings.FieldsFunc(t.l.Params["webroot_path"], func(r rune) bool { return r == ',' || r == ' ' })
-		t.webroots(func(name string) string {
-			if dir := t.l.Webroot[name]; dir != "" || len(paths) == 0 {
-				return dir
-			}
-			return paths[len(paths)-1]
-		})
-	case kind == "standalone":
-		t.standalone()
-	case kind == Nginx, kind == Apache:
-		t.webroots(t.rootOf(kind))
-	case isDNS:
-		t.dns(dns)
+// challenge finds the solver for the other client's way to validate names.
+func (t *translation) challenge() error {
+	switch c := &t.l.Challenge; {
+	case c.Unknown != "":
+		t.wait("%s", c.Unknown)
+	case c.Provider != "":
+		return t.dns(c)
+	case c.RFC2136 != nil:
+		return t.rfc2136(c)
+	case len(c.Command) > 0:
+		return t.program(c)
+	case c.Site.Kind != "":
+		t.webroots(t.rootOf(c.Site))
+	case c.Webroots != nil:
+		t.webroots(func(name string) string { return cmp.Or(c.Webroots[name], c.Webroot) })
+	case c.Dir != "":
+		t.solver(Solver{Name: t.cert.Name + "-files", HTTP01: &HTTP01{ChallengeDir: c.Dir}})
+	case c.ALPN && c.Listen == "":
+		t.cert.Solvers = []string{"tls-alpn-01"}
+	case c.ALPN:
+		t.solver(Solver{Name: t.cert.Name + "-listen", ALPN01: &HTTP01{Listen: c.Listen}})
+	case c.Listen == "":
+		t.cert.Solvers = []string{"http-01"}
 	default:
-		t.wait("certbot validated the names with its plugin %q; choose a solver, see solvers in acmed.yaml(5)", kind)
+		t.solver(Solver{Name: t.cert.Name + "-listen", HTTP01: &HTTP01{Listen: c.Listen}})
 	}
+	return nil
+}
+
+func (t *translation) solver(s Solver) {
+	t.solvers = []Solver{s}
+	t.cert.Solvers = []string{s.Name}
 }
 
 func (t *translation) webroots(root func(string) string) {
@@ -68,149 +82,237 @@ func (t *translation) webroots(root func(string) string) {
 	}
 }
 
-func (t *translation) standalone() {
-	address, port := word(t.l.Params["http01_address"]), cmp.Or(word(t.l.Params["http01_port"]), "80")
-	if address == "" && port == "80" {
-		t.cert.Solvers = []string{"http-01"}
-		return
-	}
-	t.solvers = []Solver{{Name: t.cert.Name + "-listen", HTTP01: &HTTP01{Listen: net.JoinHostPort(address, port)}}}
-	t.cert.Solvers = []string{t.solvers[0].Name}
-}
-
-// rootOf looks into the web server's own configuration, as certbot's plugin did.
-func (t *translation) rootOf(kind string) func(string) string {
-	settings := t.settings(kind)
-	key := fmt.Sprint(kind, settings)
-	if _, known := t.sites[key]; !known {
-		sites, err := Find(t.ctx, kind, settings)
-		if err != nil {
-			t.note("%s", err)
-		}
-		t.sites[key] = sites
-	}
+// rootOf looks into the web server's own configuration.
+func (t *translation) rootOf(w imports.WebServer) func(string) string {
+	sites := t.sitesOf(w.Kind, w.Settings)
 	return func(name string) string {
-		for _, s := range Serves(t.sites[key], name) {
+		for _, s := range Serves(sites, name) {
 			return s.Root(name)
 		}
 		return ""
 	}
 }
 
-// settings are those of the web server's section that certbot was told.
-func (t *translation) settings(kind string) map[string]any {
-	settings := map[string]any{}
-	root := word(t.l.Params[kind+"_server_root"])
+// sitesOf finds the sites of a web server, or of all of this machine for the kind "".
+func (i *importer) sitesOf(kind string, settings map[string]any) []Site {
+	if i.opts.Server.Kind != "" && (kind == "" || kind == i.opts.Server.Kind) && len(settings) == 0 {
+		kind, settings = i.opts.Server.Kind, i.opts.Server.Settings
+	}
+	key := fmt.Sprint(kind, settings)
+	if _, known := i.sites[key]; !known {
+		sites, err := Find(cmp.Or(i.ctx, context.Background()), kind, settings)
+		if err != nil {
+			i.note("%s", err)
+		}
+		i.sites[key] = sites
+	}
+	return i.sites[key]
+}
+
+// dns makes the solver of a DNS provider, and the file with its credentials.
+func (t *translation) dns(c *imports.Challenge) error {
+	file := t.m.EnvFile(c.Provider)
+	missing := catalog.Check(c.Provider, c.Values)
+	if missing == nil && len(c.Values) > 0 {
+		var err error
+		if file, err = t.secretFile(t.cert.Name, c.Provider+".env", envLines(c.Values)); err != nil {
+			return err
+		}
+	} else if _, err := os.Stat(file); err != nil && missing != nil {
+		t.wait("create %s, mode 0600, with the values of %s, one on each line: %s (see 'acmed dns describe %s')", file, c.From, strings.Join(c.Variables, " "), c.Provider)
+	} else if err != nil {
+		file = ""
+	}
+	section := map[string]any{"provider": c.Provider}
+	if file != "" {
+		section["env_file"] = file
+	}
+	t.solver(Solver{Name: t.cert.Name + "-dns", DNS01: section})
+	return nil
+}
+
+// envLines are the lines of a file of variables. A value keeps what it is, whatever it has in it but line feeds.
+func envLines(values map[string]string) []string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		value := strings.NewReplacer("\n", "", "\r", "", "\x00", "").Replace(values[name])
+		quote := "'"
+		if strings.Contains(value, quote) {
+			quote = `"`
+		}
+		if strings.ContainsAny(value, " \t#;'\"") {
+			value = quote + value + quote
+		}
+		lines = append(lines, name+"="+value)
+	}
+	return lines
+}
+
+func (t *translation) rfc2136(c *imports.Challenge) error {
+	section := maps.Clone(c.RFC2136)
+	if c.TSIGKey != "" {
+		file, err := t.secretFile(t.cert.Name, "tsig.key", []string{strings.TrimSpace(c.TSIGKey)})
+		if err != nil {
+			return err
+		}
+		section["tsig_key_file"] = file
+	}
+	t.solver(Solver{Name: t.cert.Name + "-dns", DNS01: map[string]any{"rfc2136": section}})
+	return nil
+}
+
+// program makes the solver of a program that sets records.
+func (t *translation) program(c *imports.Challenge) error {
+	section := map[string]any{"command": c.Command}
+	if err := vetted.Program(c.Command[0]); err != nil {
+		t.wait("%s", err)
+	}
+	if len(c.Values) > 0 {
+		file, err := t.secretFile(t.cert.Name, t.tree.Program+".env", envLines(c.Values))
+		if err != nil {
+			return err
+		}
+		section["env_file"] = file
+	}
+	t.solver(Solver{Name: t.cert.Name + "-dns", DNS01: map[string]any{"exec": section}})
+	return nil
+}
+
+// targets finds where the certificate is installed: where the other client says so, the copies that it makes, the sites
+// that serve it. The programs that it runs after a renewal become the hook after one: what they do cannot be undone, so
+// they are no targets.
+func (t *translation) targets() {
 	switch {
-	case root == "":
-	case kind == Nginx && root != "/etc/nginx":
-		settings["config"] = filepath.Join(root, "nginx.conf")
-	case kind == Apache && root != "/etc/apache2" && root != "/etc/httpd":
-		settings["root"] = root
-	}
-	return settings
-}
-
-func (t *translation) installer() {
-	switch kind := word(t.l.Params["installer"]); kind {
-	case "":
-		t.look("certbot installed it nowhere: look for servers that read %s, and let them read the same files below the state directory", filepath.Join(t.tree.Dir, "live", t.l.Name))
-	case Nginx, Apache:
-		t.cert.Install = []Install{{kind: t.settings(kind)}}
-	default:
-		t.look("certbot installed it with its plugin %q; add a target, see install in acmed.yaml(5)", kind)
-	}
-}
-
-// rest names what has no counterpart.
-func (t *translation) rest() {
-	for _, key := range []string{"pre_hook", "post_hook", "renew_hook"} {
-		if hook := word(t.l.Params[key]); hook != "" {
-			t.look("certbot ran as %s: %s (acmed runs programs without a shell; see hooks in acmed.yaml(5))", key, hook)
+	case t.l.Target.Kind != "" && !t.l.Target.Managed:
+		t.cert.Install = []Install{{t.l.Target.Kind: t.l.Target.Settings}}
+	case len(t.l.Copies) == 0:
+		for _, s := range t.served() {
+			t.install(Install{s.Kind: s.Settings})
 		}
 	}
-	if strings.EqualFold(t.l.Params["autorenew"], "false") {
-		t.look("certbot was set not to renew it; acmed will renew it")
+	for _, c := range t.l.Copies {
+		t.copies(c)
 	}
-	for _, key := range slices.Sorted(maps.Keys(t.l.Params)) {
-		if value := word(t.l.Params[key]); value != "" && !slices.Contains(understood(), key) && !strings.HasPrefix(key, "dns_") {
-			t.look("this setting of certbot has no counterpart: %s = %s", key, value)
+	t.hooks()
+	if len(t.cert.Install) == 0 && t.cert.Hooks == nil && !slices.Contains([]string{"certbot", "caddy", "traefik"}, t.tree.Program) { // they say it better
+		t.look("%s installed it nowhere: look for servers that read its files, and let them read those below the state directory", t.tree.Program)
+	}
+}
+
+// hooks takes over what runs after a renewal, besides the reload of a web server that its target reloads.
+func (t *translation) hooks() {
+	for _, h := range t.l.Hooks {
+		argv, ok := t.argv(h)
+		if !ok || slices.ContainsFunc(t.cert.Install, func(i Install) bool { return reloads(argv, i) }) {
+			continue
+		}
+		if t.cert.Hooks != nil {
+			t.look("%s also ran after a renewal: %s (acmed has one program for that; see hooks in acmed.yaml(5))", t.tree.Program, h.Text)
+			continue
+		}
+		t.cert.Hooks = &Hooks{Post: argv}
+	}
+}
+
+func (t *translation) install(i Install) { t.cert.Install = append(t.cert.Install, i) }
+
+// served are the web servers of this machine that serve the certificate, or names of it without files of their own.
+func (t *translation) served() (list []Server) {
+	leaf := t.l.Versions[len(t.l.Versions)-1].Leaf
+	for _, s := range t.sitesOf(t.l.Target.Kind, nil) {
+		mine := slices.ContainsFunc(s.Certificates, func(file string) bool { return isCertificate(file, certs.Fingerprint(leaf)) })
+		mine = mine || t.l.Target.Managed && s.TLS && slices.ContainsFunc(t.names, func(n string) bool { _, ok := s.match(n); return ok })
+		if mine && !slices.ContainsFunc(list, s.Server.same) {
+			list = append(list, s.Server)
 		}
 	}
+	return list
 }
 
-// understood lists the settings of renewal files that are translated, or mean nothing outside of certbot.
-func understood() []string {
-	return []string{
-		"account", "apache_server_root", "archive_dir", "authenticator", "autorenew", "config_dir", "elliptic_curve", "http01_address",
-		"http01_port", "installer", "key_type", "logs_dir", "must_staple", "nginx_server_root", "post_hook", "pre_hook", "pref_challs",
-		"preferred_chain", "preferred_profile", "renew_before_expiry", "renew_hook", "required_profile", "reuse_key", "rsa_key_size",
-		"server", "webroot_path", "work_dir",
+// isCertificate reports whether a file begins with the certificate of a fingerprint.
+func isCertificate(path, fingerprint string) bool {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return false
+	}
+	leaf, err := certs.ParseCertificate(block.Bytes)
+	return err == nil && certs.Fingerprint(leaf) == fingerprint
+}
+
+// copies makes file targets, one for each directory. The last one reloads the server.
+func (t *translation) copies(c imports.Copy) {
+	byDir := map[string]map[string]any{}
+	for key, path := range map[string]string{"cert": c.Cert, "chain": c.Chain, "fullchain": c.FullChain, "key": c.Key} {
+		if path == "" {
+			continue
+		}
+		dir := filepath.Dir(path)
+		if byDir[dir] == nil {
+			byDir[dir] = map[string]any{"dir": dir}
+		}
+		byDir[dir][key] = filepath.Base(path)
+	}
+	dirs := slices.Sorted(maps.Keys(byDir))
+	for i, dir := range dirs {
+		section := byDir[dir]
+		if argv, ok := t.argv(c.Reload); ok && i == len(dirs)-1 {
+			if unit := reloadedUnit(argv); unit != "" {
+				section["unit"] = unit
+			} else {
+				section["reload"] = argv
+			}
+		}
+		t.install(Install{"file": section})
 	}
 }
 
-// renewBefore turns "30 days" into 30d; "" for certbot's default and for what cannot be read.
-func renewBefore(text string) string {
-	var n int
-	var unit string
-	if _, err := fmt.Sscanf(text, "%d %s", &n, &unit); err != nil || n <= 0 {
-		return ""
+// argv makes a program with its arguments of a hook. What only a shell can do is left to one.
+func (t *translation) argv(h imports.Hook) (argv []string, ok bool) {
+	if h.Empty() {
+		return nil, false
 	}
-	switch strings.TrimSuffix(unit, "s") {
-	case "day":
-		return fmt.Sprintf("%dd", n)
-	case "week":
-		return fmt.Sprintf("%dd", 7*n)
-	case "hour":
-		return fmt.Sprintf("%dh", n)
+	argv = h.Command(lookPath)
+	if err := vetted.Program(argv[0]); err != nil {
+		t.look("%s ran after a renewal: %s (not imported: %s)", t.tree.Program, h.Text, err)
+		return nil, false
+	}
+	return argv, true
+}
+
+// lookPath finds a program where systemd and cron look for it; "" when there is none.
+func lookPath(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	for _, dir := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode().IsRegular() && !strings.Contains(name, "/") {
+			return filepath.Join(dir, name)
+		}
 	}
 	return ""
 }
 
-// dnsProvider is what is known of one of certbot's DNS plugins.
-type dnsProvider struct {
-	provider  string // of acmed-dns
-	variables string // for its file
+// reloadedUnit is the systemd unit that a command reloads and does nothing else to; "" for any other command.
+func reloadedUnit(argv []string) string {
+	unit := ""
+	switch {
+	case len(argv) == 3 && filepath.Base(argv[0]) == "systemctl" && argv[1] == "reload":
+		unit = argv[2]
+	case len(argv) == 3 && filepath.Base(argv[0]) == "service" && argv[2] == "reload":
+		unit = argv[1]
+	}
+	if unit == "" || strings.HasPrefix(unit, "-") || strings.HasSuffix(unit, ".service") {
+		return unit
+	}
+	return unit + ".service"
 }
 
-// dnsProviders are the plugins of certbot's own repository, by their names without "dns-".
-func dnsProviders() map[string]dnsProvider {
-	return map[string]dnsProvider{
-		"cloudflare":   {"cloudflare", "CF_DNS_API_TOKEN=(dns_cloudflare_api_token)"},
-		"digitalocean": {"digitalocean", "DO_AUTH_TOKEN=(dns_digitalocean_token)"},
-		"dnsimple":     {"dnsimple", "DNSIMPLE_OAUTH_TOKEN=(dns_dnsimple_token)"},
-		"dnsmadeeasy":  {"dnsmadeeasy", "DNSMADEEASY_API_KEY=(dns_dnsmadeeasy_api_key) DNSMADEEASY_API_SECRET=(dns_dnsmadeeasy_secret_key)"},
-		"google":       {"gcloud", "GCE_SERVICE_ACCOUNT_FILE=(path of the JSON file)"},
-		"linode":       {"linode", "LINODE_TOKEN=(dns_linode_key)"},
-		"luadns":       {"luadns", "LUADNS_API_USERNAME=(dns_luadns_email) LUADNS_API_TOKEN=(dns_luadns_token)"},
-		"nsone":        {"ns1", "NS1_API_KEY=(dns_nsone_api_key)"},
-		"ovh": {"ovh", "OVH_ENDPOINT=(dns_ovh_endpoint) OVH_APPLICATION_KEY=(dns_ovh_application_key) " +
-			"OVH_APPLICATION_SECRET=(dns_ovh_application_secret) OVH_CONSUMER_KEY=(dns_ovh_consumer_key)"},
-		"route53":     {"route53", "AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... (or nothing, for the role of an EC2 instance)"},
-		"sakuracloud": {"sakuracloud", "SAKURACLOUD_ACCESS_TOKEN=(dns_sakuracloud_api_token) SAKURACLOUD_ACCESS_TOKEN_SECRET=(dns_sakuracloud_api_secret)"},
-	}
-}
-
-// secretsDir is where the packages put the files of DNS accounts.
-const secretsDir = "/etc/acmed/secrets"
-
-// dns maps certbot's DNS plugins. The credentials are in a file of another form, which the operator has to write: until
-// then the certificate is left out of the configuration.
-func (t *translation) dns(plugin string) {
-	from := cmp.Or(word(t.l.Params["dns_"+strings.ReplaceAll(plugin, "-", "_")+"_credentials"]), "the environment")
-	if plugin == "rfc2136" {
-		t.wait("certbot updated the DNS by rfc2136 with %s; add a solver with the section dns-01: { rfc2136: ... } and its key", from)
-		return
-	}
-	known, ok := dnsProviders()[plugin]
-	if !ok {
-		t.wait("certbot validated the names with its plugin dns-%s with %s; choose a provider of 'acmed-dns list' for a dns-01 solver", plugin, from)
-		return
-	}
-	file := filepath.Join(secretsDir, known.provider+".env")
-	t.solvers = []Solver{{Name: t.cert.Name + "-dns", DNS01: map[string]any{"provider": known.provider, "env_file": file}}}
-	t.cert.Solvers = []string{t.solvers[0].Name}
-	if _, err := os.Stat(file); err != nil {
-		t.wait("create %s, mode 0600, with the values of %s, one on each line: %s", file, from, known.variables)
-	}
+// reloads reports whether a command only reloads a web server that the target reloads itself.
+func reloads(argv []string, target Install) bool {
+	unit := reloadedUnit(argv)
+	return target[Nginx] != nil && unit == "nginx.service" || target[Apache] != nil && (unit == "apache2.service" || unit == "httpd.service")
 }

@@ -1,4 +1,4 @@
-package certbot
+package imports
 
 import (
 	"crypto"
@@ -116,7 +116,7 @@ func TestReadConf(t *testing.T) {
 // TestReadDamaged: what is broken is named, and the rest is read.
 func TestReadDamaged(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Read(dir); err == nil {
+	if _, err := Read("certbot", Source{Dir: dir}); err == nil {
 		t.Error("an empty directory is certbot's")
 	}
 	for path, text := range map[string]string{
@@ -133,11 +133,11 @@ func TestReadDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tree, err := Read(dir)
+	tree, err := Read("certbot", Source{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(tree.Problems) != 3 || len(tree.Lineages) != 0 || len(tree.Accounts) != 0 || len(tree.Hooks) != 1 {
+	if len(tree.Problems) != 3 || len(tree.Lineages) != 0 || len(tree.Notes) != 1 {
 		t.Errorf("got %+v", tree)
 	}
 }
@@ -150,4 +150,12 @@ func FuzzParseJWK(f *testing.F) {
 			t.Errorf("key %v, error %v", key, err)
 		}
 	})
+}
+
+func TestRenewBefore(t *testing.T) {
+	for text, want := range map[string]string{"": "", "20 days": "20d", "1 week": "7d", "36 hours": "36h", "x days": "", "-3 days": "", "3 fortnights": ""} {
+		if got := renewBefore(text); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package certbot
+package imports
 
 import (
 	"crypto"
