@@ -13,7 +13,7 @@ DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) sshd:openssh-server gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2 promtool:prometheus chromium:chromium certutil:libnss3-tools
 TEST_NEEDS += make-ssl-cert:ssl-cert pg_ctlcluster:postgresql postfix:postfix dovecot:dovecot-imapd certbot:certbot certbot:python3-certbot-nginx lego:lego dehydrated:dehydrated caddy:caddy keytool:openjdk-17-jre-headless dh_bash-completion:bash-completion zsh:zsh fish:fish certtool:gnutls-bin javac:openjdk-17-jdk-headless gcc:libmbedtls-dev etcd:etcd-server etcdctl:etcd-client
 
-.PHONY: build acmed acmed-dns files packages dist image demo test test-odd fleet lint bench sweep mass fuzz schema man install deb test-systemd clean
+.PHONY: build acmed acmed-dns files packages dist image demo test test-odd fleet chaos lint bench sweep mass fuzz schema man install deb test-systemd clean
 
 build: acmed ## bin/acmed
 
@@ -34,6 +34,7 @@ test: ## all tests, with the race detector; then a look for secrets in all that 
 	@sh test/steps.sh \
 		"packages: go run ./test/canary .cache/test-output go test -json -race -timeout 20m ./..." \
 		"ten years: go test -run 'TestTenYears|TestLives|TestShortLives' ./pkg/renewal" \
+		"fleet: $(MAKE) fleet" \
 		"etcd: go run ./test/canary -optional .cache/test-output-etcd go -C pkg/fleet/etcd/etcdtest test -json -race -count=1 -timeout 20m ./..." \
 		"acmed-dns: CGO_ENABLED=0 go run ./test/canary .cache/test-output-dns go -C cmd/acmed-dns test -json -count=1 ./..." \
 		"systemd: $(MAKE) test-systemd ACMED_SYSTEMD=try"
@@ -44,8 +45,11 @@ test-odd: ## a part of the tests on a machine with an odd name, language, time z
 	@sh test/odd.sh go test -count=1 $(ODD)
 
 SEEDS ?= 1000
-fleet: ## the simulation of a fleet with SEEDS seeds; some of a thousand still fail
-	ACMED_SEEDS=$(SEEDS) go test -run TestFleetSimulation -timeout 30m ./pkg/renewal
+fleet: ## the simulation of a fleet with SEEDS seeds
+	GOGC=400 ACMED_SEEDS=$(SEEDS) go test -count=1 -run TestFleetSimulation -timeout 60m ./pkg/renewal
+
+chaos: ## the simulation of a fleet with many more seeds
+	$(MAKE) fleet SEEDS=10000
 
 lint: $(TOOLS)/golangci-lint
 	go mod tidy -diff

@@ -67,6 +67,7 @@ func (l *accounts) of(c *Config) *account {
 
 // current is the issuer's account, which is another one once it was adopted under a new contact.
 func (i *Issuer) current() *account {
+	i.way()
 	l := accountsOf(i.config.Store)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -34,7 +34,7 @@ const maxWindow = 366 * 24 * time.Hour
 func (i *Issuer) RenewalInfo(ctx context.Context, leaf *x509.Certificate) (certs.Window, error) {
 	id := ariID(leaf)
 	op := &operation{subject: id, expires: leaf.NotAfter}
-	for _, b := range []*breaker{i.link.orders, i.link.info} {
+	for _, b := range []*breaker{i.way().orders, i.way().info} {
 		inner, end, err := i.begin(ctx, b, op)
 		if err != nil {
 			return certs.Window{}, err
@@ -51,12 +51,12 @@ func (i *Issuer) RenewalInfo(ctx context.Context, leaf *x509.Certificate) (certs
 	}
 	var a *answer
 	err = c.retry(func() (err error) {
-		if err = i.link.info.allow(op); err != nil {
+		if err = i.way().info.allow(op); err != nil {
 			return err
 		}
 		a, err = i.transport.get(ctx, http.MethodGet, c.dir.RenewalInfo+"/"+id, 0)
 		if ctx.Err() == nil {
-			i.link.info.report(op, "ask for renewal information", failureOf(err))
+			i.way().info.report(op, "ask for renewal information", failureOf(err))
 		}
 		return err
 	})

@@ -276,6 +276,12 @@ type link struct {
 	info    *breaker // renewal information, which CAs give from elsewhere
 }
 
+// way is how the issuer reaches its CA.
+func (i *Issuer) way() *link {
+	i.first.Do(func() { i.link = accountsOf(i.config.Store).of(&i.config).linkOf(&i.config) })
+	return i.link
+}
+
 // linkOf finds the link for a configuration. Its failures are forgotten: a new issuer was configured anew.
 func (a *account) linkOf(c *Config) *link {
 	via := strings.Join(c.Hosts, " ")

@@ -189,7 +189,7 @@ func (c *client) once(what string, send func(*api.Core) error) error {
 func (c *client) retry(send func() error) error {
 	for n := 1; ; n++ {
 		err := send()
-		if err == nil || n == maxTries || !temporary(err) || c.ctx.Err() != nil || c.i.link.probes(operationOf(c.ctx)) {
+		if err == nil || n == maxTries || !temporary(err) || c.ctx.Err() != nil || c.i.way().probes(operationOf(c.ctx)) {
 			return err
 		}
 		if waitErr := c.backOff(n); waitErr != nil {
@@ -267,7 +267,7 @@ func (c *client) sendOne(at stage, send func() error) error {
 
 // ask makes one request unless the CA is known to fail, and remembers what became of it.
 func (i *Issuer) ask(ctx context.Context, at stage, send func() error) error {
-	op, b := operationOf(ctx), i.link.orders
+	op, b := operationOf(ctx), i.way().orders
 	if err := b.allow(op); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // ClockOffset tells how far this machine's clock is ahead of the CA's, by the Date header of its directory (RFC 9110
 // section 6.6.1). It is good to a second or two. It needs no account.
 func (i *Issuer) ClockOffset(ctx context.Context) (time.Duration, error) {
-	ctx, end, err := i.begin(ctx, i.link.orders, &operation{subject: "clock"})
+	ctx, end, err := i.begin(ctx, i.way().orders, &operation{subject: "clock"})
 	if err != nil {
 		return 0, err
 	}

@@ -58,7 +58,8 @@ const (
 type Issuer struct {
 	config     Config
 	transport  *transport
-	link       *link
+	first      sync.Once
+	link       *link // set by the first use, see way
 	polling    polling
 	retryPause time.Duration  // doubles with each repetition
 	background sync.WaitGroup // what outlives a call, with deadlines of its own
@@ -66,8 +67,8 @@ type Issuer struct {
 	closeOnce  sync.Once
 }
 
-// New checks the configuration. It touches neither network nor disk; the account is registered by the first operation
-// that needs it.
+// New checks the configuration. It touches neither network nor disk, nor what other issuers know of the account: the first
+// operation does, and the first that needs an account registers it. So one that is never used leaves nothing behind.
 func New(c Config) (*Issuer, error) {
 	home, err := url.Parse(c.Directory)
 	switch {
@@ -88,7 +89,7 @@ func New(c Config) (*Issuer, error) {
 	}
 	c.setDefaults()
 	i := &Issuer{
-		config: c, transport: newTransport(&c, home), link: accountsOf(c.Store).of(&c).linkOf(&c), polling: newPolling(c.Private),
+		config: c, transport: newTransport(&c, home), polling: newPolling(c.Private),
 		retryPause: 250 * time.Millisecond, closing: make(chan struct{}),
 	}
 	if c.Private {
@@ -129,7 +130,11 @@ func orDefault[T comparable](v, otherwise T) T {
 func (i *Issuer) Close() error {
 	i.closeOnce.Do(func() { close(i.closing) })
 	i.background.Wait()
-	i.flushNow(i.current())
+	unused := false
+	i.first.Do(func() { unused = true })
+	if !unused {
+		i.flushNow(i.current())
+	}
 	i.transport.rt.CloseIdleConnections()
 	return nil
 }

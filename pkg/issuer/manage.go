@@ -93,7 +93,7 @@ func (i *Issuer) Notes() []string {
 // CAAIdentities asks for the names under which CAA records allow this CA (RFC 8659). It needs no account. A CA that tells
 // none gives an empty list.
 func (i *Issuer) CAAIdentities(ctx context.Context) ([]string, error) {
-	ctx, end, err := i.begin(ctx, i.link.orders, &operation{subject: "CAA identities"})
+	ctx, end, err := i.begin(ctx, i.way().orders, &operation{subject: "CAA identities"})
 	if err != nil {
 		return nil, err
 	}

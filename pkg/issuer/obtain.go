@@ -38,7 +38,7 @@ func (i *Issuer) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, 
 	if req.Replaces != nil {
 		op.expires = req.Replaces.Leaf.NotAfter
 	}
-	ctx, end, err := i.begin(ctx, i.link.orders, op)
+	ctx, end, err := i.begin(ctx, i.way().orders, op)
 	if err != nil {
 		return nil, err
 	}

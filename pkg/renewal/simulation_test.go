@@ -79,7 +79,7 @@ const (
 )
 
 // life is how long things happen: most faults need some renewals, few need many.
-func (w *world) life() time.Duration { return time.Hour + time.Duration(w.seed%4)*30*time.Minute }
+func (w *world) life() time.Duration { return time.Hour + time.Duration(w.seed%3)*30*time.Minute }
 
 // world is everything that the nodes share, and what is watched from outside.
 type world struct {

@@ -23,6 +23,7 @@ func TestFleetRows(t *testing.T) {
 		return l
 	}
 	due, late, fresh := 30*day-10*time.Second, 8*day, 80*day
+	newer := certs.Head{N: 4, NotBefore: now, NotAfter: now.Add(90 * day)}
 	for name, test := range map[string]struct {
 		left   time.Duration // of the active version; 0: there is none
 		opts   Options
@@ -39,9 +40,9 @@ func TestFleetRows(t *testing.T) {
 		"another node is at it":                {late, Options{}, Fleet{Elsewhere: "node b is working on it"}, ReasonElsewhere, false, nil},
 		"another node is at it, forced":        {fresh, Options{Force: true}, Fleet{Elsewhere: "node b is working on it"}, ReasonElsewhere, false, nil},
 		"role install":                         {late, Options{Force: true}, Fleet{Install: true}, ReasonTurn, false, nil},
-		"older configuration":                  {due, Options{}, Fleet{Verdict: fleet.Verdict{Superseded: true}}, ReasonSuperseded, false, nil},
-		"older configuration, forced":          {fresh, Options{Force: true}, Fleet{Verdict: fleet.Verdict{Superseded: true}}, ReasonSuperseded, false, nil},
-		"older configuration, nothing there":   {0, Options{}, Fleet{Verdict: fleet.Verdict{Superseded: true}}, ReasonSuperseded, false, nil},
+		"older configuration":                  {due, Options{}, Fleet{Verdict: fleet.Verdict{Superseded: true}, Head: newer}, ReasonSuperseded, false, nil},
+		"older configuration, forced":          {fresh, Options{Force: true}, Fleet{Verdict: fleet.Verdict{Superseded: true}, Head: newer}, ReasonSuperseded, false, nil},
+		"older configuration, nothing there":   {0, Options{}, Fleet{Verdict: fleet.Verdict{Superseded: true}, Head: newer}, ReasonSuperseded, false, nil},
 		"newer version":                        {late, Options{}, Fleet{Verdict: fleet.Verdict{Adopt: true}}, ReasonAdopt, false, nil},
 		"newer version, store away":            {fresh, Options{}, Fleet{Verdict: fleet.Verdict{Adopt: true}, Away: "no quorum"}, ReasonNothing, false, nil},
 		"damaged, the fleet has it":            {fresh, Options{}, Fleet{Head: certs.Head{N: 3, NotAfter: now.Add(fresh)}}, ReasonAdopt, false, func(l *store.Lineage) { l.Current, l.Damage = nil, errDamaged }},

@@ -57,7 +57,13 @@ type builder struct {
 	rungs   map[string]challenges.Rung
 	issuers map[string]madeIssuer
 	retired []*issuer.Issuer // replaced by a reload; closed at the end, because jobs may still use them
-	dns     map[string]*dns01.Solver
+}
+
+// wiring is what a configuration asks for, made and not in use yet.
+type wiring struct {
+	set     *renewal.Set
+	rungs   map[string]challenges.Rung
+	issuers map[string]madeIssuer
 }
 
 // madeIssuer is an issuer with what it was made from. It lives through reloads that do not concern it: it owns its
@@ -98,8 +104,9 @@ func (b *builder) close() error {
 	return errors.Join(errs...)
 }
 
-// build makes everything that c asks for. It touches no network.
-func (b *builder) build(c *config.Config) (*renewal.Set, error) {
+// build makes everything that c asks for. It touches no network, and nothing that is in use: [builder.use] does, or
+// [builder.discard] drops it.
+func (b *builder) build(c *config.Config) (_ *wiring, err error) {
 	set := &renewal.Set{
 		Certificates: make(map[string]renewal.Certificate, len(c.Certificates)), Issuers: map[string]renewal.Issuer{},
 		Notifier: notify.Log{Logger: b.log}, Concurrency: c.Renewal.Concurrency, Keep: c.Renewal.Keep,
@@ -109,6 +116,11 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 		return nil, err
 	}
 	issuers, known := map[string]madeIssuer{}, digests{}
+	defer func() {
+		if err != nil {
+			b.discard(issuers)
+		}
+	}()
 	for i := range c.Certificates {
 		spec := c.Spec(&c.Certificates[i])
 		targets, err := b.targets(c, &c.Certificates[i])
@@ -127,18 +139,31 @@ func (b *builder) build(c *config.Config) (*renewal.Set, error) {
 			return nil, err
 		}
 	}
-	for name, made := range b.issuers {
-		if issuers[name].Issuer != made.Issuer {
-			b.retired = append(b.retired, made.Issuer)
-		}
-	}
-	b.issuers, b.rungs = issuers, solvers
 	set.Revoke = revoker(issuers)
 	set.Forewarn, set.ClockOffsets = b.forewarn(solvers, issuers), clockOffsets(issuers)
 	for name, made := range issuers {
 		set.Issuers[name] = made
 	}
-	return set, nil
+	return &wiring{set, solvers, issuers}, nil
+}
+
+// use puts what was built in the place of what is in use.
+func (b *builder) use(w *wiring) {
+	for name, made := range b.issuers {
+		if w.issuers[name].Issuer != made.Issuer {
+			b.retired = append(b.retired, made.Issuer)
+		}
+	}
+	b.issuers, b.rungs = w.issuers, w.rungs
+}
+
+// discard closes the issuers that were built and are not in use.
+func (b *builder) discard(issuers map[string]madeIssuer) {
+	for name, made := range issuers {
+		if b.issuers[name].Issuer != made.Issuer {
+			_ = made.Close() // it never did anything
+		}
+	}
 }
 
 // addIssuers makes the named issuers, or takes over those of the configuration before.

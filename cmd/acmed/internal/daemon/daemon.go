@@ -83,28 +83,11 @@ func Open(o Options) (*Daemon, error) {
 	d.builder = newBuilder(d.store, log, o.Version)
 	d.builder.sockets, d.builder.observe = o.Sockets, d.recorder.Request
 	d.hub = d.newHub(c.StateDir)
-	set, listeners, err := d.outfit(c)
-	if err != nil {
+	d.engine = renewal.NewEngine(renewal.Config{Store: d.store, Log: log, Ended: d.recorder.Job})
+	if err := switchTo(context.Background(), c, d.steps()); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
-	d.hub.Swap(listeners)
-	d.engine = renewal.NewEngine(renewal.Config{Store: d.store, Log: log, Ended: d.recorder.Job})
-	d.engine.Swap(set)
 	return d, nil
-}
-
-// outfit builds everything that c asks for: the set of the engine, and those who are told what happens.
-func (d *Daemon) outfit(c *config.Config) (*renewal.Set, []notify.Channel, error) {
-	listeners, err := channels(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	set, err := d.builder.build(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	set.Notifier = notify.All{set.Notifier, d.hub}
-	return set, listeners, nil
 }
 
 // Check reads the configuration at path and reports everything that is wrong with it, like [config.Check]. It also builds
@@ -188,23 +171,12 @@ func (d *Daemon) reload(ctx context.Context) error {
 			return &control.Error{Code: control.CodeConfig, Message: fixed.key + " cannot change while acmed runs; restart it"}
 		}
 	}
-	set, listeners, err := d.outfit(c)
-	if err != nil {
+	if err := switchTo(ctx, c, d.steps()); err != nil {
 		return &control.Error{Code: control.CodeConfig, Message: err.Error()}
-	}
-	if d.scheduler != nil {
-		if err := d.swapSite(ctx, c.Web); err != nil {
-			return &control.Error{Code: control.CodeConfig, Message: err.Error()}
-		}
-		if err := d.scheduler.Reschedule(c.Renewal.Schedule, c.Renewal.Splay); err != nil {
-			return &control.Error{Code: control.CodeConfig, Message: err.Error()}
-		}
 	}
 	d.logProblems(warnings, problems)
 	d.config, d.reloaded, d.problems = c, time.Now(), nil
 	_ = errors.As(problems, &d.problems) // nil without problems
-	d.hub.Swap(listeners)
-	d.engine.Swap(set)
 	if d.scheduler != nil {
 		d.scheduler.Sweep()
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,6 +15,7 @@ import (
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/internal/text"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -39,7 +39,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.scheduler = scheduler
 	err = d.builder.answerSockets(ctx)
 	// Renewals go on without a status page; a reload tries again.
-	if siteErr := d.swapSite(ctx, d.config.Web); siteErr != nil {
+	if siteErr := switchTo(ctx, d.config, []step{d.nextSite}); siteErr != nil {
 		d.log.Error("no status page", zap.Error(siteErr))
 	}
 	d.mu.Unlock()
@@ -121,14 +121,18 @@ func (d *Daemon) reloadOnHangup(ctx context.Context) {
 // the next start.
 func (d *Daemon) recoverRecords(ctx context.Context) {
 	d.mu.Lock()
-	solvers, files := maps.Clone(d.builder.dns), d.builder.files
+	solvers, files := d.builder.rungs, d.builder.files
 	d.mu.Unlock()
 	if files != nil {
 		if err := files.Recover(); err != nil {
 			d.log.Warn("challenge files of an earlier run are still in a webroot", zap.Error(err))
 		}
 	}
-	for name, solver := range solvers {
+	for name, rung := range solvers {
+		solver, ok := rung.Solver.(*dns01.Solver)
+		if !ok {
+			continue
+		}
 		if err := solver.Recover(ctx); err != nil && ctx.Err() == nil {
 			d.log.Warn("challenge records of an earlier run are still in the DNS", zap.String("solver", name), zap.Error(err))
 		}

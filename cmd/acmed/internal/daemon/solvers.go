@@ -26,7 +26,6 @@ import (
 // begin to use.
 func (b *builder) solvers(c *config.Config) (map[string]challenges.Rung, error) {
 	made := map[string]challenges.Rung{}
-	b.dns = map[string]*dns01.Solver{}
 	for _, name := range c.SolverNames() {
 		conf, ok := c.Solver(name)
 		if !ok {
@@ -61,13 +60,9 @@ func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solve
 		if b.journal == nil {
 			b.journal = dns01.NewJournal(filepath.Join(c.StateDir, "dns"))
 		}
-		solver, err := dns01.New(*cmp.Or(conf.DNS01, conf.DNSAccount01), dns01.Options{
+		return dns01.New(*cmp.Or(conf.DNS01, conf.DNSAccount01), dns01.Options{
 			Name: conf.Name, Journal: b.journal, Locks: b.records, Worker: worker(), Now: time.Now, Account: conf.DNS01 == nil,
 		})
-		if err == nil {
-			b.dns[conf.Name] = solver
-		}
-		return solver, err
 	}
 	return nil, errors.New("it has no section")
 }

@@ -22,37 +22,52 @@ import (
 
 // site is the running status page with what it was made from.
 type site struct {
-	conf   config.Web
-	server *web.Server
+	conf     config.Web
+	server   *web.Server
+	listener net.Listener
 }
 
-// swapSite makes the status page the one that conf asks for. A new one listens before the old one ends, unless they share
-// the address. The caller holds d.mu.
-func (d *Daemon) swapSite(ctx context.Context, conf config.Web) error {
+// nextSite prepares the status page that c asks for. A new one listens before the old one ends; at the same address they
+// share the socket.
+func (d *Daemon) nextSite(ctx context.Context, c *config.Config) (prepared, error) {
+	conf := c.Web
 	if reflect.DeepEqual(conf, d.site.conf) && (d.site.server != nil || conf.Listen == "") {
-		return nil
+		return prepared{}, nil
 	}
-	if conf.Listen == d.site.conf.Listen {
-		d.closeSite(ctx)
+	if conf.Listen == "" {
+		return prepared{commit: func() { d.closeSite(ctx) }}, nil
 	}
-	var next site
-	if conf.Listen != "" {
-		var listening net.ListenConfig
-		l, err := listening.Listen(ctx, "tcp", conf.Listen)
+	l, err := d.listenSite(ctx, conf.Listen)
+	if err != nil {
+		return prepared{}, fmt.Errorf("web.listen: %w; is another program there?", err)
+	}
+	next := site{conf, web.New(web.Config{Source: shown{d}, Recorder: d.recorder, Hosts: siteNames(conf), Log: d.log.Named("web")}), l}
+	return prepared{
+		commit: func() {
+			go func() {
+				if err := next.server.Serve(l); err != nil {
+					d.log.Error("status page ended", zap.Error(err))
+				}
+			}()
+			d.log.Info("status page", zap.String("url", "http://"+l.Addr().String()+"/"))
+			d.closeSite(ctx)
+			d.site = next
+		},
+		undo: func() { _ = l.Close() }, // nobody was served
+	}, nil
+}
+
+func (d *Daemon) listenSite(ctx context.Context, address string) (net.Listener, error) {
+	if old, ok := d.site.listener.(*net.TCPListener); ok && address == d.site.conf.Listen {
+		f, err := old.File()
 		if err != nil {
-			return fmt.Errorf("web.listen: %w; is another program there?", err)
+			return nil, err
 		}
-		next = site{conf, web.New(web.Config{Source: shown{d}, Recorder: d.recorder, Hosts: siteNames(conf), Log: d.log.Named("web")})}
-		go func() {
-			if err := next.server.Serve(l); err != nil {
-				d.log.Error("status page ended", zap.Error(err))
-			}
-		}()
-		d.log.Info("status page", zap.String("url", "http://"+l.Addr().String()+"/"))
+		defer func() { _ = f.Close() }() // the listener has its own
+		return net.FileListener(f)
 	}
-	d.closeSite(ctx)
-	d.site = next
-	return nil
+	var listening net.ListenConfig
+	return listening.Listen(ctx, "tcp", address)
 }
 
 // closeSite ends the status page. Its visitors get a moment for what they are reading.
