@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/acmed/acmed/internal/text"
 )
@@ -168,11 +169,20 @@ func SortChain(list []*x509.Certificate, key crypto.PublicKey) []*x509.Certifica
 	return append(chain, rest...)
 }
 
-// ParseKey reads a private key in PKCS#8, PKCS#1 or SEC1 PEM form. The error never contains any part of the input.
+// ParseKey reads the first private key in PKCS#8, PKCS#1 or SEC1 PEM form. What other tools write around it is passed over:
+// curve parameters, certificates, text. The error never contains any part of the input.
 func ParseKey(text []byte) (crypto.Signer, error) {
-	block, _ := pem.Decode(text)
+	block, rest := pem.Decode(text)
 	if block == nil {
 		return nil, errors.New("the private key is not PEM")
+	}
+	for !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, errors.New("the PEM text has no private key")
+		}
+	}
+	if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
+		return nil, errors.New("the private key is protected by a passphrase; store it without one")
 	}
 	key, err := parseKeyDER(block.Bytes)
 	if err != nil {
