@@ -37,7 +37,7 @@ type Config struct {
 
 	Unit          string             `mapstructure:"unit"`           // systemd unit to reload; never started
 	Reload        []string           `mapstructure:"reload"`         // command to run instead, absolute program first
-	Container     *fileset.Container `mapstructure:"container"`      // container to send a signal to instead
+	Container     *fileset.Container `mapstructure:"container"`      // container whose server is reloaded instead
 	ReloadTimeout time.Duration      `mapstructure:"reload_timeout"` // default 1m
 
 	Verify     []string      `mapstructure:"verify"`      // endpoints: host:port, host:port/server.name, smtp://host:port

@@ -22,7 +22,7 @@ type Settings struct {
 
 	Unit          string     // systemd unit to reload
 	Reload        []string   // command to run instead
-	Container     *Container // or the container to send a signal to; may be nil
+	Container     *Container // or the container of the server; may be nil
 	ReloadTimeout Bound
 
 	Verify []string // of [endpoint.Parse] form
@@ -140,7 +140,7 @@ func (s *Settings) own(files []change.File) error {
 func (s *Settings) NewServer(name string) *installers.Server {
 	switch {
 	case s.Container != nil:
-		return installers.NewServerElsewhere(cmp.Or(name, s.Container.Name), s.Container.reload)
+		return installers.NewServerElsewhere(cmp.Or(name, s.Container.Name, s.Container.Label), s.Container.reload)
 	case s.Unit != "":
 		reload := installers.SystemdReload(s.Unit)
 		reload.Timeout = s.ReloadTimeout.Duration

@@ -84,7 +84,7 @@ func (p *planner) checkTwin(k *pick, l listen) error {
 	}
 	for _, d := range p.m.foreign {
 		other, err := parseListen(d, p.m.find)
-		if err == nil && other.hasPort(p.cfg.Listen) {
+		if err == nil && other.hasPort(p.cfg.Listen) && !other.has("udp") {
 			return at.errorf("port %d belongs to a stream or mail server at %s: set \"listen\" to the port that it passes on to", p.cfg.Listen, d.place())
 		}
 	}

@@ -63,7 +63,7 @@ const http2Word = " http2"
 
 func (p *planner) addHTTP2(k *pick, listens []listen) {
 	for _, l := range listens {
-		if k.TLS && l.hasPort(p.cfg.Listen) && !p.m.sockets[l.sockets()[0]].has("http2") {
+		if k.TLS && l.hasPort(p.cfg.Listen) && !l.has("quic") && !p.m.sockets[l.sockets()[0]].has("http2") {
 			end := l.d.words[len(l.d.words)-1].end
 			p.edit(l.d.src, change.Edit{Start: end, End: end, Text: http2Word})
 		}
@@ -196,7 +196,7 @@ func (p *planner) decider() *directive {
 // tlsHosts are the addresses at which a block answers with TLS, or will.
 func (p *planner) tlsHosts(k *pick) (hosts []string) {
 	for _, l := range k.Site.listens {
-		if l.hasPort(p.cfg.Listen) {
+		if l.hasPort(p.cfg.Listen) && !l.has("quic") {
 			hosts = append(hosts, l.hosts...)
 		}
 	}

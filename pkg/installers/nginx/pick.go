@@ -39,6 +39,10 @@ func (p *picker) pickOne(id certs.Identifier) ([]*pick, error) {
 			return p.picks(id, l.defaults, l.tls, true)
 		}
 	}
+	if other := p.look(id, true, func(port int) bool { return port != p.port }); len(other.named) > 0 {
+		s := other.named[0]
+		return nil, s.d.errorf("this server block answers for %q with TLS, and not on port %d: set \"listen\" to its port", id.Value, p.port)
+	}
 	if id.IsWildcard() {
 		return nil, fmt.Errorf("no nginx server block has the name %q: list the names that nginx serves under \"names\"", id.Value)
 	}

@@ -404,6 +404,10 @@ func TestPlanRefuses(t *testing.T) {
 	}{
 		{name: "unknown name", text: "server { listen 80; server_name b.example; }", want: `no nginx server block has the name "a.example"`},
 		{
+			name: "TLS on another port", text: "\nserver { listen 8443 ssl; server_name a.example; }",
+			want: `a.conf:2: this server block answers for "a.example" with TLS, and not on port 443: set "listen"`,
+		},
+		{
 			name: "default server of another name",
 			text: "server { listen 80 default_server; server_name b.example; }", want: `no nginx server block has the name "a.example"`,
 		},
