@@ -17,11 +17,15 @@ import (
 
 func newChain(a *app) *cobra.Command {
 	var r control.VersionRequest
+	var pins, tlsa bool
 	cmd := &cobra.Command{
 		Use:   "chain NAME",
 		Short: "Print what clients must import that pin the issuer of a certificate",
 		Long: `Print the intermediates of a certificate in PEM form, and the root if a configured trust store or this machine has it.
-If a new version is held, print its intermediates instead, so that pinning clients can import them before activation.`,
+If a new version is held, print its intermediates instead, so that pinning clients can import them before activation.
+
+With --pins, print what clients that pin keys must know: the hashes of the active key, of a held one, and of the next one.
+With --tlsa, print them as records for a zone file.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, done, err := a.reader(cmd.Context())
@@ -34,11 +38,25 @@ If a new version is held, print its intermediates instead, so that pinning clien
 			if err != nil {
 				return err
 			}
-			_, err = io.WriteString(a.out, c.PEM)
+			switch {
+			case pins:
+				for _, p := range c.Pins {
+					a.printf("%s  %s\n", p.Pin, p.State)
+				}
+			case tlsa && len(c.TLSA) == 0:
+				return fmt.Errorf("%s has no tlsa section in the configuration", r.Certificate)
+			case tlsa:
+				a.printf("%s\n", strings.Join(c.TLSA, "\n"))
+			default:
+				_, err = io.WriteString(a.out, c.PEM)
+			}
 			return err
 		},
 	}
 	cmd.Flags().StringVar(&r.StoredAs, "version", "", "`version` to print, as history shows it")
+	cmd.Flags().BoolVar(&pins, "pins", false, "print the hashes of the keys, those of the next one too")
+	cmd.Flags().BoolVar(&tlsa, "tlsa", false, "print the TLSA records of the keys")
+	cmd.MarkFlagsMutuallyExclusive("version", "pins", "tlsa")
 	return cmd
 }
 

@@ -32,6 +32,7 @@ type Spec struct {
 	Identifiers    []Identifier  // at least one, no duplicates, in the operator's order
 	KeyTypes       []KeyType     // one, or an EC type and an RSA type for a dual unit
 	ReuseKey       bool          // keep the private key on renewal, except after a key compromise
+	NextKey        bool          // make the key ahead that comes after the active one
 	Profile        string        // ACME profile; "" asks for none
 	PreferredChain string        // common name of a root or intermediate; "" takes the CA's default chain
 	MustStaple     bool          // ask for the OCSP must-staple extension (RFC 7633)
@@ -98,6 +99,7 @@ type Request struct {
 	Replaces *Bundle                // the active bundle, nil for the first one; sent as ARI replaces, its key reused if asked for
 	NewKey   bool                   // a fresh key even if Spec.ReuseKey is set (after a key compromise)
 	Asked    bool                   // a person wants it now: a CA that failed is asked once more; a pause that the CA asked for stays
+	Next     []NextKey              // keys that were made ahead; used unless the one of Replaces is
 	Solved   map[string]string      // identifier → solver that worked last time; a hint, tried first
 	Invalid  map[string][]time.Time // identifier → validations that failed within the last hour
 	Failed   func(*ValidationError) // told about each validation that failed at the CA, before the next order; may be nil

@@ -98,7 +98,15 @@ type Chain struct {
 	Certificate string   `json:"certificate"`
 	StoredAs    string   `json:"stored_as"`
 	Subjects    []string `json:"subjects"`
-	PEM         string   `json:"pem"` // the intermediates, and the root if a configured client or this machine knows it
+	Pins        []KeyPin `json:"pins,omitempty"` // of the keys that it has or will have, whatever version was asked for
+	TLSA        []string `json:"tlsa,omitempty"` // the same as records for a zone file, if it has any
+	PEM         string   `json:"pem"`            // the intermediates, and the root if a configured client or this machine knows it
+}
+
+// KeyPin is a public key as clients pin it.
+type KeyPin struct {
+	Pin   string `json:"pin"`   // sha256/ and the base64 form of the SHA-256 of its SubjectPublicKeyInfo
+	State string `json:"state"` // active, waiting or next
 }
 
 // TrustRequest asks about some certificates, or all.

@@ -32,6 +32,7 @@ func (v *validator) certificate(path string, cert *Certificate) {
 		v.report(path+".renew_before", "%s is not less than the lifetime of %s, so the certificate would always be due", show(cert.RenewBefore), show(cert.Lifetime))
 	}
 	v.clients(path, cert)
+	v.tlsa(path, cert)
 	if cert.CSRFile != "" {
 		v.ownCSR(path, cert)
 	}
@@ -46,7 +47,7 @@ func (v *validator) ownCSR(path string, cert *Certificate) {
 	for _, f := range []struct {
 		key string
 		set bool
-	}{{"key_type", len(cert.KeyType) > 0}, {"reuse_key", cert.ReuseKey}, {"must_staple", cert.MustStaple}} {
+	}{{"key_type", len(cert.KeyType) > 0}, {"reuse_key", cert.ReuseKey}, {"next_key", cert.NextKey}, {"tlsa", cert.TLSA != nil}, {"must_staple", cert.MustStaple}} {
 		if f.set {
 			v.report(path+"."+f.key, "does not go together with csr_file, which decides about it")
 		}

@@ -265,6 +265,12 @@ type Certificate struct {
 	KeyType KeyTypes `mapstructure:"key_type"`
 	// ReuseKey keeps the private key on renewal, for clients that pin it. Default false.
 	ReuseKey bool `mapstructure:"reuse_key"`
+	// NextKey makes the private key of the next certificate ahead, so that clients that pin keys can learn it before: "acmed
+	// chain NAME --pins" prints both. With reuse_key it is used after a compromise. With notice, a key goes live no earlier
+	// than so long after it was made. Default false; true with tlsa.
+	NextKey bool `mapstructure:"next_key"`
+	// TLSA publishes records for clients that pin keys by DNS (DANE, RFC 6698). Optional.
+	TLSA *TLSA `mapstructure:"tlsa"`
 	// MustStaple asks for the extension by which clients insist on a stapled OCSP answer (RFC 7633). Few CAs still have
 	// it. Default false.
 	MustStaple bool `mapstructure:"must_staple"`
@@ -274,7 +280,7 @@ type Certificate struct {
 	// it is used. Default: the CA's first chain.
 	PreferredChain string `mapstructure:"preferred_chain"`
 	// CSRFile is a certificate signing request, PEM or DER, for a key that acmed never sees. It must be for the very names
-	// above. Not together with key_type, reuse_key and must_staple. Optional.
+	// above. Not together with key_type, reuse_key, next_key, tlsa and must_staple. Optional.
 	CSRFile string `mapstructure:"csr_file"`
 	// Trust lists the trust stores of clients that must always be able to connect. A new certificate is served with the
 	// first chain that all of them accept. If there is none, the next issuer is asked, and otherwise the new certificate

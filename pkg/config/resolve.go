@@ -24,6 +24,7 @@ func (c *Config) Spec(cert *Certificate) certs.Spec {
 		Identifiers:    identifiers(cert.Names),
 		KeyTypes:       c.keyTypes(cert),
 		ReuseKey:       cert.ReuseKey,
+		NextKey:        cert.NextKey || cert.TLSA != nil,
 		Profile:        cert.Profile,
 		PreferredChain: cert.PreferredChain,
 		MustStaple:     cert.MustStaple,

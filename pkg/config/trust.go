@@ -7,10 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/trust"
 )
 
-// TrustStore is what one kind of client trusts. It has either anchors or system.
+// TrustStore is what one kind of client trusts. It has either anchors or system, or pins, or pins and one of them.
 type TrustStore struct {
 	// Name is how certificates refer to the store, and what messages call the client; the rule is that of an issuer's name.
 	Name string `mapstructure:"name"`
@@ -19,6 +20,9 @@ type TrustStore struct {
 	Anchors string `mapstructure:"anchors"`
 	// System takes the trust store of this machine, for clients such as common browsers. Default false.
 	System bool `mapstructure:"system"`
+	// Pins lists the keys, each as sha256/ and base64, of which a certificate must have one, as apps pin them. "acmed chain NAME
+	// --pins" prints them. Without anchors and system such a client looks at nothing else. Optional.
+	Pins []string `mapstructure:"pins"`
 	// Client is the software that uses the anchors: openssl, gnutls, mbedtls, java, python or system. They differ in which
 	// chains they accept. Default: the strictest of those that can use such anchors.
 	Client string `mapstructure:"client"`
@@ -26,8 +30,19 @@ type TrustStore struct {
 
 // Load reads what the client trusts.
 func (s *TrustStore) Load() (*trust.Store, error) {
-	if s.System {
+	store, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	return store.Pinned(s.Pins), nil
+}
+
+func (s *TrustStore) load() (*trust.Store, error) {
+	switch {
+	case s.System:
 		return trust.System(s.Name)
+	case s.Anchors == "":
+		return trust.New(s.Name, nil), nil
 	}
 	text, err := readFile(s.Anchors, 0o022, maxFile)
 	if err != nil {
@@ -81,12 +96,17 @@ func (cert *Certificate) ActivateBefore() (time.Duration, error) {
 func (v *validator) trustStore(path string, s *TrustStore) {
 	v.name(path, s.Name)
 	switch {
-	case s.System == (s.Anchors != ""):
-		v.report(path, "give either anchors, a PEM file, or system: true")
+	case s.System && s.Anchors != "", !s.System && s.Anchors == "" && len(s.Pins) == 0:
+		v.report(path, "give either anchors, a PEM file, or system: true, or pins")
 	case s.Anchors != "":
 		v.check(path+".anchors", checkPath(s.Anchors))
 	}
+	for i, pin := range s.Pins {
+		v.check(fmt.Sprintf("%s.pins[%d]", path, i), certs.CheckPin(pin))
+	}
 	switch {
+	case s.Client != "" && s.Anchors == "" && !s.System:
+		v.report(path+".client", "goes with anchors")
 	case s.Client != "" && !slices.Contains(trust.Clients(), trust.Client(s.Client)):
 		v.report(path+".client", "%s is none of %s", quote(s.Client), strings.Trim(fmt.Sprint(trust.Clients()), "[]"))
 	case s.System && s.Client != "" && s.Client != string(trust.SystemClient):

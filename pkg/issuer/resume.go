@@ -104,8 +104,8 @@ func sameSet(a, b []certs.Identifier) bool {
 // keySource yields private key and CSR, made at the first call.
 type keySource = func() (certs.Secret, []byte, error)
 
-// newKey is the source for a new order: the operator's CSR, the key of the replaced certificate if it is to be kept, or a
-// new key.
+// newKey is the source for a new order: the operator's CSR, the key of the replaced certificate if it is to be kept, the one
+// that was made ahead, or a new key.
 func (j *job) newKey() keySource {
 	return once(func() (certs.Secret, []byte, error) {
 		if j.csr != nil {
@@ -113,7 +113,7 @@ func (j *job) newKey() keySource {
 		}
 		key, err := j.keptKey()
 		if err != nil {
-			key, err = certs.NewKey(j.keyType)
+			key, err = j.nextKey()
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("make the private key: %w", err)
@@ -156,6 +156,14 @@ func (j *job) keptKey() (crypto.Signer, error) {
 		err = fmt.Errorf("the key to keep is not %s", j.keyType)
 	}
 	return key, err
+}
+
+// nextKey is the key that was made ahead, else a new one.
+func (j *job) nextKey() (crypto.Signer, error) {
+	if next, ok := certs.PickKey(j.req.Next, j.keyType); ok {
+		return certs.ParseKey(next.KeyPEM)
+	}
+	return certs.NewKey(j.keyType)
 }
 
 // once makes a source that does its work at the first call only.

@@ -23,6 +23,7 @@ const (
 	RolledBack    Kind = "rolled_back"    // the earlier version is live again: an endpoint stopped working, or an operator asked
 	Held          Kind = "held"           // a new version is stored and waits: Clients would not trust it; again as expiry nears
 	ChainChanged  Kind = "chain_changed"  // a new version comes from another intermediate or root, see Chain; live at ActiveAt
+	PinsChanged   Kind = "pins_changed"   // the next key was made, see Pins; clients that pin keys must learn it before the next renewal
 	Activated     Kind = "activated"      // a version that waited is live
 	Expiring      Kind = "expiring"       // 14, 7, 3 or 1 days are left, or none
 	ClockDoubted  Kind = "clock_doubted"  // CAs or a jump contradict the clock of this machine, so ordinary renewals wait; names no certificate
@@ -34,12 +35,12 @@ const (
 // Kinds lists the kinds that a notifier can be told of, in the order of the documentation. Digests and tests go to those
 // who asked for them.
 func Kinds() []Kind {
-	return []Kind{Obtained, Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, ClockDoubted, Recovered}
+	return []Kind{Obtained, Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, PinsChanged, Activated, Expiring, ClockDoubted, Recovered}
 }
 
 // DefaultKinds lists what a notifier is told of that does not say: everything but good news that nobody waits for.
 func DefaultKinds() []Kind {
-	return []Kind{Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, Activated, Expiring, ClockDoubted, Recovered}
+	return []Kind{Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, PinsChanged, Activated, Expiring, ClockDoubted, Recovered}
 }
 
 // Bad reports whether somebody should look.
@@ -71,6 +72,7 @@ type Event struct {
 	ActiveAt    time.Time   `json:"active_at,omitzero"`   // when a held version becomes active
 	Chain       string      `json:"chain,omitempty"`      // PEM of the issuers, for those who must import them
 	ChainFile   string      `json:"chain_file,omitempty"` // where the same is on this machine
+	Pins        []string    `json:"pins,omitempty"`       // of the active key and of the next one
 	Recovers    Kind        `json:"recovers,omitempty"`   // of Recovered: failed, install_failed or hook_failed
 	Summary     []State     `json:"summary,omitempty"`    // of Digest: every certificate, those that need attention first
 	Message     string      `json:"message"`              // one line for people

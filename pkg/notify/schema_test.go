@@ -21,7 +21,7 @@ func TestSchema(t *testing.T) {
 		Schema: notify.Schema, ID: "QWERTY", Kind: notify.Failed, Time: at, Host: "web1.example.com", Certificate: "www",
 		Names: []string{"example.com", "www.example.com"}, Version: "20261101-120000-ab12", Target: "nginx", NotAfter: at.AddDate(0, 0, 70),
 		RetryAt: at.Add(time.Hour), Clients: []string{"till-2019"}, ActiveAt: at.AddDate(0, 0, 3), Chain: "-----BEGIN CERTIFICATE-----\n",
-		ChainFile: "/var/lib/acmed/certs/www/chain.pem", Recovers: notify.InstallFailed, Message: "a message", Error: "an error",
+		ChainFile: "/var/lib/acmed/certs/www/chain.pem", Pins: []string{"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}, Recovers: notify.InstallFailed, Message: "a message", Error: "an error",
 		Code: advice.PortClosed,
 		Summary: []notify.State{
 			{Certificate: "mail", State: "failing", Attention: true, NotAfter: at.AddDate(0, 0, 24), Error: "connection refused"},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"go.uber.org/zap"
+
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -26,6 +28,9 @@ func (e *Engine) markCompromised(r *record, b *certs.Bundle) {
 		if other, err := e.store.Bundle(r.Name, v.ID); err != nil || b.SharesKey(other) {
 			st.Compromised = append(st.Compromised, v.ID)
 		}
+	}
+	if err := e.dropNextKeys(r.Name, b.Pins()); err != nil {
+		e.log.Warn("the next key could not be read", zap.String("certificate", r.Name), zap.Error(err))
 	}
 	if slices.Contains(st.Compromised, st.Pinned) {
 		st.Pinned = ""

@@ -41,6 +41,7 @@ type Engine struct {
 
 	waiting atomic.Int32           // jobs that gave their slots away and go on
 	onWait  atomic.Pointer[func()] // called when one more does
+	onEnd   atomic.Pointer[func(Result)]
 
 	confirming chan struct{} // has a place for the one who asks a CA for the time after the start
 	confirmed  bool          // it was asked; guarded by confirming
@@ -160,6 +161,9 @@ func (e *Engine) work(j *job, slots chan struct{}) {
 		}
 		e.removeJob(j)
 		e.ended(j.result)
+		if told := e.onEnd.Load(); told != nil {
+			(*told)(j.result)
+		}
 		close(j.done)
 	}()
 	select {

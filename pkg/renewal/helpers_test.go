@@ -2,6 +2,7 @@ package renewal
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -30,6 +31,11 @@ func bundleOf(t testing.TB, from time.Time, life time.Duration, names ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return bundleWith(t, key, from, life, names...)
+}
+
+func bundleWith(t testing.TB, key crypto.Signer, from time.Time, life time.Duration, names ...string) *certs.Bundle {
+	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +126,13 @@ func (ca *fakeCA) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle,
 	}
 	req.Tell(certs.Step{Phase: certs.PhaseOrder})
 	req.Tell(certs.Step{Phase: certs.PhaseFinalize})
+	if next, ok := certs.PickKey(req.Next, certs.EC256); ok {
+		key, err := certs.ParseKey(next.KeyPEM)
+		if err != nil {
+			return nil, err
+		}
+		return bundleWith(ca.t, key, now, ca.life, req.Spec.Names()...), nil
+	}
 	return bundleOf(ca.t, now, ca.life, req.Spec.Names()...), nil
 }
 

@@ -2,6 +2,7 @@ package renewal
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,8 +56,11 @@ func (j *job) judge(b *certs.Bundle) offer {
 
 // review decides whether the newest version must wait. It is asked in every round, between storing and activating, so that
 // neither a crash in between nor a changed configuration gets past it.
-func (j *job) review() error {
+func (j *job) review(ctx context.Context) error {
 	r := j.record
+	if err := j.prepareKeys(ctx); err != nil {
+		return err
+	}
 	if r.State.Pinned != "" && r.State.Pinned == r.Version {
 		return nil
 	}
@@ -113,18 +117,21 @@ func same(a, b *store.Held) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Version == b.Version && a.Reason == b.Reason && a.Until.Equal(b.Until) && slices.Equal(a.Clients, b.Clients)
+	return a.Version == b.Version && a.Reason == b.Reason && a.Keys == b.Keys && a.Until.Equal(b.Until) && slices.Equal(a.Clients, b.Clients)
 }
 
 // hold says for whom and until when a stored version must wait; nil lets it go live. When the clients changed and another
 // of its chains suits them, that is stored as a version of its own, to be looked at again.
 func (j *job) hold(id string) (held *store.Held, again bool, err error) {
-	if len(j.Clients.stores()) == 0 && j.Spec.Notice == 0 || j.opts.NewKey {
+	if len(j.Clients.stores()) == 0 && j.Spec.Notice == 0 && j.TLSA == nil || j.opts.NewKey && j.TLSA == nil {
 		return nil, false, nil
 	}
 	b, err := j.engine.store.Bundle(j.Spec.Name, id)
 	if err != nil {
 		return nil, false, err
+	}
+	if h := j.holdForKeys(id, b); h != nil || j.opts.NewKey {
+		return h, false, nil
 	}
 	o := j.judge(b)
 	switch {

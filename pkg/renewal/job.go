@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
@@ -35,6 +36,8 @@ type job struct {
 	unrecorded   bool         // something failed whose next try is not stored, because the clock is doubted
 	result       Result       // written by the job alone, read after done is closed
 	localFailure *localFailure
+	next         []certs.NextKey // made ahead
+	tlsa         dnsView
 	progress     progress
 	done         chan struct{}
 }
@@ -99,7 +102,7 @@ func (j *job) open() (err error) {
 func (j *job) steps(ctx context.Context) error {
 	opts := plan.Options{Force: j.opts.Force, Retry: j.opts.Retry, Again: j.opts.Retry}
 	for range maxRounds {
-		if err := j.review(); err != nil {
+		if err := j.review(ctx); err != nil {
 			return err
 		}
 		opts.Fleet = j.consult(ctx)
@@ -179,6 +182,7 @@ func (j *job) finish() error {
 			j.result.Held = h.Reason
 		}
 	}
+	j.result.Next = clock.Earlier(j.result.Next, j.tlsa.again)
 	j.alertLimit()
 	j.alertExpiry()
 	if err := r.save(); err != nil {

@@ -168,7 +168,7 @@ func (j *job) orderFrom(ctx context.Context, name string) (*certs.Bundle, error)
 	}
 	r := j.record
 	bundle, err := issuer.Obtain(ctx, certs.Request{
-		Spec: j.Spec, Replaces: r.Current, Solved: r.State.Solved, NewKey: j.opts.NewKey, Asked: j.opts.Again || j.opts.Force, Progress: j.progress.add, Invalid: r.State.Invalid,
+		Spec: j.Spec, Replaces: r.Current, Solved: r.State.Solved, NewKey: j.opts.NewKey, Next: j.next, Asked: j.opts.Again || j.opts.Force, Progress: j.progress.add, Invalid: r.State.Invalid,
 		Failed: func(v *certs.ValidationError) {
 			if err := r.invalid(v.Identifier.Value); err != nil {
 				j.engine.log.Warn("a failed validation could not be stored", zap.String("certificate", j.Spec.Name), zap.Error(err))

@@ -98,6 +98,8 @@ func (s *Scheduler) Run(ctx context.Context) {
 	defer s.wg.Wait()
 	poke := s.poke
 	s.Engine.onWait.Store(&poke)
+	follow := s.follow
+	s.Engine.onEnd.Store(&follow)
 	for ctx.Err() == nil {
 		now := s.Clock()
 		s.mu.Lock()
@@ -208,6 +210,21 @@ func (s *Scheduler) done(name string, r Result) {
 		s.attention[name] = true
 	}
 	if len(s.queue) == 0 && len(s.running) == 0 || at.Before(s.timer) {
+		s.poke()
+	}
+}
+
+// follow takes up when a job wants to be looked at again that an operator or another caller began.
+func (s *Scheduler) follow(r Result) {
+	now := s.Clock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ours := s.running[r.Name]; ours || r.Next.IsZero() {
+		return
+	}
+	at := clock.Later(r.Next, now.Add(soonest))
+	s.next[r.Name] = clock.Earlier(s.next[r.Name], at)
+	if at.Before(s.timer) {
 		s.poke()
 	}
 }

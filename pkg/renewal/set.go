@@ -26,6 +26,7 @@ type Certificate struct {
 	Targets map[string]installers.Installer // one for each ID in Spec.Targets
 	Hooks   Hooks
 	Clients Clients
+	TLSA    *TLSA // nil: no records are published
 	// Asked is a hash of everything that an order depends on besides the CA: names, keys, profile, and the settings of issuers
 	// and solvers with the contents of their secret files. When it changes, acmed's own pause after a failed order ends.
 	// AskedOf is the same for the settings of each target. "" and nil: nothing is known to have changed.

@@ -46,7 +46,7 @@ func (j *job) obey(ctx context.Context) error {
 	case j.opts.Pin != "":
 		return j.pin(j.opts.Pin)
 	case j.opts.Activate:
-		if err := j.review(); err != nil {
+		if err := j.review(ctx); err != nil {
 			return err
 		}
 		return j.activateNewest()
@@ -66,8 +66,12 @@ func (j *job) pin(id string) error {
 	case slices.Contains(r.State.Compromised, id):
 		return fmt.Errorf("others may know the private key of version %s; choose another one, or renew", id)
 	}
-	if _, err := j.engine.store.Bundle(r.Name, id); err != nil {
+	b, err := j.engine.store.Bundle(r.Name, id)
+	if err != nil {
 		return err
+	}
+	if lacking, until := j.unseen(b); lacking != nil || until.After(now) {
+		return fmt.Errorf("clients would refuse version %s, because the TLSA records of its key are not in the DNS any more; renew instead", id)
 	}
 	st := r.edit()
 	st.Pinned, st.Alerted = id, plan.Reminder(v.NotAfter.Sub(now))
@@ -85,7 +89,7 @@ func (j *job) activateNewest() error {
 		return errors.New("there is no stored version yet")
 	case plan.Ended(v, j.engine.clock()):
 		return fmt.Errorf("the newest version, %s, ended on %s", v.ID, v.NotAfter.UTC().Format(time.RFC3339))
-	case v.ID != r.Version && h != nil && h.Version == v.ID && !j.opts.Anyway && (len(h.Clients) > 0 || plan.Announced(h)):
+	case v.ID != r.Version && h != nil && h.Version == v.ID && !j.opts.Anyway && (len(h.Clients) > 0 || plan.Announced(h) || h.Keys):
 		return &HeldError{Version: v.ID, Reason: h.Reason, Clients: h.Clients}
 	}
 	r.edit().Pinned = ""

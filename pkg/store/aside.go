@@ -32,7 +32,7 @@ func (e *entry) tidy(d *atomicfile.Dir) error {
 }
 
 func isLineageFile(name string) bool {
-	return name == stateFile || name == orderFile(SlotEC) || name == orderFile(SlotRSA)
+	return name == stateFile || name == orderFile(SlotEC) || name == orderFile(SlotRSA) || name == nextKeysFile
 }
 
 func isFile(kind fs.FileMode) bool { return kind.IsRegular() || kind&fs.ModeSymlink != 0 }

@@ -48,6 +48,11 @@ func (st *State) Believe(now time.Time) (changed bool) {
 		b.since(&st.Log[i].At)
 		b.since(&st.Log[i].Last)
 	}
+	for record, in := range st.TLSA {
+		b.since(&in.Seen)
+		b.since(&in.Unused)
+		st.TLSA[record] = in
+	}
 	if st.Hook != nil {
 		b.drop(&st.Hook.RetryAt, clock.LongestPause)
 	}

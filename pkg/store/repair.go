@@ -50,6 +50,13 @@ func (st *State) repair(has func(version string) bool) []string {
 			delete(st.Down, issuer)
 		}
 	}
+	for _, record := range slices.Sorted(maps.Keys(st.TLSA)) {
+		in := st.TLSA[record]
+		r.time("tlsa."+record+".seen", &in.Seen)
+		r.time("tlsa."+record+".unused", &in.Unused)
+		st.TLSA[record] = in
+	}
+	r.text("tlsa_error", &st.TLSAError)
 	if len(st.Warnings) > maxTimes {
 		r.say("warnings", "%d of them", len(st.Warnings))
 		st.Warnings = nil

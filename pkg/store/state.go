@@ -53,11 +53,21 @@ type State struct {
 
 	Log []LogEntry `json:"log,omitempty"` // what happened, the oldest first; see [State.Remember]
 
+	TLSA      map[string]TLSA `json:"tlsa,omitempty"`       // what is or may be in the DNS, by name and data; see certs.TLSA
+	TLSAError string          `json:"tlsa_error,omitempty"` // why the DNS does not have what it should, as last looked up
+
 	Fleet *Fleet `json:"fleet,omitempty"` // what this node shares with others; nil on a single machine
 
 	Compromised []string `json:"compromised,omitempty"` // versions whose key others may know; removed when another one is active
 
 	Revoked map[string]Revocation `json:"revoked,omitempty"` // version ID to its revocation, for as long as the version is stored
+}
+
+// TLSA is one TLSA record (RFC 6698) of a certificate.
+type TLSA struct {
+	Seen   time.Time `json:"seen,omitzero"`   // since when all name servers have it; zero: they do not
+	Unused time.Time `json:"unused,omitzero"` // since when nothing that is served needs it; zero: something does
+	TTL    int64     `json:"ttl,omitzero"`    // seconds, as last seen
 }
 
 // Fleet is what a node of a fleet remembers about what it shares.
@@ -128,6 +138,7 @@ type Held struct {
 	Clients []string  `json:"clients,omitempty"` // trust stores that would not verify it
 	Reason  string    `json:"reason,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
+	Keys    bool      `json:"keys,omitzero"`  // it waits until clients can know its key, whoever they are
 	Stale   bool      `json:"stale,omitzero"` // it is not what the configuration asks for any more, so it holds up no other
 	Until   time.Time `json:"until,omitzero"` // when it goes live by itself; zero: when the active version ends
 }

@@ -20,6 +20,7 @@ type Store struct {
 	anchors []*x509.Certificate
 	system  *x509.CertPool // instead of anchors
 	client  Client
+	pins    []string // of the only keys that it accepts, in the form of certs.Pin; none: any
 }
 
 // New returns the store of a client that trusts exactly these certificates, each as an anchor.
@@ -57,6 +58,22 @@ func System(name string) (*Store, error) {
 		return nil, fmt.Errorf("the trust store of this machine: %w", err)
 	}
 	return &Store{name: name, system: pool}, nil
+}
+
+// Pinned returns the store of a client that accepts only leaves with one of these keys, each in the form of [certs.Pin]. A store
+// without certificates becomes that of a client that looks at nothing else but names and dates.
+func (s *Store) Pinned(pins []string) *Store {
+	copied := *s
+	copied.pins = slices.Clone(pins)
+	return &copied
+}
+
+// unpinned says that the key of a leaf is none of those that the client knows.
+func (s *Store) unpinned(leaf *x509.Certificate) error {
+	if pin := certs.Pin(leaf.PublicKey); len(s.pins) > 0 && !slices.Contains(s.pins, pin) {
+		return fmt.Errorf("its key %s is not pinned", pin)
+	}
+	return nil
 }
 
 // Name is what the operator calls the client.

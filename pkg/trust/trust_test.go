@@ -191,3 +191,30 @@ func TestSystem(t *testing.T) {
 		t.Errorf("a private root: %v", err)
 	}
 }
+
+// TestPins: a client that pins keys wants one of them, and looks at nothing else unless it has anchors too.
+func TestPins(t *testing.T) {
+	c := newCrossed(t)
+	www := []certs.Identifier{identifier(t, "www.example.com")}
+	stranger := newAuthority(t, "stranger")
+	mine, other := certs.Pin(c.leaf.PublicKey), certs.Pin(c.newRoot.PublicKey)
+	for name, test := range map[string]struct {
+		store *Store
+		names []certs.Identifier
+		days  time.Duration
+		says  string
+	}{
+		"its key":              {New("app", nil).Pinned([]string{other, mine}), www, 1, ""},
+		"another key":          {New("app", nil).Pinned([]string{other}), www, 1, "its key " + mine + " is not pinned"},
+		"the end of the leaf":  {New("app", nil).Pinned([]string{mine}), www, 91, `"leaf" ends on`},
+		"another name":         {New("app", nil).Pinned([]string{mine}), []certs.Identifier{identifier(t, "mail.example.com")}, 1, "not for mail.example.com"},
+		"anchors as well":      {New("app", []*x509.Certificate{c.newRoot}).Pinned([]string{mine}), www, 1, ""},
+		"anchors of another":   {New("app", []*x509.Certificate{stranger.sign(t, stranger, 200*day, func(*x509.Certificate) {})}).Pinned([]string{mine}), www, 1, "knows neither"},
+		"anchors, another key": {New("app", []*x509.Certificate{c.newRoot}).Pinned([]string{other}), www, 1, "is not pinned"},
+	} {
+		err := test.store.Verify([]*x509.Certificate{c.leaf, c.viaNew}, test.names, epoch.Add(test.days*day))
+		if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
+			t.Errorf("%s: got %v, want %q", name, err, test.says)
+		}
+	}
+}

@@ -23,7 +23,13 @@ func (s *Store) Path(chain []*x509.Certificate, names []certs.Identifier, at tim
 	if len(chain) == 0 {
 		return nil, errors.New("there is no certificate")
 	}
-	path, err := s.find(chain, at)
+	if err := s.unpinned(chain[0]); err != nil {
+		return nil, err
+	}
+	path, err := chain[:1], error(nil)
+	if len(s.pins) == 0 || s.system != nil || len(s.anchors) > 0 {
+		path, err = s.find(chain, at)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +44,7 @@ func (s *Store) Path(chain []*x509.Certificate, names []certs.Identifier, at tim
 			return nil, fmt.Errorf("the certificate is not for %s", id)
 		}
 	}
-	if s.system != nil {
+	if s.system != nil || len(path) == 1 && len(s.anchors) == 0 {
 		return path, nil
 	}
 	for _, c := range s.clients() {

@@ -65,34 +65,45 @@ func newRFC2136(c *RFC2136Config, now func() time.Time) *rfc2136 {
 
 // Present adds the record to those of its name. Adding it twice is the same as adding it once (RFC 2136 section 3.4.2.2).
 func (p *rfc2136) Present(ctx context.Context, r Record) error {
-	return p.update(ctx, r, (*dns.Msg).Insert)
+	return p.Add(ctx, p.txt(r))
 }
 
 // CleanUp removes the record from those of its name.
 func (p *rfc2136) CleanUp(ctx context.Context, r Record) error {
-	return p.update(ctx, r, (*dns.Msg).Remove)
+	return p.Remove(ctx, p.txt(r))
 }
 
-func (p *rfc2136) update(ctx context.Context, r Record, change func(*dns.Msg, []dns.RR)) error {
+func (p *rfc2136) txt(r Record) *dns.TXT {
+	return &dns.TXT{Hdr: dns.RR_Header{Name: r.FQDN, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: p.ttl}, Txt: []string{r.Value}}
+}
+
+// Add adds a record of any type, as Present does.
+func (p *rfc2136) Add(ctx context.Context, rr dns.RR) error {
+	return p.update(ctx, rr, (*dns.Msg).Insert)
+}
+
+// Remove removes a record of any type, as CleanUp does.
+func (p *rfc2136) Remove(ctx context.Context, rr dns.RR) error {
+	return p.update(ctx, rr, (*dns.Msg).Remove)
+}
+
+func (p *rfc2136) update(ctx context.Context, rr dns.RR, change func(*dns.Msg, []dns.RR)) error {
 	zone := p.zone
 	if zone == "" {
 		var err error
-		if zone, err = dnsquery.Zone(ctx, r.FQDN, p.lookup); err != nil {
+		if zone, err = dnsquery.Zone(ctx, rr.Header().Name, p.lookup); err != nil {
 			return err
 		}
 	}
 	m := new(dns.Msg)
 	m.SetUpdate(zone)
-	change(m, []dns.RR{&dns.TXT{
-		Hdr: dns.RR_Header{Name: r.FQDN, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: p.ttl},
-		Txt: []string{r.Value},
-	}})
+	change(m, []dns.RR{rr})
 	in, err := p.exchange(ctx, m, p.keyFile)
 	if err != nil {
 		return fmt.Errorf("update zone %s at %s: %w", zone, p.server, err)
 	}
 	if in.Rcode != dns.RcodeSuccess {
-		return fmt.Errorf("update zone %s at %s: %w", zone, p.server, updateError(in.Rcode))
+		return fmt.Errorf("update zone %s at %s: %w", zone, p.server, updateError(in.Rcode, dns.TypeToString[rr.Header().Rrtype]))
 	}
 	return nil
 }
@@ -185,10 +196,10 @@ func skew(server uint64, now time.Time) string {
 	return fmt.Sprintf("the clock of the server is %s ahead of the clock of this host", ahead)
 }
 
-func updateError(code int) error {
+func updateError(code int, kind string) error {
 	switch code {
 	case dns.RcodeRefused:
-		return refused(errors.New("the server refuses the update (REFUSED); does its update policy allow this key to change TXT records of this name?"))
+		return refused(fmt.Errorf("the server refuses the update (REFUSED); does its update policy allow this key to change %s records of this name?", kind))
 	case dns.RcodeNotAuth:
 		return refused(errors.New("the server is not authoritative for the zone in the view that this key selects, or does not accept the key (NOTAUTH)"))
 	case dns.RcodeNotZone:

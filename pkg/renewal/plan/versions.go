@@ -57,7 +57,7 @@ func (in *input) next() *store.Version {
 func waiting(in *input, h *store.Held) (Plan, bool) {
 	at, end := ReleaseTime(in.have, h), in.have.Current.Leaf.NotAfter
 	switch {
-	case in.opts.Force || h.Stale || IsCompromised(in.have):
+	case in.opts.Force || h.Stale || IsCompromised(in.have) && !h.Keys:
 		return Plan{}, false
 	case !in.believed().Before(at):
 		return activate(in, h.Version, "version "+h.Version+" has waited long enough"), true
@@ -65,7 +65,7 @@ func waiting(in *input, h *store.Held) (Plan, bool) {
 		return addTargets(in, Plan{Reason: ReasonNotice, Message: h.Reason + ", becomes active on " + at.UTC().Format(time.RFC3339), Next: at}), true
 	}
 	p := keep(in, ReasonHeld, fmt.Sprintf("%s; the active version ends on %s", h.Reason, end.UTC().Format(time.DateOnly)), at)
-	if TakenBack(h) {
+	if TakenBack(h) || h.Keys { // another certificate would not help
 		return p, true
 	}
 	again := in.askAgain(h)
@@ -130,14 +130,14 @@ func (in *input) believed() time.Time { return in.now.Add(-in.opts.Clock.Ahead) 
 func Announced(h *store.Held) bool { return len(h.Clients) == 0 && !h.Until.IsZero() }
 
 // TakenBack tells a version that an endpoint did not work with: only an operator, or the end of the active one, makes it live.
-func TakenBack(h *store.Held) bool { return len(h.Clients) == 0 && h.Until.IsZero() }
+func TakenBack(h *store.Held) bool { return len(h.Clients) == 0 && h.Until.IsZero() && !h.Keys }
 
 // ReleaseTime is when a held version goes live by itself: at the time that is stored with it, and in any case a margin
 // before the active version ends. A notice ends before the last tenth of its lifetime, in which nothing may delay any more.
 func ReleaseTime(have *store.Lineage, h *store.Held) time.Time {
 	leaf := have.Current.Leaf
 	end := ReleaseBy(leaf.NotBefore, leaf.NotAfter)
-	if Announced(h) {
+	if Announced(h) && !h.Keys {
 		end = leaf.NotAfter.Add(-lifetimeOf(have) / 10)
 	}
 	return clock.Earlier(end, h.Until)

@@ -35,6 +35,7 @@ type (
 	InstallRequest     = client.InstallRequest
 	Installs           = client.Installs
 	IssuerDiagnosis    = client.IssuerDiagnosis
+	KeyPin             = client.KeyPin
 	Log                = client.Log
 	LogRequest         = client.LogRequest
 	RehearseRequest    = client.RehearseRequest

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"time"
 
@@ -52,7 +53,14 @@ func (d *Daemon) Chain(_ context.Context, r control.VersionRequest) (control.Cha
 		out.Subjects = append(out.Subjects, trust.Title(c))
 		out.PEM += string(certs.EncodeCert(c))
 	}
-	return out, nil
+	pins, records, err := d.engine.Pins(r.Certificate)
+	for _, p := range pins {
+		out.Pins = append(out.Pins, control.KeyPin(p))
+	}
+	for _, rr := range records {
+		out.TLSA = append(out.TLSA, fmt.Sprintf("%s IN TLSA %s", rr.Name, rr.Data()))
+	}
+	return out, err
 }
 
 func issuersOf(b *certs.Bundle, stores []*trust.Store) []*x509.Certificate {

@@ -3,12 +3,15 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/pkg/challenges"
+	"github.com/acmed/acmed/pkg/challenges/dns01"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/trust"
@@ -53,7 +56,7 @@ func (a *anchors) stores(c *config.Config, names ...string) (list []*trust.Store
 func (a *anchors) one(conf *config.TrustStore) (*trust.Store, error) {
 	now := readStore{conf: *conf, at: time.Now()}
 	before, known := a.read[conf.Name]
-	known = known && before.conf == *conf
+	known = known && reflect.DeepEqual(before.conf, *conf)
 	if info, err := os.Stat(conf.Anchors); !conf.System && err == nil {
 		now.size, now.at = info.Size(), info.ModTime()
 	}
@@ -91,4 +94,18 @@ func (b *builder) clients(c *config.Config, cert *config.Certificate) (clients r
 		return last
 	}
 	return clients, err
+}
+
+// tlsa makes what publishes and watches the TLSA records of a certificate; nil without any.
+func tlsa(c *config.Config, cert *config.Certificate, solvers map[string]challenges.Rung) *renewal.TLSA {
+	if cert.TLSA == nil {
+		return nil
+	}
+	t := &renewal.TLSA{Names: cert.TLSA.Names(c.Spec(cert).Identifiers), Usages: cert.TLSA.Usages(), TTL: cert.TLSA.Life(), DNS: dns01.NewObserver(time.Now)}
+	if conf, ok := c.TLSASolver(cert); ok {
+		if s, ok := solvers[conf.Name].Solver.(*dns01.Solver); ok {
+			t.DNS = s
+		}
+	}
+	return t
 }
