@@ -1,19 +1,22 @@
 # acmed: build, demonstrate, test. Every target installs what it needs (Debian packages as root, Go tools into .cache).
 
 export CGO_ENABLED ?= 1
+export GOFLAGS     := $(GOFLAGS) -buildvcs=false
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TOOLS   := $(CURDIR)/.cache/bin
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 GOLANGCI_VERSION := v2.6.2
 NFPM_VERSION     := v2.43.0
+GOVULN_VERSION   := v1.9.0
+RELEASE_GO       := go1.26.10
 
 # What the tests and the demo talk to, as command:package.
 DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) sshd:openssh-server gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2 promtool:prometheus chromium:chromium certutil:libnss3-tools
 TEST_NEEDS += podman:podman runc:runc make-ssl-cert:ssl-cert pg_ctlcluster:postgresql postfix:postfix dovecot:dovecot-imapd certbot:certbot certbot:python3-certbot-nginx lego:lego dehydrated:dehydrated caddy:caddy keytool:openjdk-17-jre-headless dh_bash-completion:bash-completion zsh:zsh fish:fish certtool:gnutls-bin javac:openjdk-17-jdk-headless gcc:libmbedtls-dev etcd:etcd-server etcdctl:etcd-client
 
-.PHONY: build acmed acmed-dns files packages dist image demo test test-odd fleet chaos lint bench sweep mass fuzz schema man install deb test-systemd clean
+.PHONY: build acmed acmed-dns files packages dist image demo test test-odd fleet chaos lint vuln licenses reproducible sign bench sweep mass fuzz schema man install deb test-systemd clean
 
 build: acmed ## bin/acmed
 
@@ -51,11 +54,28 @@ fleet: ## the simulation of a fleet with SEEDS seeds
 chaos: ## the simulation of a fleet with many more seeds
 	$(MAKE) fleet SEEDS=10000
 
-lint: $(TOOLS)/golangci-lint
+lint: $(TOOLS)/golangci-lint vuln
 	go mod tidy -diff
 	cd cmd/acmed-dns && go mod tidy -diff
 	cd pkg/fleet/etcd/etcdtest && go mod tidy -diff
 	$(TOOLS)/golangci-lint run ./...
+	go run ./test/supply licenses | diff -u docs/LICENSES.md - || { echo "run make licenses"; exit 1; }
+
+vuln: $(TOOLS)/govulncheck ## known vulnerabilities in what is linked
+	go run ./test/supply vuln $(TOOLS)/govulncheck $(RELEASE_GO) cmd/acmed cmd/acmed-dns
+
+$(TOOLS)/govulncheck:
+	GOBIN=$(TOOLS) CGO_ENABLED=0 go install golang.org/x/vuln/cmd/govulncheck@$(GOVULN_VERSION)
+
+licenses: ## docs/LICENSES.md, and a failure if one is not allowed
+	go run ./test/supply licenses >docs/LICENSES.md
+
+reproducible: ## two builds of acmed in different directories, the second from nothing, must be one
+	ACMED_FRESH=1 go test -count=1 -run TestReproducible -v ./test/supply
+
+KEY ?=
+sign: ## dist/SHA256SUMS with KEY, a private key of OpenSSH whose public key is in deploy/release/allowed_signers
+	@sh deploy/release/sign.sh '$(KEY)' dist
 
 $(TOOLS)/golangci-lint:
 	GOBIN=$(TOOLS) CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
@@ -101,6 +121,8 @@ files:
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/examples configs/examples/*.yaml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs docs/*.md
 	for dir in guides errors; do install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs/$$dir docs/$$dir/*.md || exit; done
+	for program in $(BIN)/acmed $(wildcard $(BIN)/acmed-dns); do go run ./test/supply sbom $$program >$(DESTDIR)/usr/share/doc/acmed/$${program##*/}.cdx.json || exit; done
+	go run ./test/supply notices cmd/acmed | gzip -9n >$(DESTDIR)/usr/share/doc/acmed/NOTICES.gz
 	for dir in prometheus grafana proxies; do install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/$$dir deploy/$$dir/* || exit; done
 	install -d $(DESTDIR)/usr/share/bash-completion/completions $(DESTDIR)/usr/share/zsh/vendor-completions $(DESTDIR)/usr/share/fish/vendor_completions.d
 	bin/acmed completion bash >$(DESTDIR)/usr/share/bash-completion/completions/acmed
@@ -113,10 +135,10 @@ FORMATS := tar,deb,rpm,archlinux,apk,image
 ARCHS   := amd64 arm64 armv7 riscv64
 dist: build man $(TOOLS)/nfpm ## archives and packages of all architectures, with their checksums, into dist
 	@rm -rf dist/acmed[-_]* dist/SHA256SUMS dist/image
-	@sh deploy/package/dist.sh '$(VERSION)' $(FORMATS) $(ARCHS)
+	@GOTOOLCHAIN=$(or $(DIST_GO),$(RELEASE_GO)) sh deploy/package/dist.sh '$(VERSION)' $(FORMATS) $(ARCHS)
 
 packages: ## archive and packages of this architecture, without acmed-dns unless ACMED_DNS=1
-	@ACMED_DNS=$(or $(ACMED_DNS),0) $(MAKE) dist ARCHS=$$(go env GOARCH)
+	@ACMED_DNS=$(or $(ACMED_DNS),0) $(MAKE) dist DIST_GO=local ARCHS=$$(go env GOARCH)
 
 image: build man ## the image of a container for this machine's architecture, by ENGINE; with ACMED_DNS=1 with acmed-dns
 	@rm -rf dist/image
