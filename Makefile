@@ -59,7 +59,8 @@ lint: $(TOOLS)/golangci-lint vuln
 	cd cmd/acmed-dns && go mod tidy -diff
 	cd pkg/fleet/etcd/etcdtest && go mod tidy -diff
 	$(TOOLS)/golangci-lint run ./...
-	go run ./test/supply licenses | diff -u docs/LICENSES.md - || { echo "run make licenses"; exit 1; }
+	go run ./test/supply licenses >.cache/LICENSES.md
+	diff -u docs/LICENSES.md .cache/LICENSES.md || { echo "run make licenses"; exit 1; }
 
 vuln: $(TOOLS)/govulncheck ## known vulnerabilities in what is linked
 	go run ./test/supply vuln $(TOOLS)/govulncheck $(RELEASE_GO) cmd/acmed cmd/acmed-dns
