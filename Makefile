@@ -16,7 +16,7 @@ DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) sshd:openssh-server gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2 promtool:prometheus chromium:chromium certutil:libnss3-tools
 TEST_NEEDS += podman:podman runc:runc make-ssl-cert:ssl-cert pg_ctlcluster:postgresql postfix:postfix dovecot:dovecot-imapd certbot:certbot certbot:python3-certbot-nginx lego:lego dehydrated:dehydrated caddy:caddy keytool:openjdk-17-jre-headless dh_bash-completion:bash-completion zsh:zsh fish:fish certtool:gnutls-bin javac:openjdk-17-jdk-headless gcc:libmbedtls-dev etcd:etcd-server etcdctl:etcd-client
 
-.PHONY: build acmed acmed-dns files packages dist image demo test test-odd fleet chaos lint vuln licenses reproducible sign bench sweep mass fuzz schema man install deb test-systemd clean
+.PHONY: build acmed acmed-dns files packages dist image demo test test-odd fleet chaos lint vuln licenses reproducible sign bench bench-peers docs pictures sweep mass fuzz schema man install deb test-systemd clean
 
 build: acmed ## bin/acmed
 
@@ -84,6 +84,18 @@ $(TOOLS)/golangci-lint:
 bench: ## side by side, as ratios
 	go test -run '^$$' -bench . -benchtime 3x -timeout 30m ./bench/
 
+bench-peers: build ## beside other programs, as far as they are installed, against one test CA; needs root
+	@sh test/needs.sh nginx:nginx-light
+	go run ./bench/peers bin/acmed
+
+docs: ## the documentation as a site, with a search, in dist/site; a link that leads nowhere is an error
+	@sh test/needs.sh mkdocs:mkdocs
+	@sh deploy/site/build.sh
+
+pictures: ## the pictures of docs/pictures from their text
+	@sh test/needs.sh dot:graphviz
+	for file in docs/pictures/*.dot; do dot -Tsvg "$$file" -o "$${file%.dot}.svg" || exit; done
+
 STRIDE ?= 1
 sweep: build ## break the real binary at every state-changing system call of its commands
 	@sh test/needs.sh nginx:nginx-light
@@ -121,6 +133,8 @@ files:
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed LICENSE CHANGELOG.md configs/acmed.yaml configs/installd.yaml dist/man/*.json
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/examples configs/examples/*.yaml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs docs/*.md
+	install -D -m 0644 docs/openapi.yaml -t $(DESTDIR)/usr/share/doc/acmed/docs
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs/pictures docs/pictures/*.svg
 	for dir in guides errors; do install -D -m 0644 -t $(DESTDIR)/usr/share/doc/acmed/docs/$$dir docs/$$dir/*.md || exit; done
 	for program in $(BIN)/acmed $(wildcard $(BIN)/acmed-dns); do go run ./test/supply sbom $$program >$(DESTDIR)/usr/share/doc/acmed/$${program##*/}.cdx.json || exit; done
 	go run ./test/supply notices cmd/acmed | gzip -9n >$(DESTDIR)/usr/share/doc/acmed/NOTICES.gz
