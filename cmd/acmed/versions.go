@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
-	"github.com/acmed/acmed/internal/text"
 )
 
 func newHistory(a *app) *cobra.Command {
@@ -42,13 +39,22 @@ func (a *app) history(ctx context.Context, name, output string) error {
 	if output == "json" {
 		return a.json(h)
 	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "VERSION\tSTATE\tSTORED\tEXPIRES\tISSUER\tDETAIL")
-	for _, v := range h.Versions {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.State, stamp(v.Created),
-			stamp(v.NotAfter), text.Lines(v.Issuer), text.Lines(v.Detail))
+	historyIn(newGrid(a.out), h)
+	return nil
+}
+
+// historyIn prints the versions into a grid. A narrow one has dates, so that the whole IDs fit, which --to takes.
+func historyIn(g *grid, h control.History) {
+	const wide = 110
+	at := stamp
+	if g.width > 0 && g.width < wide {
+		at = date
 	}
-	return w.Flush()
+	g.line("VERSION", "STATE", "STORED", "EXPIRES", "ISSUER", "DETAIL")
+	for _, v := range h.Versions {
+		g.line(v.ID, string(v.State), at(v.Created), at(v.NotAfter), v.Issuer, v.Detail)
+	}
+	g.flush()
 }
 
 func newActivate(a *app) *cobra.Command {
