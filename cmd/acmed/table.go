@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -179,10 +180,30 @@ func (a *app) tableIn(g *grid, s control.Status, now time.Time, wide bool) {
 	}
 }
 
-// sentence prints a line outside of all columns.
-func (g *grid) sentence(text string) {
-	g.line(text)
+// sentence prints a line outside of all columns. On a terminal it goes on in the next line: its end says what to do.
+func (g *grid) sentence(sentence string) {
+	for _, line := range wrap(text.Lines(strings.ReplaceAll(sentence, "\n", " ")), g.width-1) {
+		g.line(line)
+	}
 	g.flush()
+}
+
+// wrap breaks a line between words, as far as it has some, into lines of a width; 0 or less leaves it whole.
+func wrap(line string, width int) (lines []string) {
+	const indent = "    "
+	for width > 2*len(indent) && utf8.RuneCountInString(line) > width {
+		runes := []rune(line)
+		at := width
+		for at > width/2 && runes[at] != ' ' {
+			at--
+		}
+		if runes[at] != ' ' {
+			at = width
+		}
+		lines = append(lines, strings.TrimRight(string(runes[:at]), " "))
+		line = indent + strings.TrimLeft(string(runes[at:]), " ")
+	}
+	return append(lines, line)
 }
 
 // conditions prints what is wrong with acmed or its machine: the cause, why, and what to do.
@@ -346,38 +367,41 @@ type failure struct {
 // groupsFrom is how many certificates must share a cause before they are one line.
 const groupsFrom = 3
 
-// failureLines says what is wrong with the certificates: the cause first, then the name, then the details. Many failures
-// of one cause are one line with a count, and none where a condition of the machine has said it.
+// failureLines says what is wrong with the certificates, by cause: its code first, then the name, then the details, and below
+// them what to do. Many failures of one cause are one line with a count, and none where a condition of the machine has said it.
 func (g *grid) failureLines(s control.Status, now time.Time) []string {
-	list, names := s.Certificates, map[advice.Code][]string{}
-	for i := range list {
-		seen := map[advice.Code]bool{"": true}
-		for _, f := range failures(&list[i], now) {
+	var codes []advice.Code
+	who, lines := map[advice.Code][]string{}, map[advice.Code][]string{}
+	for i := range s.Certificates {
+		name, seen := g.short(s.Certificates[i].Name), map[advice.Code]bool{}
+		for _, f := range failures(&s.Certificates[i], now) {
+			if !slices.Contains(codes, f.code) {
+				codes = append(codes, f.code)
+			}
 			if !seen[f.code] {
 				seen[f.code] = true
-				names[f.code] = append(names[f.code], g.short(list[i].Name))
+				who[f.code] = append(who[f.code], name)
+			}
+			if f.code == "" || len(who[f.code]) <= groupsFrom {
+				lines[f.code] = append(lines[f.code], coded(f.code, name+": "+f.text))
 			}
 		}
 	}
-	var lines []string
-	grouped := map[advice.Code]bool{}
-	for _, c := range s.Conditions {
-		grouped[c.Code] = c.Issuer != "" || grouped[c.Code]
-	}
-	for i := range list {
-		for _, f := range failures(&list[i], now) {
-			who := names[f.code]
-			switch {
-			case len(who) < groupsFrom && !grouped[f.code]:
-				lines = append(lines, coded(f.code, g.short(list[i].Name)+": "+f.text))
-			case !grouped[f.code]:
-				grouped[f.code] = true
-				e, _ := advice.Lookup(f.code)
-				lines = append(lines, fmt.Sprintf("%s: %s: %s: %s; %s", f.code, text.Count(len(who), "certificate"), e.What, namesCell(who), remedy(&e)))
-			}
+	var all []string
+	for _, code := range codes {
+		if slices.ContainsFunc(s.Conditions, func(c control.Condition) bool { return c.Issuer != "" && c.Code == code }) {
+			continue
+		}
+		e, known := advice.Lookup(code)
+		if code != "" && len(who[code]) >= groupsFrom {
+			lines[code] = []string{fmt.Sprintf("%s: %d certificates: %s: %s", code, len(who[code]), e.What, namesCell(who[code]))}
+		}
+		all = append(all, lines[code]...)
+		if known {
+			all = append(all, "  do: "+remedy(&e))
 		}
 	}
-	return lines
+	return all
 }
 
 // short leaves most of a line to what is said about a name.

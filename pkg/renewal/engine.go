@@ -37,6 +37,7 @@ type Engine struct {
 	clocks        clocks
 	localFailures map[string]localFailure // by certificate
 	outages       caOutages
+	repairs       map[string][]string // notes of the store, by certificate
 	logged        map[string][]string // notes of the store that were logged, by certificate
 
 	waiting atomic.Int32           // jobs that gave their slots away and go on
@@ -67,7 +68,7 @@ func NewEngine(c Config) *Engine {
 	base, cancel := context.WithCancel(context.Background())
 	e := &Engine{
 		store: c.Store, fleet: c.Fleet, log: c.Log, clock: func() time.Time { return c.Clock().Round(0) }, ended: c.Ended,
-		base: base, cancel: cancel, jobs: map[string]*job{}, localFailures: map[string]localFailure{}, logged: map[string][]string{},
+		base: base, cancel: cancel, jobs: map[string]*job{}, localFailures: map[string]localFailure{}, logged: map[string][]string{}, repairs: map[string][]string{},
 		confirming: make(chan struct{}, 1), outages: caOutages{map[string]failedOrders{}, map[string]time.Time{}},
 	}
 	e.Swap(&Set{})

@@ -72,7 +72,7 @@ func (j *job) run(ctx context.Context) {
 			j.fail(err)
 		}
 		err = j.finish()
-		j.engine.noteOutages(j.record.Lineage)
+		j.engine.noteStored(j.record.Lineage)
 	}
 	if err != nil {
 		j.fail(err)

@@ -36,10 +36,13 @@ type failedOrders struct {
 	code     advice.Code
 }
 
-// noteOutages remembers what a state says about CAs.
-func (e *Engine) noteOutages(have *store.Lineage) {
+// noteStored remembers what the state of a certificate says about CAs, and what the store repaired in it.
+func (e *Engine) noteStored(have *store.Lineage) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if delete(e.repairs, have.Name); len(have.Notes) > 0 {
+		e.repairs[have.Name] = have.Notes
+	}
 	if v := plan.Newest(have); v != nil {
 		e.outages.answered[v.Issuer] = clock.Later(e.outages.answered[v.Issuer], v.Created)
 	}
@@ -49,6 +52,13 @@ func (e *Engine) noteOutages(have *store.Lineage) {
 		return
 	}
 	e.outages.failed[have.Name] = failedOrders{maps.Clone(st.Down), st.LastErrorAt, st.RetryAt, st.LastError, st.LastCode}
+}
+
+// Repairs lists what the store repaired within the last day, by certificate, as far as states were read.
+func (e *Engine) Repairs() map[string][]string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.repairs)
 }
 
 // Outages lists the CAs that are unavailable, by the states that were read: in a daemon those of all certificates. A CA that

@@ -126,7 +126,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	e.noteOutages(have)
+	e.noteStored(have)
 	now := e.clock()
 	p := plan.Decide(now, &c.Spec, have, plan.Options{Clock: e.suspicion(c.Spec.Issuers)})
 	s := Status{

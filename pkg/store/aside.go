@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/acmed/acmed/internal/atomicfile"
 )
@@ -26,8 +28,11 @@ func (e *entry) tidy(d *atomicfile.Dir) error {
 			e.setAside(d, name, fmt.Errorf("%s is %s, not a directory", name, kindOf(kind)))
 		case isLineageFile(name) && !isFile(kind):
 			e.setAside(d, name, fmt.Errorf("%s is %s, not a regular file", name, kindOf(kind)))
+		case strings.Contains(name, asideMark) && !e.recalled:
+			err = errors.Join(err, e.recall(entry))
 		}
 	}
+	e.recalled = err == nil
 	return err
 }
 
@@ -165,4 +170,16 @@ func (s *Store) sub(dir string, note func(format string, args ...any)) (*atomicf
 		}
 	}
 	return nil, err
+}
+
+// recall notes what an earlier process set aside within the last day, such as a command that ran before the daemon.
+func (e *entry) recall(file fs.DirEntry) error {
+	info, err := file.Info()
+	if err != nil {
+		return err
+	}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		e.notes = append(e.notes, note{"a damaged file was set aside as " + file.Name(), time.Unix(sys.Ctim.Unix())})
+	}
+	return nil
 }

@@ -52,6 +52,7 @@ type entry struct {
 	vetted   []string   // versions that were not active when they were found to be matching pairs
 	checked  digest     // content of the active version when it was last found to be a matching pair
 	notes    []note     // what was repaired or is odd
+	recalled bool       // notes has what earlier processes set aside
 }
 
 // note is a remark about the files of a lineage.

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -35,6 +37,7 @@ type sick struct {
 	*testing.T
 	ca        *acmetest.CA
 	dir       string
+	page      string // address of the status page
 	directory string
 	resolver  string
 	issuer    string // more settings of the issuer
@@ -48,7 +51,7 @@ type sick struct {
 
 func newSick(t *testing.T, opts ...acmetest.Option) *sick {
 	t.Helper()
-	s := &sick{T: t, dir: openDir(t), ca: acmetest.Start(t, opts...), command: []string{"renew"}}
+	s := &sick{T: t, dir: openDir(t), page: fmt.Sprintf("127.0.0.1:%d", acmetest.FreePort(t)), ca: acmetest.Start(t, opts...), command: []string{"renew"}}
 	s.directory, s.resolver = s.ca.Directory, s.ca.DNS.Addr
 	s.issuer = "ca_file: " + s.dir + "/ca.pem"
 	s.solver = fmt.Sprintf("http-01: { listen: \"127.0.0.1:%d\" }", s.ca.HTTPPort)
@@ -70,6 +73,7 @@ func (s *sick) configure() {
 	s.Helper()
 	s.file("acmed.yaml", fmt.Sprintf(`state_dir: %[1]s/state
 socket: %[1]s/acmed.sock
+web: { listen: %[10]q }
 issuers:
   - { name: test-ca, directory: %[2]q, private: true, %[3]s }
 solvers:
@@ -79,7 +83,7 @@ defaults: { issuers: [test-ca], solvers: [solver] }
 %[8]scertificates:
   - name: www
     names: [example.com]
-%[9]s`, s.dir, s.directory, s.issuer, s.solver, s.resolver, s.ca.HTTPPort, s.ca.TLSPort, s.more, s.cert))
+%[9]s`, s.dir, s.directory, s.issuer, s.solver, s.resolver, s.ca.HTTPPort, s.ca.TLSPort, s.more, s.cert, s.page))
 }
 
 func (s *sick) run(args ...string) (out string, exit int) {
@@ -390,8 +394,65 @@ func TestFailures(t *testing.T) {
 				t.Errorf("exit %d, want %d", exit, want)
 			}
 			s.checkStatus(f)
+			s.night(f)
 		})
 	}
+}
+
+// night is 3 a.m.: an operator who knows nothing runs "acmed status", and learns the cause and the remedy. So does who
+// looks at the page, and a program that reads the JSON; /healthz tells what is wrong with the machine.
+func (s *sick) night(f failure) {
+	s.Helper()
+	code := cmp.Or(f.stored, f.code)
+	machine := f.code == advice.ConfigBroken || f.code == advice.StateRepaired
+	if len(s.prefix) > 0 || code == "none" && !machine {
+		return
+	}
+	if machine {
+		code = f.code
+	}
+	e, _ := advice.Lookup(code)
+	out, exit := s.run("status")
+	for _, part := range []string{string(code), e.Do + " (acmed explain " + string(code) + ")"} {
+		if !strings.Contains(out, part) || exit != 3 {
+			s.Errorf("status, with exit code %d, does not say %q:\n%s", exit, part, out)
+		}
+	}
+	daemon := exec.CommandContext(s.Context(), acmed, "-c", filepath.Join(s.dir, "acmed.yaml"), "run")
+	if err := daemon.Start(); err != nil {
+		s.Fatal(err)
+	}
+	defer func() {
+		_ = daemon.Process.Signal(syscall.SIGTERM)
+		_ = daemon.Wait()
+	}()
+	s.until("/", "/errors/"+string(code))
+	s.until("/metrics", "acmed_condition{code=\"clock-wrong\"} 0")
+	if out, exit := s.run("status", "-o", "json"); exit != 3 || !strings.Contains(out, fmt.Sprintf(`"code": %q`, code)) || strings.Contains(out, string(advice.DaemonNotRunning)) {
+		s.Errorf("JSON, with exit code %d: %s", exit, out)
+	}
+	if machine {
+		s.until("/healthz", string(code)+": ")
+		s.until("/metrics", fmt.Sprintf("acmed_condition{code=%q} 1", code))
+	}
+}
+
+// until fetches a page of the daemon until it has a text.
+func (s *sick) until(path, text string) {
+	s.Helper()
+	var body []byte
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		resp, err := http.Get("http://" + s.page + path)
+		if err != nil {
+			continue
+		}
+		body, _ = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if strings.Contains(string(body), text) {
+			return
+		}
+	}
+	s.Fatalf("%s never had %q, last:\n%s", path, text, body)
 }
 
 // checkStatus reads the code from what was stored.

@@ -46,7 +46,7 @@ func (d *Daemon) Status(_ context.Context, q control.StatusRequest) (control.Sta
 		answer.Certificates = append(answer.Certificates, s)
 	}
 	answer.Certificates = append(answer.Certificates, lost...)
-	answer.Conditions = d.conditions(answer.Certificates)
+	answer.Conditions = d.conditions()
 	return answer, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -46,7 +47,7 @@ func (w *writable) check(ask func() error) (since time.Time, err error) {
 }
 
 // conditions lists what is wrong with the daemon or its machine, in the order of the catalogue of package advice.
-func (d *Daemon) conditions(list []renewal.Status) []control.Condition {
+func (d *Daemon) conditions() []control.Condition {
 	d.mu.Lock()
 	scheduler, problems, refused, socket := d.scheduler, d.problems, d.refused, d.config.Socket
 	d.mu.Unlock()
@@ -64,7 +65,7 @@ func (d *Daemon) conditions(list []renewal.Status) []control.Condition {
 	}
 	found = append(found, brokenFiles(problems, refused)...)
 	found = append(found, unavailable(d.engine.Outages())...)
-	found = append(found, repairs(list)...)
+	found = append(found, repairs(d.engine.Repairs())...)
 	slices.SortStableFunc(found, func(a, b control.Condition) int { return cmp.Compare(advice.Rank(a.Code), advice.Rank(b.Code)) })
 	return found
 }
@@ -104,11 +105,11 @@ func unavailable(list []renewal.Outage) []control.Condition {
 }
 
 // repairs names the certificates whose files in the state directory were repaired, as long as the store remembers it.
-func repairs(list []renewal.Status) []control.Condition {
+func repairs(noted map[string][]string) []control.Condition {
 	var found []control.Condition
-	for _, s := range list {
-		for _, note := range s.Notes {
-			found = append(found, control.Condition{Code: advice.StateRepaired, Detail: s.Name + ": " + note})
+	for _, name := range slices.Sorted(maps.Keys(noted)) {
+		for _, note := range noted[name] {
+			found = append(found, control.Condition{Code: advice.StateRepaired, Detail: name + ": " + note})
 		}
 	}
 	return found

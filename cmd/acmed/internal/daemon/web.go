@@ -124,7 +124,7 @@ func (s shown) Snapshot(ctx context.Context) (*web.Snapshot, error) {
 		}
 		snapshot.Certificates = append(snapshot.Certificates, status)
 	}
-	snapshot.Conditions = s.d.conditions(snapshot.Certificates)
+	snapshot.Conditions = s.d.conditions()
 	return snapshot, nil
 }
 
@@ -147,7 +147,7 @@ func unreadable(name string, err error) renewal.Status {
 }
 
 // Conditions lists what is wrong with the daemon and its machine.
-func (s shown) Conditions() []control.Condition { return s.d.conditions(nil) }
+func (s shown) Conditions() []control.Condition { return s.d.conditions() }
 
 // Progress asks the scheduler.
 func (s shown) Progress() error {
