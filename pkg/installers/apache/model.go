@@ -192,9 +192,9 @@ func (m *model) find(v *vhost) {
 }
 
 // addAliases adds names that Apache did not list. What a variable stands for that is defined more than once only Apache
-// knows, so such a name is left out.
+// knows, and whether a condition holds whose variable the files define, so such a name is left out.
 func (m *model) addAliases(v *vhost, d *directive) {
-	if v.listed {
+	if v.listed || !m.isCertain(d) {
 		return
 	}
 	for _, name := range words(d.args) {
@@ -202,6 +202,17 @@ func (m *model) addAliases(v *vhost, d *directive) {
 			v.addName(name)
 		}
 	}
+}
+
+// isCertain reports whether all conditions around a directive surely hold.
+func (m *model) isCertain(d *directive) bool {
+	for p := d.parent; p != nil && p.isCondition(); p = p.parent {
+		name, _ := word(p.args)
+		if m.holds(p) != yes || p.isSection("IfDefine") && m.defined[strings.TrimPrefix(name, "!")] > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func sectionAt(ds []*directive, line int) *directive {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -114,7 +115,7 @@ func environment(t installers.Target, b *certs.Bundle, event string) []string {
 	list := strings.Join(names, " ")
 	env := []string{
 		"ACMED_EVENT=" + event, "ACMED_CERTIFICATE=" + t.Certificate, "ACMED_NAMES=" + list,
-		"RENEWED_LINEAGE=" + filepath.Dir(t.FullChain), "RENEWED_DOMAINS=" + list,
+		"RENEWED_LINEAGE=" + lineage(t), "RENEWED_DOMAINS=" + list,
 	}
 	keyless := b != nil && len(b.KeyPEM) == 0
 	env = append(env, paths("ACMED_", t, keyless)...)
@@ -135,6 +136,31 @@ func environment(t installers.Target, b *certs.Bundle, event string) []string {
 		"ACMED_FINGERPRINT="+b.Fingerprint(), "ACMED_SERIAL="+b.Serial(), "ACMED_ISSUER="+b.Issuer,
 		"ACMED_NOT_AFTER="+b.Leaf.NotAfter.UTC().Format(time.RFC3339))
 }
+
+// lineage is the directory of the files under a path that ends in the name of the certificate, of which certbot's hooks take
+// the last part. It is a link, which the directory without it stands in for where none can be made.
+func lineage(t installers.Target) string {
+	current := filepath.Dir(t.FullChain)
+	own := filepath.Dir(current)
+	if filepath.Base(own) != t.Certificate || filepath.Base(filepath.Dir(own)) != "certs" {
+		return current
+	}
+	live := filepath.Join(filepath.Dir(filepath.Dir(own)), "live")
+	link, target := filepath.Join(live, t.Certificate), filepath.Join("..", "certs", t.Certificate, filepath.Base(current))
+	if now, err := os.Readlink(link); err == nil && now == target {
+		return link
+	}
+	if err := os.MkdirAll(live, liveMode); err != nil {
+		return current
+	}
+	if err := os.Symlink(target, link); err != nil {
+		return current
+	}
+	return link
+}
+
+// liveMode lets the group follow the links, as it may read certificates.
+const liveMode = 0o750
 
 func paths(prefix string, t installers.Target, keyless bool) []string {
 	env := []string{prefix + "CERT=" + t.Cert, prefix + "CHAIN=" + t.Chain, prefix + "FULLCHAIN=" + t.FullChain}

@@ -141,7 +141,7 @@ func TestEnvironment(t *testing.T) {
 		"ACMED_RSA_FULLCHAIN": lineage + "/fullchain-rsa.pem", "ACMED_RSA_KEY": lineage + "/privkey-rsa.pem",
 		"ACMED_FINGERPRINT": b.Fingerprint(), "ACMED_SERIAL": b.Serial(), "ACMED_ISSUER": "letsencrypt",
 		"ACMED_NOT_AFTER": b.Leaf.NotAfter.UTC().Format(time.RFC3339),
-		"RENEWED_LINEAGE": lineage, "RENEWED_DOMAINS": "*.example.com 192.0.2.1",
+		"RENEWED_LINEAGE": filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(lineage))), "live", "test"), "RENEWED_DOMAINS": "*.example.com 192.0.2.1",
 		"LEGO_CERT_DOMAIN": "*.example.com", "LEGO_CERT_PATH": target.FullChain, "LEGO_CERT_KEY_PATH": target.Key, "LEGO_ISSUER_CERT_PATH": target.Chain,
 		"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C", "LC_ALL": "C",
 	}

@@ -22,7 +22,7 @@
 //	ACMED_SERIAL           serial number in hexadecimal
 //	ACMED_NOT_AFTER        when it ends, RFC 3339
 //	ACMED_ISSUER           configured name of the issuer
-//	RENEWED_LINEAGE        directory of the files, as certbot calls it
+//	RENEWED_LINEAGE        directory of the files, by a link that ends in the name of the certificate, as certbot calls it
 //	RENEWED_DOMAINS        the same as ACMED_NAMES, as certbot calls it
 //	LEGO_CERT_DOMAIN       the first name, as lego calls it
 //	LEGO_CERT_PATH         the same as ACMED_FULLCHAIN
