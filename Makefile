@@ -18,16 +18,16 @@ TEST_NEEDS += podman:podman runc:runc make-ssl-cert:ssl-cert pg_ctlcluster:postg
 
 .PHONY: build acmed acmed-dns files packages dist image demo test test-odd fleet chaos lint vuln licenses reproducible sign bench bench-peers docs pictures sweep mass fuzz schema man install deb test-systemd clean
 
-build: acmed ## bin/acmed
+build: acmed acmed-dns ## bin/acmed and bin/acmed-dns; the first build of all DNS providers takes minutes
 
 OUT := $(CURDIR)/bin
-acmed:
+acmed: ## bin/acmed alone
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/acmed ./cmd/acmed
 
-acmed-dns: ## bin/acmed-dns, with every DNS provider; the first build takes minutes
+acmed-dns:
 	cd cmd/acmed-dns && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/acmed-dns .
 
-demo: build ## the main job end to end, on loopback
+demo: acmed ## the main job end to end, on loopback
 	@sh test/needs.sh $(DEMO_NEEDS)
 	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
 	@bash test/demo/demo.sh bin/acmed bin/testca
@@ -84,7 +84,7 @@ $(TOOLS)/golangci-lint:
 bench: ## side by side, as ratios
 	go test -run '^$$' -bench . -benchtime 3x -timeout 30m ./bench/
 
-bench-peers: build ## beside other programs, as far as they are installed, against one test CA; needs root
+bench-peers: acmed ## beside other programs, as far as they are installed, against one test CA; needs root
 	@sh test/needs.sh nginx:nginx-light
 	go run ./bench/peers bin/acmed
 
@@ -97,12 +97,12 @@ pictures: ## the pictures of docs/pictures from their text
 	for file in docs/pictures/*.dot; do dot -Tsvg "$$file" -o "$${file%.dot}.svg" || exit; done
 
 STRIDE ?= 1
-sweep: build ## break the real binary at every state-changing system call of its commands
+sweep: acmed ## break the real binary at every state-changing system call of its commands
 	@sh test/needs.sh nginx:nginx-light
 	go run ./test/sweep -stride $(STRIDE) bin/acmed
 
 N ?= 5000
-mass: build ## N certificates flagged at once by the CA, with a kill in the middle
+mass: acmed ## N certificates flagged at once by the CA, with a kill in the middle
 	go run ./test/mass -n $(N) bin/acmed
 
 FUZZTIME ?= 60s
@@ -118,7 +118,7 @@ man: ## manual pages, and the schemas of the configuration, into dist/man
 	cd cmd/acmed-dns && go run ./internal/manual/write '$(VERSION)' >../../dist/man/acmed-dns.1
 	go run ./internal/schema/write dist/man
 
-install: build man ## everything, into DESTDIR; acmed-dns too if it was built
+install: build man ## everything, into DESTDIR
 	@$(MAKE) --no-print-directory files
 
 # The files of "make install", with the programs of the folder BIN. Those of this machine in bin write the completions.
@@ -148,16 +148,16 @@ files:
 ENGINE  ?= podman
 FORMATS := tar,deb,rpm,archlinux,apk,image
 ARCHS   := amd64 arm64 armv7 riscv64
-dist: build man $(TOOLS)/nfpm ## archives and packages of all architectures, with their checksums, into dist
+dist: acmed man $(TOOLS)/nfpm ## archives and packages of all architectures, with their checksums, into dist
 	@rm -rf dist/acmed[-_]* dist/SHA256SUMS dist/image
 	@GOTOOLCHAIN=$(or $(DIST_GO),$(RELEASE_GO)) sh deploy/package/dist.sh '$(VERSION)' $(FORMATS) $(ARCHS)
 
-packages: ## archive and packages of this architecture, without acmed-dns unless ACMED_DNS=1
-	@ACMED_DNS=$(or $(ACMED_DNS),0) $(MAKE) dist DIST_GO=local ARCHS=$$(go env GOARCH)
+packages: ## archive and packages of this architecture; with ACMED_DNS=0 without acmed-dns
+	@ACMED_DNS=$(or $(ACMED_DNS),1) $(MAKE) dist DIST_GO=local ARCHS=$$(go env GOARCH)
 
-image: build man ## the image of a container for this machine's architecture, by ENGINE; with ACMED_DNS=1 with acmed-dns
+image: acmed man ## the image of a container for this machine's architecture, by ENGINE; with ACMED_DNS=0 without acmed-dns
 	@rm -rf dist/image
-	@ACMED_DNS=$(or $(ACMED_DNS),0) sh deploy/package/dist.sh '$(VERSION)' image $$(go env GOARCH)
+	@ACMED_DNS=$(or $(ACMED_DNS),1) sh deploy/package/dist.sh '$(VERSION)' image $$(go env GOARCH)
 	$(ENGINE) build --build-arg TARGETARCH=$$(go env GOARCH) -t acmed:$(VERSION) -f deploy/container/Containerfile dist/image
 
 deb: ## a Debian package into dist
@@ -167,10 +167,11 @@ $(TOOLS)/nfpm:
 	GOBIN=$(TOOLS) CGO_ENABLED=0 go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
 # Needs root; the first run makes a small Debian in .cache/systemd.
-test-systemd: packages ## the package and the guides under a real systemd, in containers without a network
+test-systemd: ## the package and the guides under a real systemd, in containers without a network
+	@$(MAKE) packages ACMED_DNS=0
 	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container bsdtar:libarchive-tools rpm:rpm buildah:buildah
 	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
-	cd cmd/acmed-dns && CGO_ENABLED=0 go build -o ../../.cache/acmed-dns .
+	cd cmd/acmed-dns && CGO_ENABLED=0 go build -trimpath -o ../../.cache/acmed-dns .
 	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go run ./test/canary $(if $(filter try,$(ACMED_SYSTEMD)),-optional) .cache/test-output-systemd go test -json -count=1 -timeout 15m ./test/systemd
 
 clean:

@@ -18,7 +18,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed-dns/internal/manual"
 	"github.com/acmed/acmed/cmd/acmed-dns/internal/serve"
-	"github.com/acmed/acmed/cmd/acmed-dns/internal/show"
+	"github.com/acmed/acmed/pkg/challenges/dns01/catalog"
 )
 
 // version is set by the linker for releases.
@@ -36,9 +36,9 @@ func run(args []string, in, out *os.File) error {
 	case len(args) == 0 && !terminal(in):
 		return worker(in, out)
 	case len(args) == 1 && args[0] == "list":
-		return show.List(out)
+		return catalog.List(out)
 	case len(args) == 2 && args[0] == "describe":
-		return show.Describe(out, args[1])
+		return catalog.Describe(out, args[1])
 	case len(args) == 1 && args[0] == "version":
 		_, err := fmt.Fprintf(out, "acmed-dns %s (lego %s)\n", version, legoVersion())
 		return err

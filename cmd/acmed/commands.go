@@ -18,7 +18,7 @@ func groups() []group {
 		{"daily", "See and renew:", "status log renew install uninstall doctor check"},
 		{"versions", "Versions and revocation:", "history activate rollback revoke"},
 		{"clients", "Clients and endpoints:", "probe trust chain"},
-		{"daemon", "The daemon and its surroundings:", "run reload events account notify snippet installd"},
+		{"daemon", "The daemon and its surroundings:", "run reload events account dns notify snippet installd"},
 		{"help", "Help:", "explain report completion help version"},
 	}
 }
@@ -44,7 +44,9 @@ func examples() map[string]string {
 		"trust":  "acmed trust\nacmed trust www\nacmed trust example.com:443 --in 30d",
 		"probe":  "acmed probe example.com\nacmed probe mail.example.com:587 --starttls smtp --days 14",
 		"doctor": "acmed doctor\nacmed doctor www", "explain": "acmed explain\nacmed explain port-closed",
-		"events": "acmed events\nacmed events --since 2h", "notify": "acmed notify test", "notify test": "acmed notify test\nacmed notify test ops",
+		"dns": "acmed dns list", "dns list": "acmed dns list", "dns describe": "acmed dns describe cloudflare",
+		"dns try": "acmed dns try cloudflare -d www.example.com\nacmed dns try route53 -d www.example.com --env-file /etc/acmed/secrets/route53.env",
+		"events":  "acmed events\nacmed events --since 2h", "notify": "acmed notify test", "notify test": "acmed notify test\nacmed notify test ops",
 		"snippet":  "acmed snippet nginx\nacmed snippet haproxy --mode tls-alpn\nacmed snippet apache --stateless --issuer letsencrypt",
 		"installd": "acmed installd --check", "version": "acmed version", "report": "acmed report",
 		"completion": "acmed completion bash >/etc/bash_completion.d/acmed",

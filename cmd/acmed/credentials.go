@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 	"github.com/acmed/acmed/cmd/acmed/internal/setup"
 )
 
@@ -76,6 +77,9 @@ func (a *app) askDNS(ctx context.Context, q *asker, m *setup.Machine, f *enableR
 	if _, err := os.Stat(file); err == nil {
 		a.printf("the credentials for %s are read from %s\n", f.dns, file)
 		return d, nil
+	}
+	if err := daemon.CheckWorker(); err != nil && q.terminal { // before any question
+		return nil, err
 	}
 	d.Values = map[string]string{}
 	for _, group := range groups {

@@ -18,7 +18,7 @@ import (
 // Config is the dns-01 section of a solver. Exactly one provider must be given: Provider with EnvFile for those of
 // acmed-dns, or one of the sections for those in the daemon.
 type Config struct {
-	Provider string `mapstructure:"provider"` // a name of `acmed-dns list`
+	Provider string `mapstructure:"provider"` // a name of `acmed dns list`
 	// EnvFile has the provider's variables as NAME=value lines, mode 0600. It is read whenever a worker starts.
 	EnvFile string `mapstructure:"env_file"`
 

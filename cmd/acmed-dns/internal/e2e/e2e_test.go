@@ -280,3 +280,46 @@ func TestProgram(t *testing.T) {
 		t.Errorf("%v, %s", err, out)
 	}
 }
+
+// TestTry: "acmed dns try" beside the real worker sets and removes a record, with credentials from a file or from the
+// environment, says what is wrong with them, and says how to get a worker that is missing.
+func TestTry(t *testing.T) {
+	dir := t.TempDir()
+	acmed := filepath.Join(dir, "acmed")
+	build := exec.Command("go", "build", "-o", acmed, "./cmd/acmed")
+	build.Dir = "../../../.." // another module
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	const token = "token-of-example-com"
+	api := newCloudflare(t, map[string]string{token: "example.com"})
+	addr := resolver(t, "example.com")
+	try := func(env []string, args ...string) (string, error) {
+		cmd := exec.Command(acmed, append([]string{"dns", "try", "cloudflare", "-d", "www.example.com", "--resolver", addr}, args...)...)
+		cmd.Env = append(os.Environ(), env...)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := try(nil); err == nil || !strings.Contains(out, "make acmed-dns install") {
+		t.Errorf("without a worker: %v, %s", err, out)
+	}
+	if err := os.Link(program, filepath.Join(dir, "acmed-dns")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := try(nil, "--env-file", credential(t, api.URL, token)); err != nil || !strings.Contains(out, "set the record _acme-challenge.www.example.com and removed it") {
+		t.Errorf("from a file: %v, %s", err, out)
+	}
+	if out, err := try([]string{"CF_DNS_API_TOKEN=" + token, "CLOUDFLARE_BASE_URL=" + api.URL}); err != nil {
+		t.Errorf("from the environment: %v, %s", err, out)
+	}
+	if out, err := try([]string{"CF_DNS_API_TOKEN=wrong-secret-token", "CLOUDFLARE_BASE_URL=" + api.URL}); err == nil || strings.Contains(out, "wrong-secret-token") {
+		t.Errorf("with a wrong token: %v, %s", err, out)
+	}
+	if out, err := try(nil); err == nil || !strings.Contains(out, "CLOUDFLARE_DNS_API_TOKEN") {
+		t.Errorf("without a terminal: %v, %s", err, out)
+	}
+	if api.next != 2 || len(api.in("example.com")) != 0 {
+		t.Errorf("%d records were set, %v are left", api.next, api.in("example.com"))
+	}
+}

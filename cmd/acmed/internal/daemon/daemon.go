@@ -102,22 +102,24 @@ func Check(path string) (*config.Config, []config.Warning, error) {
 		},
 		Solver: func(s *config.Solver) error {
 			if conf := cmp.Or(s.DNS01, s.DNSAccount01); conf != nil && conf.Provider != "" {
-				return checkWorker(worker())
+				return CheckWorker()
 			}
 			return nil
 		},
 	})
 }
 
-// checkWorker reports a DNS worker that cannot be started.
-func checkWorker(path string) error {
+// CheckWorker reports a DNS worker that is missing or cannot be started, with how to get it.
+func CheckWorker() error { return checkWorkerAt(Worker()) }
+
+func checkWorkerAt(path string) error {
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s is not installed; install the package acmed-dns, or copy the program there", path)
+		return fmt.Errorf("%s is not installed; it is part of the package of acmed, and 'make acmed-dns install' builds it from source", path)
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
-		return fmt.Errorf("%s is not an executable file; install acmed-dns again", path)
+		return fmt.Errorf("%s is not an executable file; install the package of acmed again", path)
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solve
 			b.journal = dns01.NewJournal(filepath.Join(c.StateDir, "dns"))
 		}
 		return dns01.New(*cmp.Or(conf.DNS01, conf.DNSAccount01), dns01.Options{
-			Name: conf.Name, Journal: b.journal, Locks: b.records, Worker: worker(), Now: time.Now, Account: conf.DNS01 == nil,
+			Name: conf.Name, Journal: b.journal, Locks: b.records, Worker: Worker(), Now: time.Now, Account: conf.DNS01 == nil,
 		})
 	}
 	return nil, errors.New("it has no section")
@@ -169,8 +169,8 @@ func checkSockets(sockets []systemd.Socket, solvers []string) error {
 	return nil
 }
 
-// worker is where the DNS worker is installed: beside this program.
-func worker() string {
+// Worker is where the DNS worker is installed: beside this program.
+func Worker() string {
 	self, err := os.Executable()
 	if err != nil {
 		return "/usr/bin/acmed-dns"

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
@@ -21,7 +22,7 @@ import (
 )
 
 // Variables are the environment variables that a DNS provider needs, each with its aliases: those of the way that takes the
-// fewest, such as a token; none when it can find credentials itself. `acmed-dns describe` has the other ways.
+// fewest, such as a token; none when it can find credentials itself. `acmed dns describe` has the other ways.
 func Variables(provider string) ([][]string, error) {
 	p, err := catalog.Lookup(provider)
 	if err != nil {
@@ -88,40 +89,47 @@ func (e *Enabling) TryDNS(ctx context.Context) error {
 	if e.Options.DNS == nil || e.Options.DNS.Provider == "" {
 		return nil
 	}
-	dir, err := os.MkdirTemp("", "acmed-dns")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	for _, w := range e.Wishes {
 		conf, ok := e.Config.Solver(w.Name + "-dns")
 		if !ok || conf.DNS01 == nil {
 			continue
 		}
-		trial := *conf.DNS01
-		trial.Propagation = dns01.NoPropagation // whether the provider takes the record is enough
-		s, err := dns01.New(trial, dns01.Options{
-			Name: conf.Name, Journal: dns01.NewJournal(dir), Locks: &dns01.Locks{}, Worker: filepath.Join(filepath.Dir(self), "acmed-dns"), Now: time.Now,
-		})
-		if err != nil {
+		if err := TryProvider(ctx, *conf.DNS01, w.Names[0]); err != nil {
 			return err
 		}
-		id, _, err := certs.ParseIdentifier(w.Names[0])
-		if err != nil {
-			return err
-		}
-		c := challenges.Challenge{Identifier: id, Type: challenges.DNS01, Token: strings.Repeat("x", 43), KeyAuth: "acmed.test", Thumbprint: "test"}
-		err = s.Present(ctx, c)
-		if err == nil {
-			err = s.CleanUp(ctx, c)
-		}
-		if err != nil {
-			return fmt.Errorf("the credentials for %s do not work: %w", e.Options.DNS.Provider, err)
-		}
+	}
+	return nil
+}
+
+// TryProvider sets a TXT record for a name through a DNS provider, and removes it. It waits for no name server: whether
+// the provider accepts the record is enough.
+func TryProvider(ctx context.Context, conf dns01.Config, name string) error {
+	if err := daemon.CheckWorker(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "acmed-dns")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	conf.Propagation = dns01.NoPropagation
+	s, err := dns01.New(conf, dns01.Options{
+		Name: conf.Provider, Journal: dns01.NewJournal(dir), Locks: &dns01.Locks{}, Worker: daemon.Worker(), Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	id, _, err := certs.ParseIdentifier(name)
+	if err != nil {
+		return err
+	}
+	c := challenges.Challenge{Identifier: id, Type: challenges.DNS01, Token: strings.Repeat("x", 43), KeyAuth: "acmed.test", Thumbprint: "test"}
+	err = s.Present(ctx, c)
+	if err == nil {
+		err = s.CleanUp(ctx, c)
+	}
+	if err != nil {
+		return fmt.Errorf("the credentials for %s do not work: %w", conf.Provider, err)
 	}
 	return nil
 }

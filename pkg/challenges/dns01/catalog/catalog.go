@@ -72,7 +72,7 @@ func Lookup(name string) (*Provider, error) {
 	if best != "" {
 		return nil, fmt.Errorf("unknown DNS provider %q; did you mean %q?", name, best)
 	}
-	return nil, fmt.Errorf("unknown DNS provider %q; `acmed-dns list` prints all of them", name)
+	return nil, fmt.Errorf("unknown DNS provider %q; `acmed dns list` prints all of them", name)
 }
 
 // Check reports why a provider cannot work with the variables of env: it is unknown, or a required variable is missing.
@@ -102,7 +102,7 @@ func Check(name string, env map[string]string) error {
 	if typo := p.misspelt(env); typo != "" {
 		text += "; " + typo
 	}
-	return fmt.Errorf("%s; see `acmed-dns describe %s`", text, p.Name)
+	return fmt.Errorf("%s; see `acmed dns describe %s`", text, p.Name)
 }
 
 func unset(way [][]string, env map[string]string) []string {

@@ -45,8 +45,8 @@ func TestLookup(t *testing.T) {
 	for name, want := range map[string]string{
 		"cloudflair":              `did you mean "cloudflare"?`,
 		"Route53":                 `did you mean "route53"?`,
-		"":                        "acmed-dns list",
-		"nothing-like-a-provider": "acmed-dns list",
+		"":                        "acmed dns list",
+		"nothing-like-a-provider": "acmed dns list",
 	} {
 		if _, err := catalog.Lookup(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", name, err, want)

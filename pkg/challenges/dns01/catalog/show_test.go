@@ -1,15 +1,15 @@
-package show_test
+package catalog_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/acmed/acmed/cmd/acmed-dns/internal/show"
+	"github.com/acmed/acmed/pkg/challenges/dns01/catalog"
 )
 
 func TestList(t *testing.T) {
 	var b strings.Builder
-	if err := show.List(&b); err != nil {
+	if err := catalog.List(&b); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
@@ -20,7 +20,7 @@ func TestList(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	var b strings.Builder
-	if err := show.Describe(&b, "linodev4"); err != nil {
+	if err := catalog.Describe(&b, "linodev4"); err != nil {
 		t.Fatal(err)
 	}
 	want := `linode: Linode (v4)
@@ -33,7 +33,7 @@ Required
 		!strings.Contains(b.String(), "https://go-acme.github.io/lego/dns/linode/") {
 		t.Errorf("got\n%s", b.String())
 	}
-	if err := show.Describe(&b, "cloudflair"); err == nil || !strings.Contains(err.Error(), `"cloudflare"`) {
+	if err := catalog.Describe(&b, "cloudflair"); err == nil || !strings.Contains(err.Error(), `"cloudflare"`) {
 		t.Error(err)
 	}
 }

@@ -1,19 +1,16 @@
-// Package show prints the table of DNS providers for people.
-package show
+package catalog
 
 import (
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
-
-	"github.com/acmed/acmed/pkg/challenges/dns01/catalog"
 )
 
-// List prints one line per provider: its name and title.
+// List prints one line per provider for people: its name and title.
 func List(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for p := range catalog.All() {
+	for p := range All() {
 		note := ""
 		switch {
 		case p.Closed:
@@ -28,9 +25,9 @@ func List(w io.Writer) error {
 	return t.Flush()
 }
 
-// Describe prints the variables of one provider.
+// Describe prints the variables of one provider for people. Its error is that of [Lookup].
 func Describe(w io.Writer, name string) error {
-	p, err := catalog.Lookup(name)
+	p, err := Lookup(name)
 	if err != nil {
 		return err
 	}
@@ -73,7 +70,7 @@ func required(b *strings.Builder, ways [][][]string) {
 	}
 }
 
-func section(b *strings.Builder, title string, variables []catalog.Variable) {
+func section(b *strings.Builder, title string, variables []Variable) {
 	if len(variables) == 0 {
 		return
 	}
