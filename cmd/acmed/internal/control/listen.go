@@ -101,7 +101,7 @@ func (g *guarded) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		uid, gid, err := peer.Of(conn)
-		if err == nil && g.allowed(uid, gid) {
+		if err == nil && g.allowed(conn, uid, gid) {
 			return conn, nil
 		}
 		go refuse(conn, uid)
@@ -117,8 +117,12 @@ func (g *guarded) Close() error {
 	return err
 }
 
-func (g *guarded) allowed(uid, gid int) bool {
+// allowed counts the groups that the process has, and those that its user would get at the next login.
+func (g *guarded) allowed(conn *net.UnixConn, uid, gid int) bool {
 	if uid == 0 || uid == os.Geteuid() || gid == g.gid {
+		return true
+	}
+	if groups, err := peer.Groups(conn); err == nil && slices.Contains(groups, g.gid) {
 		return true
 	}
 	u, err := user.LookupId(strconv.Itoa(uid))

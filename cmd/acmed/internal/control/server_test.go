@@ -46,6 +46,11 @@ func serve(t *testing.T, b Backend) (path string, server *Server) {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
 		t.Fatal(err)
 	}
+	return serveIn(t, b, dir)
+}
+
+func serveIn(t *testing.T, b Backend, dir string) (path string, server *Server) {
+	t.Helper()
 	path = filepath.Join(dir, "acmed.sock")
 	l, err := Listen(path)
 	if err != nil {
