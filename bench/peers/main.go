@@ -60,7 +60,7 @@ func (t *trial) write(name, text string, mode os.FileMode) error {
 }
 
 func run(acmed string, rounds, sites int) error {
-	ca, err := acmetest.New()
+	ca, err := acmetest.New(acmetest.WithMiddleware(acmetest.At(acmetest.ChangeJSON(classic), acmetest.Authorization)))
 	if err != nil {
 		return err
 	}
@@ -69,38 +69,56 @@ func run(acmed string, rounds, sites int) error {
 	if err != nil {
 		return err
 	}
-	var floor time.Duration
-	fmt.Printf("%-12s %8s %8s %8s  %s\n", "program", "time", "ratio", "memory", "version")
-	for _, p := range peers(acmed) {
-		if _, err := exec.LookPath(p.program); err != nil {
-			fmt.Printf("%-12s not installed\n", p.name)
-			continue
-		}
-		times, memory := []time.Duration{}, int64(0)
-		for round := range rounds {
-			took, used, err := try(ca, p, round)
-			if err != nil {
-				fmt.Printf("%-12s failed: %v\n", p.name, err)
-				break
+	all := peers(acmed)
+	times, memory := make([][]time.Duration, len(all)), make([]int64, len(all))
+	failed := make([]error, len(all))
+	for round := range rounds { // the programs take turns, so that a load on the machine is shared by all
+		for i, p := range all {
+			if _, failed[i] = exec.LookPath(p.program); failed[i] != nil {
+				continue
 			}
-			times, memory = append(times, took), max(memory, used)
+			took, used, err := try(ca, p, round)
+			if failed[i] = err; err == nil {
+				times[i], memory[i] = append(times[i], took), max(memory[i], used)
+			}
 		}
-		if len(times) < rounds {
-			continue
-		}
-		slices.Sort(times)
-		median := times[len(times)/2]
-		if floor == 0 {
-			floor = median
-		}
-		version, _ := exec.Command(p.version[0], p.version[1:]...).CombinedOutput() //nolint:gosec,noctx // a fixed list
-		first, _, _ := strings.Cut(strings.TrimSpace(string(version)), "\n")
-		fmt.Printf("%-12s %7.2fs %7.1fx %5d MiB  %s\n", p.name, median.Seconds(), median.Seconds()/floor.Seconds(), memory>>10, first)
 	}
+	report(all, times, memory, failed)
 	if sites > 0 {
 		return serve(ca, acmed, sites)
 	}
 	return nil
+}
+
+// report prints one line for each program, with ratios to the first one.
+func report(all []peer, times [][]time.Duration, memory []int64, failed []error) {
+	var floor time.Duration
+	fmt.Printf("%-12s %8s %8s %8s  %s\n", "program", "time", "ratio", "memory", "version")
+	for i, p := range all {
+		if len(times[i]) == 0 {
+			text := fmt.Sprint(failed[i])
+			fmt.Printf("%-12s left out: %s\n", p.name, text[:min(len(text), 300)])
+			continue
+		}
+		slices.Sort(times[i])
+		median := times[i][len(times[i])/2]
+		if i == 0 {
+			floor = median
+		}
+		version, _ := exec.Command(p.version[0], p.version[1:]...).CombinedOutput() //nolint:gosec,noctx // a fixed list
+		first, _, _ := strings.Cut(strings.TrimSpace(string(version)), "\n")
+		ratio := median.Seconds() / max(floor, time.Millisecond).Seconds()
+		fmt.Printf("%-12s %7.2fs %7.1fx %4d MiB  %s\n", p.name, median.Seconds(), ratio, memory[i]>>10, first)
+	}
+}
+
+// classic leaves the challenges of RFC 8555 and 8737. Programs from before the others do not read an authorization that has them.
+func classic(authorization map[string]any) {
+	offered, _ := authorization["challenges"].([]any)
+	authorization["challenges"] = slices.DeleteFunc(offered, func(c any) bool {
+		challenge, ok := c.(map[string]any)
+		return ok && !slices.Contains([]any{"http-01", "dns-01", "tls-alpn-01"}, challenge["type"])
+	})
 }
 
 // try runs a program once and returns how long it took, and the kibibytes of its largest process.

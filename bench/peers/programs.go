@@ -59,15 +59,20 @@ func caddy(t *trial) ([]string, error) {
 	admin off
 	http_port %d
 	https_port %d
-	acme_ca %s
-	acme_ca_root %s
-	email ops@example.com
 	default_bind 127.0.0.1
 }
 %s {
+	tls {
+		issuer acme {
+			dir %s
+			email ops@example.com
+			trusted_roots %s
+			disable_tlsalpn_challenge
+		}
+	}
 	respond ok
 }
-`, t.ca.HTTPPort, t.tls, t.ca.Directory, t.root, t.name), 0o644)
+`, t.ca.HTTPPort, t.tls, t.name, t.ca.Directory, t.root), 0o644)
 }
 
 // modMD is an Apache of its own with the modules that mod_md wants.
@@ -99,6 +104,6 @@ SSLEngine on
 
 func dehydrated(t *trial) ([]string, error) {
 	config := fmt.Sprintf("CA=%s\nCURL_OPTS=\"--cacert %s\"\nWELLKNOWN=%s\nBASEDIR=%s\nCONTACT_EMAIL=ops@example.com\n", t.ca.Directory, t.root, t.at("webroot/.well-known/acme-challenge"), t.at("d"))
-	script := "dehydrated -f \"$1\" --register --accept-terms && exec dehydrated -f \"$1\" -c -d \"$2\""
-	return []string{"sh", "-ec", script, "sh", t.at("config"), t.name}, t.write("config", config, 0o644)
+	script := "mkdir \"$3\"; dehydrated -f \"$1\" --register --accept-terms && exec dehydrated -f \"$1\" -c -d \"$2\""
+	return []string{"sh", "-ec", script, "sh", t.at("config"), t.name, t.at("d")}, t.write("config", config, 0o644)
 }
