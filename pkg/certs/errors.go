@@ -129,6 +129,16 @@ func (e *PermanentError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *PermanentError) Unwrap() error { return e.Err }
 
+// AccountError says that the CA does not take the account, so that nothing can be ordered until an operator changes
+// something, but perhaps at another CA.
+type AccountError struct{ Err error }
+
+// Error is the text of the cause.
+func (e *AccountError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *AccountError) Unwrap() error { return e.Err }
+
 // VetError says that the CA returned something that must not be installed: another key, other names, an impossible
 // validity, a chain that does not build. Nothing of it is stored.
 type VetError struct{ Err error }

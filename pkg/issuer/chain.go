@@ -189,7 +189,7 @@ func (j *job) prefer(b *certs.Bundle, missing error) (*certs.Bundle, error) {
 	}
 	for n := range len(b.Alternates) + 1 {
 		candidate := b.WithChain(n)
-		if hasIssuer(candidate, name) {
+		if candidate.HasIssuer(name) {
 			return candidate, nil
 		}
 	}
@@ -199,21 +199,4 @@ func (j *job) prefer(b *certs.Bundle, missing error) (*certs.Bundle, error) {
 	j.i.config.Log.Warn("the CA offers no chain of the preferred name, using its default chain",
 		zapCert(j.req.Spec.Name), zapText("preferred_chain", name))
 	return b, nil
-}
-
-func hasIssuer(b *certs.Bundle, name string) bool {
-	top := b.Leaf
-	if len(b.ChainPEM) > 0 {
-		chain, err := certs.ParseChain(b.ChainPEM)
-		if err != nil {
-			return false
-		}
-		for _, c := range chain {
-			if c.Subject.CommonName == name {
-				return true
-			}
-		}
-		top = chain[len(chain)-1]
-	}
-	return top.Issuer.CommonName == name
 }

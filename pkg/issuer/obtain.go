@@ -47,6 +47,9 @@ func (i *Issuer) Obtain(ctx context.Context, req certs.Request) (*certs.Bundle, 
 		account, err := i.registered(ctx)
 		if err != nil {
 			i.pauseAccount(err)
+			if errors.As(err, new(*certs.PermanentError)) {
+				err = &certs.AccountError{Err: err}
+			}
 			return nil, err
 		}
 		bundle, err := i.obtainUnit(ctx, newAttempt(&req, ladder), &account)

@@ -43,6 +43,11 @@ func TestStepCA(t *testing.T) {
 	if err := i.Revoke(t.Context(), b.Leaf, issuer.Superseded, nil); err != nil {
 		t.Errorf("revoke: %v", err)
 	}
+	req.Spec.Name, req.Spec.Identifiers = "odd", identifiers(t, "db_1.example.com", "intranet", "a.b.c.d.e.f.g.h.i.j.k.l.example.com")
+	if _, err := i.Obtain(t.Context(), req); err != nil {
+		t.Errorf("names that no public CA certifies: %v", err)
+	}
+	req.Spec.Identifiers = identifiers(t, "example.com", "www.example.com")
 	req.Spec.Name, req.Spec.Solvers = "muted", []string{"mute"}
 	if _, err := i.Obtain(t.Context(), req); len(certs.Validations(err)) == 0 {
 		t.Errorf("got %v, want validation errors", err)

@@ -159,6 +159,7 @@ func TestFailover(t *testing.T) {
 	down := &certs.UnavailableError{Directory: "https://ca.example", Err: errors.New("503")}
 	maintained := &certs.RateLimitError{At: now.Add(time.Hour), Err: errors.New("503"), Unavailable: true}
 	limited := &certs.RateLimitError{At: now.Add(time.Hour), Err: errors.New("429")}
+	refused := &certs.AccountError{Err: &certs.PermanentError{Err: errors.New("403 unauthorized")}}
 	wrong := &certs.ValidationError{Identifier: identifiers(t, "example.com")[0], Solver: "http-01", Err: errors.New("404")}
 	spec := &certs.Spec{}
 	for _, c := range []struct {
@@ -182,6 +183,9 @@ func TestFailover(t *testing.T) {
 		{"limited", 28 * day, 0, limited, false, false},
 		{"limited after a day of downtime", 28 * day, day, limited, false, true},
 		{"limited, expiry near", 9 * day, 0, limited, true, false},
+		{"first certificate, account refused", 0, 0, refused, true, false},
+		{"account refused", 29 * day, 0, refused, false, false},
+		{"account refused, expiry near", 9 * day, 0, refused, true, false},
 		{"a name's own fault", 2 * day, 5 * day, wrong, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

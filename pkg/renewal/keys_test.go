@@ -390,3 +390,36 @@ func TestTLSACompromise(t *testing.T) {
 		d.zone.has(t, d.names, []*certs.Bundle{d.load(t).Current}, d.next(t))
 	})
 }
+
+// TestIgnored: what the CA ignored is in status until the next certificate, or until the setting is gone.
+func TestIgnored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 90*24*time.Hour)
+		b.spec.Lifetime, b.spec.MustStaple, b.spec.PreferredChain = 7*24*time.Hour, true, "Elsewhere Root"
+		b.engine.Swap(b.set())
+		b.must(t, Options{})
+		warnings := func() string {
+			t.Helper()
+			s, err := b.engine.Status("www")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.Join(s.Warnings, "\n")
+		}
+		for _, want := range []string{"lifetime: the CA issued for 2160h0m0s although 168h0m0s was asked for", "must_staple: ", `preferred_chain: the CA offers no chain with the name "Elsewhere Root"`} {
+			if got := warnings(); !strings.Contains(got, want) {
+				t.Errorf("status says %q, want %q", got, want)
+			}
+		}
+		b.spec.MustStaple, b.spec.PreferredChain = false, "test"
+		b.engine.Swap(b.set())
+		if got := warnings(); strings.Contains(got, "must_staple") {
+			t.Errorf("the setting is gone, and status says %q", got)
+		}
+		b.ca.life = 7*24*time.Hour + time.Hour
+		b.must(t, Options{Force: true})
+		if got := warnings(); got != "" {
+			t.Errorf("nothing was ignored, and status says %q", got)
+		}
+	})
+}

@@ -51,6 +51,7 @@ func (j *job) obtained(bundle *certs.Bundle, f *plan.Fleet) error {
 		e.Message += " after failures"
 	}
 	r.issued(bundle, j.Hooks.Post != nil, j.opts.NewKey)
+	r.edit().Ignored = j.Spec.Ignored(bundle)
 	if f != nil {
 		st := r.share()
 		st.Unshared, st.Base, st.Spec = version, f.Head.N, j.Spec.Hash()
@@ -182,7 +183,8 @@ func (j *job) orderFrom(ctx context.Context, name string) (*certs.Bundle, error)
 }
 
 // failover reports whether the next issuer shall be asked after err. It remembers in the state since when the issuer is
-// away. Only a CA that is unavailable is left; a name's own failure would fail everywhere. With the last third of the
+// away. Only a CA that is unavailable is left; a name's own failure would fail everywhere. One that refuses the account is
+// left only where there is nothing to serve soon, because an operator must mend that. With the last third of the
 // renewal time gone, or without any certificate to serve, there is nothing to wait for. A limit on this account passes by
 // itself and says nothing about the CA, so it is waited out even without a certificate: mass issuance spreads over time
 // and not over CAs. It is left only near expiry.
@@ -191,8 +193,11 @@ func (r *record) failover(want *certs.Spec, issuer string, err error) bool {
 	near := r.Current != nil && plan.NearExpiry(now, want, r.Current.Leaf)
 	var limit *certs.RateLimitError
 	var down *certs.UnavailableError
+	var refused *certs.AccountError
 	limited := errors.As(err, &limit)
 	switch {
+	case errors.As(err, &refused):
+		return r.Current == nil || near
 	case errors.As(err, &down), limited && limit.Unavailable:
 	case limited:
 		return near

@@ -3,6 +3,7 @@ package renewal
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/acmed/acmed/pkg/advice"
@@ -132,7 +133,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	s := Status{
 		Name: name, Names: c.Spec.Names(), Reason: p.Reason, Message: p.Message, Order: p.Obtain, Next: p.Next,
 		Failures: have.State.Failures, Error: have.State.LastError, Code: have.State.LastCode, RetryAt: have.State.RetryAt,
-		Solved: have.State.Solved, Warnings: append(slices.Clone(have.State.Warnings), tlsaWarning(&c, have)...), Notes: have.Notes, Running: e.running(name),
+		Solved: have.State.Solved, Warnings: slices.Concat(have.State.Warnings, tlsaWarning(&c, have), ignored(&c.Spec, have)), Notes: have.Notes, Running: e.running(name),
 	}
 	e.applyFailure(&s)
 	fillVersions(&s, have)
@@ -145,6 +146,17 @@ func (e *Engine) Status(name string) (Status, error) {
 	}
 	s.Health = health(now, &s, have)
 	return s, nil
+}
+
+// ignored lists what the CA ignored and the configuration still asks for.
+func ignored(want *certs.Spec, have *store.Lineage) (list []string) {
+	for _, text := range have.State.Ignored {
+		setting, _, _ := strings.Cut(text, ":")
+		if setting == "lifetime" && want.Lifetime > 0 || setting == "must_staple" && want.MustStaple || setting == "preferred_chain" && want.PreferredChain != "" {
+			list = append(list, text)
+		}
+	}
+	return list
 }
 
 func (e *Engine) running(name string) bool {

@@ -61,6 +61,13 @@ func (st *State) repair(has func(version string) bool) []string {
 		r.say("warnings", "%d of them", len(st.Warnings))
 		st.Warnings = nil
 	}
+	if len(st.Ignored) > maxTimes {
+		r.say("ignored", "%d of them", len(st.Ignored))
+		st.Ignored = nil
+	}
+	for i := range st.Ignored {
+		r.text("ignored", &st.Ignored[i])
+	}
 	for i := range st.Warnings {
 		r.text("warnings", &st.Warnings[i])
 	}

@@ -49,6 +49,7 @@ type State struct {
 	Solved    map[string]string      `json:"solved,omitempty"`    // identifier to the solver that worked last
 	Invalid   map[string][]time.Time `json:"invalid,omitempty"`   // identifier to its failed validations of the last hour
 	Warnings  []string               `json:"warnings,omitempty"`  // what will stand in the way of a renewal, as last looked up
+	Ignored   []string               `json:"ignored,omitempty"`   // settings that the CA ignored when it issued the newest version, see certs.Spec.Ignored
 	Alerted   int                    `json:"alerted,omitempty"`   // smallest days-left threshold already alerted; 0: none
 
 	Log []LogEntry `json:"log,omitempty"` // what happened, the oldest first; see [State.Remember]
