@@ -46,7 +46,7 @@ func (a *app) connect(ctx context.Context, opts ...config.Option) (control.Backe
 		if c == nil {
 			return nil, nil, err
 		}
-		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Quiet: true})
+		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Quiet: true, Unranked: true})
 		if err == nil {
 			a.warn(warnings)
 			return d, d.Close, nil
@@ -58,7 +58,7 @@ func (a *app) connect(ctx context.Context, opts ...config.Option) (control.Backe
 }
 
 // open locks the state directory for a daemon, unless another one answers.
-func (a *app) open(ctx context.Context) (*daemon.Daemon, error) {
+func (a *app) open(ctx context.Context, once bool) (*daemon.Daemon, error) {
 	sockets, err := systemd.Sockets()
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (a *app) open(ctx context.Context) (*daemon.Daemon, error) {
 		a.errf("warning: %s\n", err) // the daemon runs with what is there
 	}
 	for end := time.Now().Add(lockPatience); ; {
-		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Sockets: sockets})
+		d, err := daemon.Open(daemon.Options{Config: a.config, Version: version, LogTo: a.err, Sockets: sockets, Unranked: once})
 		if err == nil {
 			return d, nil
 		}

@@ -18,7 +18,7 @@ func groups() []group {
 		{"daily", "See and renew:", "status log renew install uninstall doctor check"},
 		{"versions", "Versions and revocation:", "history activate rollback revoke"},
 		{"clients", "Clients and endpoints:", "probe trust chain"},
-		{"daemon", "The daemon and its surroundings:", "run reload events account dns notify snippet installd"},
+		{"daemon", "The daemon and its surroundings:", "run reload events account dns fleet notify snippet installd"},
 		{"help", "Help:", "explain report completion help version"},
 	}
 }
@@ -46,7 +46,10 @@ func examples() map[string]string {
 		"doctor": "acmed doctor\nacmed doctor www", "explain": "acmed explain\nacmed explain port-closed",
 		"dns": "acmed dns list", "dns list": "acmed dns list", "dns describe": "acmed dns describe cloudflare",
 		"dns try": "acmed dns try cloudflare -d www.example.com\nacmed dns try route53 -d www.example.com --env-file /etc/acmed/secrets/route53.env",
-		"events":  "acmed events\nacmed events --since 2h", "notify": "acmed notify test", "notify test": "acmed notify test\nacmed notify test ops",
+		"events":  "acmed events\nacmed events --since 2h",
+		"fleet":   "acmed fleet status", "fleet init": "acmed fleet init\nacmed fleet init --again", "fleet status": "acmed fleet status",
+		"fleet import": "acmed fleet import --dry-run\nacmed fleet import", "fleet forget": "acmed fleet forget shop",
+		"notify": "acmed notify test", "notify test": "acmed notify test\nacmed notify test ops",
 		"snippet":  "acmed snippet nginx\nacmed snippet haproxy --mode tls-alpn\nacmed snippet apache --stateless --issuer letsencrypt",
 		"installd": "acmed installd --check", "version": "acmed version", "report": "acmed report",
 		"completion": "acmed completion bash >/etc/bash_completion.d/acmed",

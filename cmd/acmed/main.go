@@ -74,7 +74,7 @@ func newRoot(a *app) *cobra.Command {
 		newStatus(a), newLog(a), newRenew(a), newInstall(a), newUninstall(a), newDoctor(a), newCheck(a),
 		newHistory(a), newActivate(a), newRollback(a), newRevoke(a),
 		newProbe(a), newTrust(a), newChain(a),
-		newRun(a), newReload(a), newAccount(a), newNotify(a), newDNS(a), newEvents(a), newSnippet(a), newInstalld(a),
+		newRun(a), newReload(a), newAccount(a), newFleet(a), newNotify(a), newDNS(a), newEvents(a), newSnippet(a), newInstalld(a),
 		newExplain(a), newReport(a), newVersion(a), newManualDNS(),
 	)
 	a.arrange(root)

@@ -41,6 +41,9 @@ If the daemon runs, it does the work, and interrupting this command does not sto
 			if cmd.Flags().Changed("spread") && r.Spread <= 0 {
 				return usageError(fmt.Errorf("--spread needs a time above zero, such as 6h, and not %s", r.Spread))
 			}
+			if r.Alone && len(names) == 0 {
+				return usageError(errors.New("--alone needs the names of certificates"))
+			}
 			r.Names = names
 			switch {
 			case staging && !dry:
@@ -59,6 +62,7 @@ If the daemon runs, it does the work, and interrupting this command does not sto
 	cmd.Flags().BoolVar(&all, "all", false, "all certificates, as without any name")
 	cmd.Flags().DurationVar(&r.Spread, "spread", 0, "with --force: spread the renewals over this `time`, such as 6h")
 	cmd.Flags().BoolVarP(&r.Again, "yes", "y", false, "force although it was issued several times today")
+	cmd.Flags().BoolVar(&r.Alone, "alone", false, "in a fleet whose store is away: order all the same, on this node")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }

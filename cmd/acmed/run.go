@@ -30,7 +30,7 @@ With --once, look at every certificate one time, do what is due, and end.`,
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(residentGrowth)
 			}
-			d, err := a.open(cmd.Context())
+			d, err := a.open(cmd.Context(), once)
 			if err != nil {
 				return err
 			}

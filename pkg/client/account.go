@@ -14,6 +14,8 @@ type Accounts interface {
 	Account(ctx context.Context, r AccountRequest) (Account, error)
 	// Revoke asks the CA to revoke a stored certificate.
 	Revoke(ctx context.Context, r RevokeRequest) (Revocation, error)
+	// Fleet does one thing with the fleet, and describes it afterwards. Without a fleet it is an [Error] with [CodeUsage].
+	Fleet(ctx context.Context, r FleetRequest) (Fleet, error)
 }
 
 // AccountAction says what to do with an account.

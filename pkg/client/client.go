@@ -84,6 +84,11 @@ func (c *Client) Doctor(ctx context.Context, r DoctorRequest) (Diagnosis, error)
 	return ask[Diagnosis](ctx, c, "doctor", r)
 }
 
+// Fleet asks the daemon.
+func (c *Client) Fleet(ctx context.Context, r FleetRequest) (Fleet, error) {
+	return ask[Fleet](ctx, c, "fleet", r)
+}
+
 // ask sends one request and reads one answer.
 func ask[A any](ctx context.Context, c *Client, verb string, request any) (A, error) {
 	var answer A

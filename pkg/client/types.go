@@ -84,6 +84,7 @@ type RenewRequest struct {
 	Names  []string      `json:"names,omitempty"`
 	Force  bool          `json:"force,omitempty"`
 	Again  bool          `json:"again,omitempty"`  // force although it was issued several times today
+	Alone  bool          `json:"alone,omitempty"`  // in a fleet: order although its store is away
 	Spread time.Duration `json:"spread,omitempty"` // with Force: not now, but within this many nanoseconds, each at its own time
 }
 

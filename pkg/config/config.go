@@ -47,6 +47,8 @@ type Config struct {
 	// solvers that should fail are tried last; with enforce, also nothing is ordered for a name that no solver should prove;
 	// "off" looks at nothing. A name that a solver proved before is not looked at again. Default advisory.
 	Preflight string `mapstructure:"preflight"`
+	// Fleet shares certificates with other machines. Optional: without it this machine works alone.
+	Fleet *Fleet `mapstructure:"fleet"`
 	// Probe says how preflights and "acmed doctor" look at names. Optional.
 	Probe Probe `mapstructure:"probe"`
 	// Proxy is the URL of the proxy through which CAs, webhooks and Imperva are reached: http, https or socks5. The
@@ -224,6 +226,8 @@ type HTTP01 struct {
 	// Stateless says that a proxy or CDN in front answers every challenge by itself with the account's thumbprint; see
 	// "acmed snippet --stateless". Default false.
 	Stateless bool `mapstructure:"stateless"`
+	// OneNode says that in a fleet the certificates with this webroot are configured on one node only. Default false.
+	OneNode bool `mapstructure:"one_node"`
 }
 
 // TLSALPN01 configures a tls-alpn-01 solver.

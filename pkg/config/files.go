@@ -76,6 +76,7 @@ func (v *validator) files() {
 			v.check(entryPath("solvers", v.c.Solvers[i].Name), v.examine.Solver(&v.c.Solvers[i]))
 		}
 	}
+	v.fleetFiles()
 	v.trustFiles()
 	v.notifierFiles()
 	for i := range v.c.Certificates {

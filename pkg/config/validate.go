@@ -113,6 +113,7 @@ func (v *validator) all() {
 	for i := range v.c.Certificates {
 		v.certificate(entryPath("certificates", v.c.Certificates[i].Name), &v.c.Certificates[i])
 	}
+	v.fleet()
 	v.unique()
 	v.terms()
 	v.bindings()

@@ -98,4 +98,5 @@ type Batch struct {
 type Event struct {
 	KV
 	Deleted bool
+	fresh   bool // it happened a moment ago
 }

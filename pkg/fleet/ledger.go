@@ -42,6 +42,7 @@ type Config struct {
 	Node    Node    // as the others see this process; ID is set, Lease is not
 	Names   func() []string
 	Has     func(name string) bool // whether the configuration has this certificate; nil: every one
+	Loaded  func()                 // told when everything was read, which may be after the store was away; may be nil; must not block
 	Changed func(name string)      // told when another node changed something about a certificate; may be nil; must not block
 }
 
@@ -57,6 +58,7 @@ type Ledger struct {
 	rewound  chan struct{}
 	contact  time.Time // of the last answer
 	failure  error     // of the last call, nil if it was answered
+	refused  error     // why this process could not join, although the store answered
 
 	lease     int64
 	deadline  time.Time // when the lease ends unless it is renewed
@@ -74,6 +76,9 @@ func New(c Config) *Ledger {
 	if c.Changed == nil {
 		c.Changed = func(string) {}
 	}
+	if c.Loaded == nil {
+		c.Loaded = func() {}
+	}
 	l := &Ledger{config: c, keys: newKeys(c.Fleet), rewound: make(chan struct{}, 1), claims: map[string]*Claim{}}
 	l.view.reset()
 	return l
@@ -83,14 +88,27 @@ func New(c Config) *Ledger {
 type Health struct {
 	Up      bool      // the last call was answered, and the heads are known
 	Contact time.Time // of the last answer; zero: never
-	Err     error     // of the last call
+	Err     error     // of the last call, or why this node cannot join
+	Refused bool      // Err will not pass by itself: the store answered
 }
 
 // Health tells how the store answers, without asking it.
 func (l *Ledger) Health() Health {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Health{Up: l.failure == nil && l.lease != 0, Contact: l.contact, Err: l.failure}
+	h := Health{Up: l.failure == nil && l.lease != 0, Contact: l.contact, Err: l.failure}
+	if h.Err == nil && !h.Up && l.refused != nil {
+		h.Err, h.Refused = l.refused, true
+	}
+	return h
+}
+
+// Reread makes everything be read again, because the configuration has other certificates now.
+func (l *Ledger) Reread() {
+	select {
+	case l.rewound <- struct{}{}:
+	default:
+	}
 }
 
 func (l *Ledger) read(ctx context.Context, r Range) (Snapshot, error) {

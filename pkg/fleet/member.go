@@ -267,6 +267,7 @@ func (l *Ledger) follow(ctx context.Context, loaded func()) error {
 		return err
 	}
 	loaded()
+	l.config.Loaded()
 	daily := time.AfterFunc(reloadEvery, cancel)
 	defer daily.Stop()
 	go func() {
@@ -297,6 +298,9 @@ const (
 func (l *Ledger) Run(ctx context.Context, old int64, remember func(lease int64)) {
 	for pause := retryLeast; ctx.Err() == nil; pause = min(2*pause, retryMost) {
 		lease, err := l.Join(ctx, old)
+		l.mu.Lock()
+		l.refused = err
+		l.mu.Unlock()
 		if err == nil {
 			old = lease
 			remember(lease)

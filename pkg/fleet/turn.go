@@ -54,6 +54,15 @@ func (l *Ledger) Rank(name string) (rank, nodes int) {
 	return len(sorted), len(sorted)
 }
 
+// Turn is the Rank by which this process waits for others: a command has no place among them and does not wait.
+func (l *Ledger) Turn(name string) (rank, nodes int) {
+	rank, nodes = l.Rank(name)
+	if l.config.Node.Unranked {
+		rank = 0
+	}
+	return rank, nodes
+}
+
 // NodeID is this node's name in the fleet.
 func (l *Ledger) NodeID() string { return l.config.Node.ID }
 

@@ -15,6 +15,7 @@ import (
 type Node struct {
 	ID       string            `json:"-"` // from the key
 	Lease    int64             `json:"-"`
+	Ahead    time.Duration     `json:"-"` // its clock, when its last change was seen here; 0: not known
 	Release  string            `json:"release,omitempty"`
 	Since    time.Time         `json:"since,omitzero"`
 	Time     time.Time         `json:"time,omitzero"` // of its clock when it last wrote this
@@ -104,6 +105,7 @@ func (v *view) apply(l *Ledger, b Batch) {
 	var changed []string
 	v.mu.Lock()
 	for _, e := range b.Events {
+		e.fresh = true
 		if name := v.put(l, e); name != "" {
 			changed = append(changed, name)
 		}
@@ -206,6 +208,9 @@ func (v *view) putNode(e Event, rest string) {
 	}
 	n.ID, _, _ = strings.Cut(rest, "/")
 	n.Lease = e.Lease
+	if e.fresh {
+		n.Ahead = time.Until(n.Time).Round(time.Second)
+	}
 	v.nodes[e.Key] = n
 }
 

@@ -100,6 +100,9 @@ func (i *Issuer) withAccount(ctx context.Context, fn func(a *store.Account) erro
 		acct = now
 	}
 	defer acct.release()
+	if err := i.follow(ctx); err != nil {
+		return err
+	}
 	a, err := i.load()
 	if err == nil && a == nil {
 		a, err = i.adopt(ctx, acct)
@@ -200,8 +203,20 @@ func (i *Issuer) retireKey(key crypto.Signer) error {
 	return acct.store.RetireKey(acct.directory, acct.contact, key)
 }
 
+// saveAccount stores the account, in a fleet for all nodes before the CA hears of anything. If another node had a different one
+// first, that is the account.
 func (i *Issuer) saveAccount(a *store.Account) error {
 	acct := i.current()
+	if i.config.Shared != nil {
+		theirs, err := i.share(context.Background(), a)
+		if err != nil {
+			return err
+		}
+		if theirs != nil && !certs.SameKey(theirs.Key.Public(), a.Key.Public()) {
+			*a = *theirs
+			return nil
+		}
+	}
 	return acct.store.SaveAccount(acct.directory, acct.contact, a)
 }
 
@@ -326,34 +341,43 @@ func (i *Issuer) reregister(ctx context.Context, uri string) (renewed bool, err 
 		if i.now().Sub(a.KeyChanged).Abs() < keySettled {
 			return nil
 		}
-		state, err := i.stateOf(ctx, a)
-		if err != nil || state == accountOpen {
-			return err
-		}
-		if renewed, err = i.earlierKey(ctx, a); renewed || err != nil {
-			return err
-		}
-		fresh := *a
-		if state == accountClosed {
-			if err := i.retireKey(a.Key); err != nil {
-				return err
+		return i.alone(ctx, a, func() (err error) {
+			if renewed = a.URI != uri; !renewed {
+				renewed, err = i.renewAccount(ctx, a)
 			}
-			if fresh.Key, err = certs.NewKey(certs.EC256); err != nil {
-				return fmt.Errorf("make an account key: %w", err)
-			}
-		}
-		i.config.Log.Warn("the CA does not know this account any more, registering a new one",
-			zapIssuer(i), zapAccount(a.URI))
-		fresh.URI, fresh.KeyChanged = "", time.Time{}
-		*a = fresh
-		if err := i.saveAccount(a); err != nil {
 			return err
-		}
-		i.current().usage.forgetOrders()
-		renewed = true
-		return i.register(ctx, a)
+		})
 	})
 	return renewed, err
+}
+
+// renewAccount makes a new account if the CA does not know this one any more, or finds the key by which it does.
+func (i *Issuer) renewAccount(ctx context.Context, a *store.Account) (renewed bool, err error) {
+	state, err := i.stateOf(ctx, a)
+	if err != nil || state == accountOpen {
+		return false, err
+	}
+	if renewed, err = i.earlierKey(ctx, a); renewed || err != nil {
+		return renewed, err
+	}
+	fresh := *a
+	if state == accountClosed {
+		if err := i.retireKey(a.Key); err != nil {
+			return false, err
+		}
+		if fresh.Key, err = certs.NewKey(certs.EC256); err != nil {
+			return false, fmt.Errorf("make an account key: %w", err)
+		}
+	}
+	i.config.Log.Warn("the CA does not know this account any more, registering a new one",
+		zapIssuer(i), zapAccount(a.URI))
+	fresh.URI, fresh.KeyChanged = "", time.Time{}
+	*a = fresh
+	if err := i.saveAccount(a); err != nil {
+		return false, err
+	}
+	i.current().usage.forgetOrders()
+	return true, i.register(ctx, a)
 }
 
 // earlierKey finds out whether the CA knows the account by a key that it had before: a rollover was given up too soon, or

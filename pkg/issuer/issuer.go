@@ -30,6 +30,7 @@ type Config struct {
 
 	Policy    certs.Policy // sane lifetimes; zero: certs.DefaultPolicy
 	Store     *store.Store
+	Shared    *Shared                    // what the nodes of a fleet share; nil on a single machine
 	Solvers   map[string]challenges.Rung // by configured name
 	Preflight *Preflight                 // nil: none
 	Log       *zap.Logger                // nil: silent

@@ -1,10 +1,12 @@
 package issuer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
@@ -30,7 +32,10 @@ type order struct {
 
 // newOrder places the order (RFC 8555 section 7.4), telling which certificate it replaces (RFC 9773 section 5).
 func (j *job) newOrder() (*order, error) {
-	if err := j.i.takeOrder(); err != nil {
+	if err := j.i.orders().Hold(j.ctx, j.req.Spec.Name); err != nil {
+		return nil, err
+	}
+	if err := j.i.takeOrder(j.ctx); err != nil {
 		return nil, err
 	}
 	j.req.Tell(certs.Step{Phase: certs.PhaseOrder, Detail: j.i.config.Name})
@@ -142,7 +147,7 @@ func (j *job) store(o *order) error {
 		return err
 	}
 	o.csr = csr
-	err = j.i.config.Store.SaveOrder(j.req.Spec.Name, j.slot, &store.Order{
+	err = j.i.orders().SaveOrder(j.ctx, j.req.Spec.Name, j.slot, &store.Order{
 		URL: o.Location, Directory: j.i.config.Directory, Account: j.account.URI, KeyPEM: keyPEM,
 		Identifiers: j.req.Spec.Identifiers, Profile: j.req.Spec.Profile, Created: j.i.now(),
 	})
@@ -152,9 +157,14 @@ func (j *job) store(o *order) error {
 	return nil
 }
 
+// dropPatience is how long a fleet's store may take to forget an order.
+const dropPatience = 5 * time.Second
+
 // drop forgets the stored order. Failing to is harmless: the next run asks the CA about it and drops it then.
 func (j *job) drop() {
-	if err := j.i.config.Store.DropOrder(j.req.Spec.Name, j.slot); err != nil {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(j.ctx), dropPatience)
+	defer cancel()
+	if err := j.i.orders().DropOrder(ctx, j.req.Spec.Name, j.slot); err != nil {
 		j.i.config.Log.Warn("a finished order could not be removed", zapCert(j.req.Spec.Name), zapError(err))
 	}
 }
@@ -207,6 +217,9 @@ func (j *job) finalize(o *order) error {
 }
 
 func (j *job) sendCSR(o *order) error {
+	if err := j.i.orders().Hold(j.ctx, j.req.Spec.Name); err != nil {
+		return err
+	}
 	return j.once("finalize the order", func(core *api.Core) error {
 		got, err := core.Orders.UpdateForCSR(o.Finalize, o.csr)
 		if err == nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-acme/lego/v4/acme/api"
 
 	"github.com/acmed/acmed/pkg/certs"
+	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -19,7 +20,7 @@ import (
 // downloaded, a ready one finalized with the stored key, a processing one waited for. It returns nil when there is
 // nothing to go on with; the stored order is gone then.
 func (j *job) resume() (*certs.Bundle, error) {
-	stored, err := j.i.config.Store.Order(j.req.Spec.Name, j.slot)
+	stored, err := j.i.orders().Order(j.ctx, j.req.Spec.Name, j.slot)
 	if err != nil {
 		j.i.config.Log.Warn("the stored order cannot be read, placing a new one", zapCert(j.req.Spec.Name), zapError(err))
 		j.drop()
@@ -42,8 +43,14 @@ func (j *job) resume() (*certs.Bundle, error) {
 
 // finishStored is finish, except that a certificate which is of no use makes room for a new order.
 func (j *job) finishStored(o *order) (*certs.Bundle, error) {
-	bundle, err := j.finish(o)
+	end := j.finish
+	if o.Status == acme.StatusPending {
+		end = j.complete
+	}
+	bundle, err := end(o)
 	switch {
+	case len(certs.Validations(err)) > 0:
+		return nil, nil //nolint:nilnil // as above; what was tried is not counted against the names
 	case err == nil && (j.req.Replaces == nil || !slices.ContainsFunc(j.req.Replaces.Leaves(), bundle.Leaf.Equal)):
 		return bundle, nil
 	case err == nil:
@@ -62,7 +69,7 @@ func (j *job) reopen(stored *store.Order) (*order, error) {
 	if key == nil || !j.wanted(stored) {
 		return nil, nil //nolint:nilnil // documented
 	}
-	o := &order{key: key}
+	o := &order{key: key, offered: map[string][]challenges.Type{}}
 	err := j.call("look at the stored order", func(core *api.Core) (err error) {
 		o.ExtendedOrder, err = core.Orders.Get(stored.URL)
 		return err
@@ -74,15 +81,28 @@ func (j *job) reopen(stored *store.Order) (*order, error) {
 		return nil, err
 	}
 	o.Location = stored.URL
-	switch o.Status {
-	case acme.StatusReady, acme.StatusProcessing, acme.StatusValid:
-	default:
-		return nil, nil //nolint:nilnil // pending ones need challenges that are gone, invalid ones are dead
+	if !j.alive(o) {
+		return nil, nil //nolint:nilnil // documented
 	}
 	if _, o.csr, err = o.key(); err != nil {
 		return nil, err
 	}
+	if o.Status == acme.StatusPending {
+		return o, j.checkOrder(o)
+	}
 	return o, j.checkURLs(o)
+}
+
+// alive reports whether there is something to go on with. A pending order needs new challenges: in a fleet another node may
+// have begun it a moment ago, on a single machine those are gone for long.
+func (j *job) alive(o *order) bool {
+	switch o.Status {
+	case acme.StatusReady, acme.StatusProcessing, acme.StatusValid:
+		return true
+	case acme.StatusPending:
+		return j.i.config.Shared != nil
+	}
+	return false
 }
 
 // wanted reports whether a stored order is for the certificate that is wanted now, from this account.

@@ -26,34 +26,45 @@ func (i *Issuer) Rollover(ctx context.Context) error {
 		return err
 	}
 	return i.withAccount(ctx, func(a *store.Account) error {
-		c, err := i.accountClient(ctx, a)
-		if err != nil {
-			return err
-		}
-		if c.dir.KeyChangeURL == "" {
-			return &certs.PermanentError{Err: advice.Tag(advice.NotSupported, errors.New("the directory of the CA has no keyChange"))}
-		}
-		next, err := certs.NewKey(certs.EC256)
-		if err != nil {
-			return fmt.Errorf("make an account key: %w", err)
-		}
-		a.NextKey = next
-		if err := i.saveAccount(a); err != nil {
-			a.NextKey = nil
-			return err
-		}
-		if err := c.changeKey(next); err != nil {
-			return notOffered(err) // settle finds out later what became of it
-		}
-		a.Key, a.NextKey, a.KeyChanged = next, nil, i.now()
-		return i.saveAccount(a)
+		return i.alone(ctx, a, func() error { return i.rollOver(ctx, a) })
 	})
+}
+
+func (i *Issuer) rollOver(ctx context.Context, a *store.Account) error {
+	c, err := i.accountClient(ctx, a)
+	if err != nil {
+		return err
+	}
+	if c.dir.KeyChangeURL == "" {
+		return &certs.PermanentError{Err: advice.Tag(advice.NotSupported, errors.New("the directory of the CA has no keyChange"))}
+	}
+	next, err := certs.NewKey(certs.EC256)
+	if err != nil {
+		return fmt.Errorf("make an account key: %w", err)
+	}
+	a.NextKey = next
+	if err := i.saveAccount(a); err != nil {
+		a.NextKey = nil
+		return err
+	}
+	if err := c.changeKey(next); err != nil {
+		return notOffered(err) // settle finds out later what became of it
+	}
+	a.Key, a.NextKey, a.KeyChanged = next, nil, i.now()
+	return i.saveAccount(a)
 }
 
 // settle ends a key rollover of which the outcome is unknown: if the CA knows the account by the next key, that is the key
 // from now on, else the rollover did not happen.
 func (i *Issuer) settle(ctx context.Context, a *store.Account) error {
 	if a.NextKey == nil {
+		return nil
+	}
+	return i.alone(ctx, a, func() error { return i.settleAlone(ctx, a) })
+}
+
+func (i *Issuer) settleAlone(ctx context.Context, a *store.Account) error {
+	if a.NextKey == nil { // another node did
 		return nil
 	}
 	got, err := i.lookUp(ctx, a.NextKey)

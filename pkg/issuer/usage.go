@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -76,8 +77,18 @@ const budgetWindow = 3 * time.Hour
 
 // takeOrder counts a new order against the account's budget, so that a mass renewal spreads by itself instead of running
 // into the CA's limit. The count is stored by [Issuer.flushUsage], off the way of the order.
-func (i *Issuer) takeOrder() error {
+func (i *Issuer) takeOrder(ctx context.Context) error {
 	var over error
+	if shared := i.config.Shared; shared != nil {
+		acct := i.current()
+		at, err := shared.Budget.TakeOrder(ctx, acct.directory, acct.contact, i.config.OrderBudget, budgetWindow)
+		switch {
+		case err != nil:
+			i.config.Log.Debug("the fleet did not count the order", zapIssuer(i), zapError(err))
+		case !at.IsZero():
+			return &certs.RateLimitError{At: at, Err: fmt.Errorf("%d new orders in 3 hours are the own budget of the fleet's account (orders_per_3h)", i.config.OrderBudget)}
+		}
+	}
 	err := i.current().use(func(u *store.Usage) bool {
 		recent := recentOrders(u, i.now())
 		if budget := i.config.OrderBudget; budget > 0 && len(recent) >= budget {
@@ -132,6 +143,12 @@ func (i *Issuer) flushNow(a *account) {
 // counts no more.
 func (i *Issuer) paused() error {
 	var pause error
+	if shared := i.config.Shared; shared != nil {
+		acct := i.current()
+		if at, down := shared.Budget.Paused(acct.directory, acct.contact); i.now().Before(at) {
+			return &certs.RateLimitError{At: at, Err: errors.New("the CA asked this account to pause"), Unavailable: down}
+		}
+	}
 	err := i.current().use(func(u *store.Usage) bool {
 		now := i.now()
 		switch {
@@ -164,6 +181,11 @@ func (i *Issuer) pauseAccount(err error) {
 		until = soon
 	}
 	a, now := i.current(), i.now()
+	if shared := i.config.Shared; shared != nil {
+		if err := shared.Budget.Pause(context.Background(), a.directory, a.contact, until, limit.Unavailable); err != nil {
+			i.config.Log.Debug("the fleet was not told of the CA's rate limit", zapIssuer(i), zapError(err))
+		}
+	}
 	err = a.use(func(u *store.Usage) bool {
 		if !until.After(u.RetryAt) {
 			return false

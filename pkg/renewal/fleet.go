@@ -38,7 +38,7 @@ func (j *job) consult(ctx context.Context) *plan.Fleet {
 	f.Away = away(l)
 	j.settle(h)
 	if f.Away == "" {
-		f.Rank, f.Nodes = l.Rank(j.Spec.Name)
+		f.Rank, f.Nodes = l.Turn(j.Spec.Name)
 		if st := r.State.Fleet; st != nil && (st.Rank != f.Rank || st.Nodes != f.Nodes) {
 			r.share().Rank, r.share().Nodes = f.Rank, f.Nodes
 		}
@@ -188,7 +188,7 @@ func (r *record) share() *store.Fleet {
 func (j *job) compare(ctx context.Context, h certs.Head) fleet.Facts {
 	r, now := j.record, j.engine.clock()
 	facts := fleet.Facts{Spec: j.Spec.Hash(), Head: h, HeadNames: h.Names, Names: j.Spec.Names(), Now: now}
-	if h.NamesTotal > 0 && h.Spec != facts.Spec {
+	if h.NamesTotal > 0 && h.Spec != facts.Spec && !j.looks {
 		if b, err := j.engine.fleet.Fetch(ctx, j.Spec.Name, h); err == nil {
 			facts.HeadNames = certs.LeafNames(b.Leaf)
 		}
@@ -233,15 +233,17 @@ func (j *job) newest() certs.Head {
 // standing adds what follows from this node's own versions: whether it has something to publish, and when it installs
 // what another node obtained.
 func (j *job) standing(f *plan.Fleet) {
-	r, st, now := j.record, j.record.State.Fleet, j.engine.clock()
+	st, now := j.record.State.Fleet, j.engine.clock()
 	mine := j.newest()
+	imports := j.imports(mine, f.Head)
+	f.Adopt = f.Adopt && !imports
 	usable := mine.Fingerprint != "" && now.Before(mine.NotAfter) && mine.Fingerprint != f.Head.Fingerprint && !f.Adopt
 	switch {
 	case !usable:
 	case st != nil && st.Unshared != "":
 		f.Publish = st.Spec == j.Spec.Hash() // what answers an earlier configuration is nobody's
 	case mine.N == 0: // it never was in a fleet
-		f.Publish = r.Current != nil && f.Head.N == 0 && !plan.IsStale(&j.Spec, r.Current)
+		f.Publish = imports
 	default: // the store went back
 		f.Publish = mine.Newer(&f.Head)
 	}

@@ -33,6 +33,7 @@ type job struct {
 	held         *fleet.Claim // on the certificate, while it is ordered or published
 	released     *store.Held  // what kept a version waiting until this job
 	ordered      bool         // a job places one order, whatever the state says afterwards
+	looks        bool         // only finds out what would be decided: it asks nobody and keeps nothing
 	unrecorded   bool         // something failed whose next try is not stored, because the clock is doubted
 	result       Result       // written by the job alone, read after done is closed
 	localFailure *localFailure

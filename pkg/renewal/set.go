@@ -74,6 +74,7 @@ type Options struct {
 	Again  bool // order although the last try failed; ends acmed's own pause, never the CA's
 	Retry  bool // install and verify again although the last try failed a moment ago; costs the CA nothing
 	Alone  bool // in a fleet: order without its store
+	Import bool // in a fleet: the version here becomes the fleet's if it is the later one
 
 	Activate bool   // make the newest version live, and end a pin
 	Anyway   bool   // with Activate: although clients would refuse it, or its notice is not over

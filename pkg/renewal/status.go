@@ -55,6 +55,7 @@ type Status struct {
 	Held     *HeldStatus       `json:"held,omitempty"`    // the version that waits
 	Solved   map[string]string `json:"solved,omitempty"`  // identifier to the solver that validated it
 	Versions []VersionStatus   `json:"versions,omitempty"`
+	Fleet    *FleetStatus      `json:"fleet,omitempty"`    // nil on a single machine
 	Running  bool              `json:"running,omitempty"`  // a job is at work
 	Warnings []string          `json:"warnings,omitempty"` // what will stand in the way of a renewal
 	Notes    []string          `json:"notes,omitempty"`
@@ -123,13 +124,13 @@ func (e *Engine) Status(name string) (Status, error) {
 	if !ok {
 		return Status{}, fmt.Errorf("certificate %q is not in the configuration", name)
 	}
-	have, _, err := e.load(name)
+	r, opts, err := e.look(&c)
 	if err != nil {
 		return Status{}, err
 	}
+	have, now := r.Lineage, e.clock()
 	e.noteStored(have)
-	now := e.clock()
-	p := plan.Decide(now, &c.Spec, have, plan.Options{Clock: e.suspicion(c.Spec.Issuers)})
+	p := plan.Decide(now, &c.Spec, have, opts)
 	s := Status{
 		Name: name, Names: c.Spec.Names(), Reason: p.Reason, Message: p.Message, Order: p.Obtain, Next: p.Next,
 		Failures: have.State.Failures, Error: have.State.LastError, Code: have.State.LastCode, RetryAt: have.State.RetryAt,
@@ -140,6 +141,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	fillTargets(&s, &c.Spec, have)
 	fillHold(&s, have)
 	fillRevoked(&s, have)
+	s.Fleet = e.fleetStatus(r)
 	s.Renewal = renewalOf(&c.Spec, have)
 	if h := have.State.Hook; h != nil && c.Hooks.Post != nil {
 		s.Hook = &HookStatus{Failures: h.Failures, Error: h.LastError, Code: h.LastCode, RetryAt: h.RetryAt}

@@ -37,7 +37,12 @@ type ResponderConfig struct {
 	Listener net.Listener   // a socket from the service manager instead of Addr; the responder closes it in Close
 	Proxies  []netip.Prefix // peers whose PROXY protocol header (version 1 or 2) is believed; empty: nobody's
 	MaxConns int            // connections at once, the oldest of the busiest network makes room for a new one; default 256
-	Log      *zap.Logger    // told at debug level about each answered challenge; may be nil
+	// Thumbprint is that of the account which may have an order pending for a host on another node, "" for none: every
+	// well-formed token is answered with it. It only tells what the account's owner may know anyway: an order that somebody
+	// else places has another thumbprint. nil: nothing but pending tokens is answered. The responder must be held open for it
+	// to be of use.
+	Thumbprint func(ctx context.Context, host string) string
+	Log        *zap.Logger // told at debug level about each answered challenge; may be nil
 }
 
 // Responder is a web server for challenges and nothing else, shared by any number of orders. It listens from the first
@@ -45,10 +50,10 @@ type ResponderConfig struct {
 type Responder struct {
 	socket *listener.Shared
 	log    *zap.Logger
+	thumb  func(ctx context.Context, host string) string
 
-	mu        sync.RWMutex
-	pending   map[string]*answer
-	stateless string
+	mu      sync.RWMutex
+	pending map[string]*answer
 }
 
 var _ challenges.Solver = (*Responder)(nil)
@@ -69,7 +74,7 @@ func NewResponder(cfg ResponderConfig) *Responder {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	r := &Responder{log: cfg.Log, pending: map[string]*answer{}}
+	r := &Responder{log: cfg.Log, thumb: cfg.Thumbprint, pending: map[string]*answer{}}
 	r.socket = listener.NewShared(listener.Config{
 		Addr: cfg.Addr, Listener: cfg.Listener, Proxies: cfg.Proxies, MaxConns: cfg.MaxConns, Timeout: headerTimeout,
 	}, r.serve)
@@ -134,15 +139,6 @@ func (r *Responder) remove(c challenges.Challenge) bool {
 // Hold opens the address now and keeps it open until Close. Errors are as for Present.
 func (r *Responder) Hold(ctx context.Context) error { return r.socket.Hold(ctx) }
 
-// SetStateless answers every well-formed token with the account key's thumbprint, so that any node that knows the
-// account can answer for all. It only tells what the account's owner may know anyway: an order that somebody else
-// places has another thumbprint. An empty thumbprint ends it. The responder must be held open for it to be of use.
-func (r *Responder) SetStateless(thumbprint string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stateless = thumbprint
-}
-
 // Addr returns the address on which the responder listens now, nil if it does not.
 func (r *Responder) Addr() net.Addr { return r.socket.Addr() }
 
@@ -195,7 +191,7 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		reply(w, http.StatusNotFound, notFound)
 		return
 	}
-	keyAuth := r.lookup(token)
+	keyAuth := r.lookup(req, token)
 	if keyAuth == "" {
 		reply(w, http.StatusNotFound, notFound)
 		return
@@ -205,14 +201,22 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 // lookup returns the key authorization for a token, or nothing.
-func (r *Responder) lookup(token string) string {
+func (r *Responder) lookup(req *http.Request, token string) string {
 	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if a := r.pending[token]; a != nil {
+	a := r.pending[token]
+	r.mu.RUnlock()
+	if a != nil {
 		return a.keyAuth
 	}
-	if r.stateless != "" && challenges.CheckToken(token) == nil {
-		return challenges.KeyAuthorization(token, r.stateless)
+	if r.thumb == nil || challenges.CheckToken(token) != nil {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(req.Host)
+	if err != nil {
+		host = req.Host
+	}
+	if thumb := r.thumb(req.Context(), host); thumb != "" {
+		return challenges.KeyAuthorization(token, thumb)
 	}
 	return ""
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -279,11 +280,13 @@ func TestResponderRefusesTokens(t *testing.T) {
 }
 
 func TestResponderStateless(t *testing.T) {
-	r := newResponder(t, http01.ResponderConfig{Addr: "127.0.0.1:0"})
+	var thumb atomic.Pointer[string]
+	r := newResponder(t, http01.ResponderConfig{Addr: "127.0.0.1:0", Thumbprint: func(context.Context, string) string { return *thumb.Load() }})
 	if err := r.Hold(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.SetStateless("9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI")
+	some, none := "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI", ""
+	thumb.Store(&some)
 	if got := body(exchange(t, r.Addr(), get(http01.PathPrefix+token))); got != token+".9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI" {
 		t.Errorf("answered %q", got)
 	}
@@ -297,7 +300,7 @@ func TestResponderStateless(t *testing.T) {
 		t.Errorf("a pending token was answered %q", got)
 	}
 	cleanUp(t, r, challengeFor(token))
-	r.SetStateless("")
+	thumb.Store(&none)
 	if got := status(exchange(t, r.Addr(), get(http01.PathPrefix+token))); got != "404" {
 		t.Errorf("status %s after the mode was ended", got)
 	}

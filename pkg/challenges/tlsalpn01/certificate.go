@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,4 +86,30 @@ func ServerName(id certs.Identifier) (string, error) {
 		fmt.Fprintf(&b, "%x.%x.", raw[i]&15, raw[i]>>4)
 	}
 	return b.String() + "ip6.arpa", nil
+}
+
+// identifierOf is what a server name stands for: the reverse of [ServerName].
+func identifierOf(name string) (certs.Identifier, bool) {
+	var text string
+	switch labels, v4 := strings.CutSuffix(name, ".in-addr.arpa"); {
+	case v4:
+		parts := strings.Split(labels, ".")
+		slices.Reverse(parts)
+		text = strings.Join(parts, ".")
+	case strings.HasSuffix(name, ".ip6.arpa"):
+		parts := strings.Split(strings.TrimSuffix(name, ".ip6.arpa"), ".")
+		slices.Reverse(parts)
+		if len(parts) != 32 {
+			return certs.Identifier{}, false
+		}
+		for i := 0; i < len(parts); i += 4 {
+			text += ":" + strings.Join(parts[i:i+4], "")
+		}
+		text = text[1:]
+	default:
+		id, _, err := certs.ParseIdentifier(name)
+		return id, err == nil && id.Type == certs.DNS
+	}
+	id, _, err := certs.ParseIdentifier(text)
+	return id, err == nil && id.Type == certs.IP
 }

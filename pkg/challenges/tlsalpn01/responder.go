@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/internal/listener"
 	"go.uber.org/zap"
@@ -32,12 +33,14 @@ const busyWait = time.Minute
 
 // ResponderConfig configures a [Responder].
 type ResponderConfig struct {
-	Addr     string           // host:port, :port (IPv4 and IPv6) or unix:/path; default ":443"
-	Listener net.Listener     // a socket from the service manager instead of Addr; the responder closes it in Close
-	Proxies  []netip.Prefix   // peers whose PROXY protocol header (version 1 or 2) is believed; empty: nobody's
-	MaxConns int              // connections at once, the oldest of the busiest network makes room for a new one; default 256
-	Log      *zap.Logger      // told at debug level about each answered challenge; may be nil
-	Clock    func() time.Time // for the validity of challenge certificates; default time.Now
+	Addr     string         // host:port, :port (IPv4 and IPv6) or unix:/path; default ":443"
+	Listener net.Listener   // a socket from the service manager instead of Addr; the responder closes it in Close
+	Proxies  []netip.Prefix // peers whose PROXY protocol header (version 1 or 2) is believed; empty: nobody's
+	MaxConns int            // connections at once, the oldest of the busiest network makes room for a new one; default 256
+	Log      *zap.Logger    // told at debug level about each answered challenge; may be nil
+	// LookUp is asked for the key authorization of a name that is not pending here; "" is none. nil: nobody is asked.
+	LookUp func(ctx context.Context, id certs.Identifier) string
+	Clock  func() time.Time // for the validity of challenge certificates; default time.Now
 }
 
 // Responder is a TLS listener for challenges and nothing else, shared by any number of orders. It listens from the
@@ -46,6 +49,7 @@ type Responder struct {
 	socket *listener.Shared
 	log    *zap.Logger
 	clock  func() time.Time
+	lookUp func(ctx context.Context, id certs.Identifier) string
 
 	mu      sync.Mutex
 	pending map[string]*answer // by SNI
@@ -74,7 +78,7 @@ func NewResponder(cfg ResponderConfig) *Responder {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	r := &Responder{log: cfg.Log, clock: cfg.Clock, pending: map[string]*answer{}}
+	r := &Responder{log: cfg.Log, clock: cfg.Clock, lookUp: cfg.LookUp, pending: map[string]*answer{}}
 	r.socket = listener.NewShared(listener.Config{
 		Addr: cfg.Addr, Listener: cfg.Listener, Proxies: cfg.Proxies, MaxConns: cfg.MaxConns, Timeout: handshakeTimeout,
 	}, r.serve)
@@ -176,6 +180,30 @@ func (r *Responder) Close() error {
 	return nil
 }
 
+// answer is the certificate for a name: of a challenge that is pending here, or that another node presented.
+func (r *Responder) answer(ctx context.Context, name string) *tls.Certificate {
+	r.mu.Lock()
+	a := r.pending[name]
+	r.mu.Unlock()
+	if a != nil {
+		return a.cert
+	}
+	id, ok := identifierOf(name)
+	if r.lookUp == nil || !ok {
+		return nil
+	}
+	keyAuth := r.lookUp(ctx, id)
+	if keyAuth == "" {
+		return nil
+	}
+	cert, err := Certificate(challenges.Challenge{Identifier: id, KeyAuth: keyAuth}, r.clock())
+	if err != nil {
+		r.log.Debug("an answer of another node is of no use", zap.Error(err))
+		return nil
+	}
+	return cert
+}
+
 var errNotPending = errors.New("no challenge is pending for this client")
 
 // config answers a client's first message: with the certificate of a pending challenge, or with an error.
@@ -183,14 +211,12 @@ func (r *Responder) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if !slices.Contains(hello.SupportedProtos, Protocol) {
 		return nil, errNotPending
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := r.pending[strings.ToLower(hello.ServerName)]
-	if a == nil {
+	cert := r.answer(hello.Context(), strings.ToLower(hello.ServerName))
+	if cert == nil {
 		return nil, errNotPending
 	}
 	return &tls.Config{
-		Certificates:           []tls.Certificate{*a.cert},
+		Certificates:           []tls.Certificate{*cert},
 		NextProtos:             []string{Protocol},
 		MinVersion:             tls.VersionTLS12,
 		SessionTicketsDisabled: true,

@@ -25,7 +25,8 @@ type Config struct {
 	CAFile    string   // PEM; "": the system's roots
 	CertFile  string   // PEM; "": no client certificate
 	KeyFile   string
-	Log       *zap.Logger // for what the client library itself reports as an error; nil: dropped
+	ReadKey   func(file string) ([]byte, error) // nil: the file, which nobody else may read
+	Log       *zap.Logger                       // for what the client library itself reports as an error; nil: dropped
 }
 
 // The settings of the client. Servers refuse connections that send keep-alives more often than every 5 s.

@@ -30,9 +30,9 @@ func TestOpen(t *testing.T) {
 	for want, c := range map[string]etcd.Config{
 		"no endpoints":         {},
 		"either all use":       {Endpoints: []string{"https://127.0.0.1:1", "http://127.0.0.1:1"}},
-		"ca_file: open":        {Endpoints: https, CAFile: "/nowhere"},
+		"ca_file: ":            {Endpoints: https, CAFile: "/nowhere"},
 		"has no certificate":   {Endpoints: https, CAFile: garbage},
-		"cert_file /nowhere":   {Endpoints: https, CertFile: "/nowhere", KeyFile: garbage},
+		"cert_file: ":          {Endpoints: https, CertFile: "/nowhere", KeyFile: garbage},
 		"cert_file " + garbage: {Endpoints: https, CertFile: garbage, KeyFile: garbage},
 	} {
 		_, err := etcd.Open(c)

@@ -3,12 +3,14 @@ package etcd
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 
-	"github.com/acmed/acmed/pkg/certs"
 	grpccreds "google.golang.org/grpc/credentials"
+
+	"github.com/acmed/acmed/internal/vetted"
+	"github.com/acmed/acmed/pkg/certs"
 )
 
 // credentials make TLS connections with the files as they are at that moment.
@@ -17,27 +19,56 @@ type credentials struct {
 	name  string // overrides the server's name
 }
 
+// maxFile is the most that a file may have, in bytes.
+const maxFile = 1 << 20
+
+// Roots reads CAFile; nil without one. Nobody but root and this user may be able to change it.
+func (c *Config) Roots() (*x509.CertPool, error) {
+	if c.CAFile == "" {
+		return nil, nil //nolint:nilnil // documented
+	}
+	text, err := vetted.ReadFile(c.CAFile, 0o022, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	pool, err := certs.Pool(text)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %s: %w", c.CAFile, err)
+	}
+	return pool, nil
+}
+
+// Pair reads CertFile and KeyFile, of which others may not read the key.
+func (c *Config) Pair() (tls.Certificate, error) {
+	cert, err := vetted.ReadFile(c.CertFile, 0o022, maxFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("cert_file: %w", err)
+	}
+	read := c.ReadKey
+	if read == nil {
+		read = func(file string) ([]byte, error) { return vetted.ReadFile(file, 0o077, maxFile) }
+	}
+	key, err := read(c.KeyFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("key_file: %w", err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("cert_file %s with key_file %s: %w", c.CertFile, c.KeyFile, err)
+	}
+	return pair, nil
+}
+
 // config reads the files. The errors name them and never hold their content.
 func (c *credentials) config(server string) (*tls.Config, error) {
 	config := &tls.Config{ServerName: server, MinVersion: tls.VersionTLS12}
-	if c.files.CAFile != "" {
-		text, err := os.ReadFile(c.files.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		if config.RootCAs, err = certs.Pool(text); err != nil {
-			return nil, fmt.Errorf("ca_file: %s: %w", c.files.CAFile, err)
-		}
+	var err error
+	if config.RootCAs, err = c.files.Roots(); err != nil || c.files.CertFile == "" {
+		return config, err
 	}
-	if c.files.CertFile == "" {
-		return config, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.files.CertFile, c.files.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("cert_file %s with key_file %s: %w", c.files.CertFile, c.files.KeyFile, err)
-	}
+	pair, err := c.files.Pair()
 	config.Certificates = []tls.Certificate{pair}
-	return config, nil
+	return config, err
 }
 
 // ClientHandshake implements grpc's TransportCredentials.

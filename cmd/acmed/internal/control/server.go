@@ -83,6 +83,7 @@ func NewServer(b Backend, log *zap.Logger) *Server {
 	mux.HandleFunc("POST /v1/account", answering(s, b.Account))
 	mux.HandleFunc("POST /v1/revoke", answering(s, b.Revoke))
 	mux.HandleFunc("POST /v1/doctor", answering(s, b.Doctor))
+	mux.HandleFunc("POST /v1/fleet", answering(s, b.Fleet))
 	mux.HandleFunc("POST /v1/notify-test", answering(s, b.TestNotify))
 	s.routes = mux.list
 	s.http = &http.Server{

@@ -139,7 +139,7 @@ func (d *Daemon) replace(ctx context.Context, r control.RevokeRequest, version s
 	if !exposed && (r.Keep || have.Version != version) {
 		return nil, nil //nolint:nilnil // nothing to replace
 	}
-	result := resultOf(d.engine.Run(ctx, r.Certificate, renewal.Options{Force: true, NewKey: exposed}, nil))
+	result := resultOf(d.work(ctx, r.Certificate, renewal.Options{Force: true, NewKey: exposed}, nil))
 	return &result, nil
 }
 

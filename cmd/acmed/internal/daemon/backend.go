@@ -73,7 +73,7 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 				return nil
 			}
 			tell := func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) }
-			result := resultOf(d.engine.Run(ctx, name, renewal.Options{Force: r.Force, Again: len(r.Names) > 0, Retry: true}, tell))
+			result := resultOf(d.work(ctx, name, renewal.Options{Force: r.Force, Again: len(r.Names) > 0, Retry: true, Alone: r.Alone}, tell))
 			if result.Outcome == control.OutcomeUnchanged && result.Reason == plan.ReasonNothing && result.Held == "" {
 				result.Health = renewal.HealthOK
 			} else if s, err := d.engine.Status(name); err == nil {

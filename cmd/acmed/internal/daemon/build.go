@@ -42,6 +42,7 @@ type builder struct {
 	store   *store.Store // nil when nothing will run
 	log     *zap.Logger
 	version string
+	member  *member                                                      // of a fleet; nil on a single machine
 	observe func(issuer, endpoint string, took time.Duration, err error) // told about every request to a CA
 
 	http    map[string]*http01.Responder
@@ -213,6 +214,9 @@ func (b *builder) issuer(made madeIssuer, solvers map[string]challenges.Rung) (*
 		Name: conf.Name, Directory: conf.Directory, Contact: conf.Email, Contacts: made.contacts, AgreeTOS: made.agree, Private: conf.Private, Roots: roots, Hosts: conf.Hosts,
 		Policy: policy, Store: b.store, Solvers: solvers, Log: b.log, UserAgent: "acmed/" + b.version, OrderBudget: conf.OrdersPer3h,
 		Observe: func(endpoint string, took time.Duration, err error) { b.observe(conf.Name, endpoint, took, err) },
+	}
+	if b.member != nil {
+		out.Shared = b.member.shared
 	}
 	if conf.Preflight != config.PreflightOff {
 		out.Preflight = &issuer.Preflight{Enforce: conf.Preflight == config.PreflightEnforce, Probe: probeOf(&made.probe)}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -25,11 +26,13 @@ import (
 
 // Options makes a [Daemon].
 type Options struct {
-	Config  string           // path of acmed.yaml
-	Version string           // of this program
-	LogTo   io.Writer        // where the log goes
-	Quiet   bool             // no log: a command prints what happens itself
-	Sockets []systemd.Socket // for the responders of solvers; Close closes those that are used
+	Config  string    // path of acmed.yaml
+	Version string    // of this program
+	LogTo   io.Writer // where the log goes
+	Quiet   bool      // no log: a command prints what happens itself
+	// Unranked says that this process is a command: in a fleet it works at once and has no turn.
+	Unranked bool
+	Sockets  []systemd.Socket // for the responders of solvers; Close closes those that are used
 }
 
 // Daemon is acmed with its state directory locked and its configuration built. It is a control.Backend at once;
@@ -41,6 +44,7 @@ type Daemon struct {
 	engine  *renewal.Engine
 	builder *builder
 	hub     *notify.Hub
+	member  *member // of a fleet; nil on a single machine
 	started time.Time
 
 	recorder *web.Recorder
@@ -83,9 +87,20 @@ func Open(o Options) (*Daemon, error) {
 	d.builder = newBuilder(d.store, log, o.Version)
 	d.builder.sockets, d.builder.observe = o.Sockets, d.recorder.Request
 	d.hub = d.newHub(c.StateDir)
-	d.engine = renewal.NewEngine(renewal.Config{Store: d.store, Log: log, Ended: d.recorder.Job})
-	if err := switchTo(context.Background(), c, d.steps()); err != nil {
+	if d.member, err = newMember(c, &o, d.store, log, d.joined, d.changedElsewhere); err != nil {
 		return nil, errors.Join(err, d.store.Close())
+	}
+	d.builder.member = d.member
+	conf := renewal.Config{Store: d.store, Log: log, Ended: d.recorder.Job}
+	if d.member != nil {
+		conf.Fleet, conf.Ended = d.member.ledger, d.ended
+	}
+	d.engine = renewal.NewEngine(conf)
+	if d.member != nil {
+		d.member.engine, d.member.issuer = d.engine, d.issuerConfig
+	}
+	if err := switchTo(context.Background(), c, d.steps()); err != nil {
+		return nil, errors.Join(err, d.member.leave(), d.store.Close())
 	}
 	return d, nil
 }
@@ -130,7 +145,7 @@ func (d *Daemon) Close() {
 	cancel()
 	d.engine.Close(now)
 	d.closeHub()
-	if err := errors.Join(d.builder.close(), d.store.Close()); err != nil {
+	if err := errors.Join(d.builder.close(), d.member.leave(), d.store.Close()); err != nil {
 		d.log.Warn("not closed cleanly", zap.Error(err))
 	}
 }
@@ -165,12 +180,12 @@ func (d *Daemon) reload(ctx context.Context) error {
 		d.refused = problems
 		return &control.Error{Code: control.CodeConfig, Message: problems.Error()}
 	}
-	for _, fixed := range []struct{ key, now, then string }{
-		{"state_dir", d.config.StateDir, c.StateDir}, {"socket", d.config.Socket, c.Socket},
-		{"log.level", d.config.Log.Level, c.Log.Level}, {"log.format", d.config.Log.Format, c.Log.Format},
+	for key, values := range map[string][2]any{
+		"state_dir": {d.config.StateDir, c.StateDir}, "socket": {d.config.Socket, c.Socket}, "fleet": {d.config.Fleet, c.Fleet},
+		"log.level": {d.config.Log.Level, c.Log.Level}, "log.format": {d.config.Log.Format, c.Log.Format},
 	} {
-		if fixed.now != fixed.then {
-			return &control.Error{Code: control.CodeConfig, Message: fixed.key + " cannot change while acmed runs; restart it"}
+		if !reflect.DeepEqual(values[0], values[1]) {
+			return &control.Error{Code: control.CodeConfig, Message: key + " cannot change while acmed runs; restart it"}
 		}
 	}
 	if err := switchTo(ctx, c, d.steps()); err != nil {
@@ -179,6 +194,7 @@ func (d *Daemon) reload(ctx context.Context) error {
 	d.logProblems(warnings, problems)
 	d.config, d.reloaded, d.problems = c, time.Now(), nil
 	_ = errors.As(problems, &d.problems) // nil without problems
+	d.reconfigured(ctx)
 	if d.scheduler != nil {
 		d.scheduler.Sweep()
 	}

@@ -29,7 +29,7 @@ func (d *Daemon) Install(ctx context.Context, r control.InstallRequest, progress
 		opts.Targets = renewal.UninstallTargets
 	}
 	tell := func(s certs.Step) { progress(control.Progress{Certificate: r.Certificate, Step: s}) }
-	result := resultOf(d.engine.Run(ctx, r.Certificate, opts, tell))
+	result := resultOf(d.work(ctx, r.Certificate, opts, tell))
 	progress(control.Progress{Certificate: r.Certificate, Result: &result})
 	return control.Report{Version: control.Version, Results: []control.Result{result}}, nil
 }

@@ -48,6 +48,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 
 	d.hub.Start()
+	if d.member != nil {
+		d.mu.Lock()
+		d.hold(ctx)
+		d.mu.Unlock()
+		d.member.start()
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(listener) })
 	group.Go(func() error { scheduler.Run(ctx); return nil })

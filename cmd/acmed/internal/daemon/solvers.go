@@ -51,9 +51,9 @@ func (b *builder) solver(c *config.Config, conf config.Solver) (challenges.Solve
 			Dir: h.Webroot + h.ChallengeDir, Exact: h.ChallengeDir != "", FollowLinks: h.FollowLinks,
 		}, b.tokens(c.StateDir)), nil
 	case conf.HTTP01 != nil:
-		return b.plainResponder(conf.Name, conf.HTTP01), nil
+		return b.sharedByHTTP(b.plainResponder(conf.Name, conf.HTTP01)), nil
 	case conf.TLSALPN01 != nil:
-		return b.secureResponder(conf.Name, conf.TLSALPN01.Listen), nil
+		return b.sharedByALPN(b.secureResponder(conf.Name, conf.TLSALPN01.Listen)), nil
 	case conf.DNSPersist01 != nil:
 		return dnspersist01.New(*conf.DNSPersist01, dns01.Values, time.Now), nil
 	case conf.DNS01 != nil || conf.DNSAccount01 != nil:
@@ -88,7 +88,11 @@ func (b *builder) plainResponder(solver string, conf *config.HTTP01) *http01.Res
 		key = socketKey(socket)
 	}
 	if b.http[key] == nil {
-		b.http[key] = http01.NewResponder(http01.ResponderConfig{Addr: conf.Listen, Listener: socket, Proxies: conf.Proxies(), Log: b.log})
+		made := http01.ResponderConfig{Addr: conf.Listen, Listener: socket, Proxies: conf.Proxies(), Log: b.log}
+		if b.member != nil {
+			made.Thumbprint = b.member.thumbprintFor
+		}
+		b.http[key] = http01.NewResponder(made)
 	}
 	return b.http[key]
 }
@@ -101,7 +105,11 @@ func (b *builder) secureResponder(solver, listen string) *tlsalpn01.Responder {
 		key = socketKey(socket)
 	}
 	if b.alpn[key] == nil {
-		b.alpn[key] = tlsalpn01.NewResponder(tlsalpn01.ResponderConfig{Addr: listen, Listener: socket, Log: b.log})
+		conf := tlsalpn01.ResponderConfig{Addr: listen, Listener: socket, Log: b.log}
+		if b.member != nil {
+			conf.LookUp = b.member.lookUp
+		}
+		b.alpn[key] = tlsalpn01.NewResponder(conf)
 	}
 	return b.alpn[key]
 }

@@ -114,7 +114,7 @@ func (d *Daemon) Rollback(ctx context.Context, r control.VersionRequest, progres
 // change runs one certificate for an operator.
 func (d *Daemon) change(ctx context.Context, name string, opts renewal.Options, progress func(control.Progress)) control.Report {
 	tell := func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) }
-	result := resultOf(d.engine.Run(ctx, name, opts, tell))
+	result := resultOf(d.work(ctx, name, opts, tell))
 	progress(control.Progress{Certificate: name, Result: &result})
 	return control.Report{Version: control.Version, Results: []control.Result{result}}
 }
