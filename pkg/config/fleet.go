@@ -65,7 +65,7 @@ func (f *Fleet) NodeID() (string, error) {
 	}
 	text, err := os.ReadFile(machineID)
 	if err != nil || len(strings.TrimSpace(string(text))) == 0 {
-		return "", errors.New("this machine has no " + machineID + "; give it a name of its own")
+		return "", errors.New("this machine has no " + machineID + "; set a name")
 	}
 	host, _ := os.Hostname() // without one the ID says enough
 	host, _, _ = strings.Cut(strings.ToLower(host), ".")

@@ -136,15 +136,6 @@ func (v *validator) general() {
 	v.probe(&v.c.Probe)
 }
 
-func (v *validator) probe(p *Probe) {
-	if _, err := p.Server(); err != nil {
-		v.report("probe.resolver", "%s is neither an IP address nor IP:PORT", quote(p.Resolver))
-	}
-	if p.Timeout < 0 || p.Timeout > time.Minute {
-		v.report("probe.timeout", "%s is not between 0s and 1m", show(p.Timeout))
-	}
-}
-
 func (v *validator) renewal(r *Renewal) {
 	v.check("renewal.schedule", plan.CheckSchedule(r.Schedule))
 	v.between("renewal.concurrency", r.Concurrency, 1, 256)

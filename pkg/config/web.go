@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
 )
@@ -20,5 +21,14 @@ func (v *validator) web() {
 		v.report("web.hosts", "it needs web.listen; without it there is no server")
 	case w.Listen != "" && (err != nil || !a.Addr().IsLoopback()) && !v.incomplete():
 		v.warn("web.listen", "who reaches %s can read the names and the state of all certificates; there is no login", w.Listen)
+	}
+}
+
+func (v *validator) probe(p *Probe) {
+	if _, err := p.Server(); err != nil {
+		v.report("probe.resolver", "%s is neither an IP address nor IP:PORT", quote(p.Resolver))
+	}
+	if p.Timeout < 0 || p.Timeout > time.Minute {
+		v.report("probe.timeout", "%s is not between 0s and 1m", show(p.Timeout))
 	}
 }

@@ -183,7 +183,7 @@ func (i *Issuer) pauseAccount(err error) {
 	a, now := i.current(), i.now()
 	if shared := i.config.Shared; shared != nil {
 		if err := shared.Budget.Pause(context.Background(), a.directory, a.contact, until, limit.Unavailable); err != nil {
-			i.config.Log.Debug("the fleet was not told of the CA's rate limit", zapIssuer(i), zapError(err))
+			i.config.Log.Debug("the CA's rate limit was not shared with the fleet", zapIssuer(i), zapError(err))
 		}
 	}
 	err = a.use(func(u *store.Usage) bool {

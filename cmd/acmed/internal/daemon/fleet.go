@@ -191,7 +191,7 @@ func (m *member) tell(ctx context.Context) {
 			return
 		case <-m.renamed:
 			if err := m.ledger.Announce(ctx, m.told); err != nil {
-				m.log.Debug("the fleet was not told which certificates this node has", zap.Error(err))
+				m.log.Debug("the certificates of this node were not announced", zap.Error(err))
 			}
 		case <-tick.C:
 		}
@@ -211,7 +211,7 @@ func (m *member) logHealth() {
 	case up && !m.up:
 		m.log.Info("in the fleet", zap.String("fleet", m.conf.Name), zap.String("node", m.ledger.NodeID()), zap.Int("nodes", len(m.ledger.Nodes())))
 	case !up && why != "" && why != m.why:
-		m.log.Warn("the fleet's store cannot be used; renewals wait, everything else goes on", zap.String("why", why))
+		m.log.Warn("the fleet's store cannot be used; renewals wait, nothing else does", zap.String("why", why))
 	}
 	m.up, m.why = up, why
 }
