@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -128,4 +129,27 @@ func sources(t *testing.T) []string {
 func p90(list []int) int {
 	slices.Sort(list)
 	return list[len(list)*9/10]
+}
+
+// bare are the files whose goroutines are started without package guard: they end by themselves, hold a recover of their
+// own, or run in programs that no one waits for.
+var bare = []string{
+	"pkg/notify/url.go", "pkg/installers/webserver/route.go", "pkg/installers/helper/guard.go", "pkg/installers/helper/server.go", "pkg/installers/server.go",
+	"pkg/issuer/prove.go", "pkg/issuer/order.go", "pkg/renewal/engine.go", "pkg/fleet/member.go", "pkg/challenges/dns01/worker.go", "pkg/challenges/dns01/process.go",
+	"cmd/acmed/credentials.go", "cmd/acmed/ask.go", "cmd/acmed/internal/daemon/run.go", "cmd/acmed/internal/control/listen.go", "cmd/acmed/internal/control/server.go",
+	"internal/atomicfile/dir.go", "internal/guard/guard.go", "cmd/acmed-dns/internal/serve/pin.go", "cmd/acmed-dns/internal/serve/serve.go",
+}
+
+// TestGoroutinesAreGuarded: a panic in a goroutine ends the daemon unless something catches it.
+func TestGoroutinesAreGuarded(t *testing.T) {
+	loose := regexp.MustCompile(`(?m)^\s*go |sync\.WaitGroup|errgroup\.`)
+	for _, name := range sources(t) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if short := strings.TrimPrefix(name, "../../"); loose.Match(text) != slices.Contains(bare, short) {
+			t.Errorf("%s: goroutines without package guard: %q; start them with guard.Group or guard.Go, or list the file with a reason", short, loose.Find(text))
+		}
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
+
+	"github.com/acmed/acmed/internal/guard"
 )
 
 // Join makes this process a node: it gets a lease and is listed. Old is the lease that a previous process of this node had,
@@ -322,7 +324,11 @@ func (l *Ledger) session(ctx context.Context, good func()) {
 	go func() {
 		defer close(done)
 		for pause := retryLeast; ctx.Err() == nil; pause = min(2*pause, retryMost) {
-			_ = l.follow(ctx, func() { pause = retryLeast / 2; good() }) // the failure is in Health
+			var panicked *guard.PanicError
+			err := guard.Err(func() error { return l.follow(ctx, func() { pause = retryLeast / 2; good() }) })()
+			if errors.As(err, &panicked) {
+				l.after(0, 0, err) // other failures are in Health already
+			}
 			if wait(ctx, pause/2+rand.N(pause/2)) != nil {
 				return
 			}

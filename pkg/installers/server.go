@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/acmed/acmed/internal/guard"
 )
 
 // Server is one web server of this machine, shared by all targets that it serves. It is safe for concurrent use.
@@ -127,7 +129,7 @@ func (s *Server) run(ctx context.Context, round *reloadRound) {
 	s.mu.Lock()
 	s.next = nil
 	s.mu.Unlock()
-	round.err = s.reloadOnce(ctx)
+	round.err = guard.Err(func() error { return s.reloadOnce(ctx) })()
 	<-s.reloads
 	close(round.done)
 }

@@ -139,3 +139,25 @@ func TestSystemd(t *testing.T) {
 		t.Error("isInactive")
 	}
 }
+
+// TestPanicInAReload: it is the error of all who wait for it, and the next reload runs.
+func TestPanicInAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var count atomic.Int32
+		s := slowServer(&count)
+		active := s.active
+		s.active = func(ctx context.Context) (bool, error) {
+			if count.Load() == 0 {
+				count.Add(1)
+				panic("lost")
+			}
+			return active(ctx)
+		}
+		if err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "internal error: lost") {
+			t.Errorf("%v", err)
+		}
+		if err := s.Reload(t.Context()); !isStopped(err) {
+			t.Errorf("the next one: %v", err)
+		}
+	})
+}

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 )
@@ -108,7 +108,7 @@ func (j *job) alternates(address string, leaf *x509.Certificate) (chains [][]byt
 	}
 	chains = make([][]byte, len(urls))
 	errs := make([]error, len(urls))
-	var all sync.WaitGroup
+	var all guard.Group
 	for n, u := range urls {
 		all.Go(func() { chains[n], errs[n] = j.alternate(u, leaf) })
 	}

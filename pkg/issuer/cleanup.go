@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/challenges"
 )
 
@@ -47,11 +48,11 @@ func (p *presented) takeAway(abandoned []*authorization) {
 	p.done = make(chan struct{})
 	i := p.job.i
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.job.ctx), cleanUpTimeout)
-	i.background.Go(func() {
+	i.background.Go(guard.Logged(i.config.Log, "taking answers away", func() {
 		defer close(p.done)
 		defer cancel()
-		go hurry(ctx, cancel, i.closing)
-		var all sync.WaitGroup
+		guard.Go(i.config.Log, "taking answers away", func() { hurry(ctx, cancel, i.closing) })
+		var all guard.Group
 		for _, a := range p.list {
 			all.Go(func() { p.cleanUp(ctx, a) })
 		}
@@ -59,7 +60,7 @@ func (p *presented) takeAway(abandoned []*authorization) {
 			all.Go(func() { p.job.deactivate(ctx, abandoned) })
 		}
 		all.Wait()
-	})
+	}))
 }
 
 // hurry ends ctx soon after the issuer began to close.

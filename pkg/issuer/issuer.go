@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/store"
@@ -62,9 +63,9 @@ type Issuer struct {
 	first      sync.Once
 	link       *link // set by the first use, see way
 	polling    polling
-	retryPause time.Duration  // doubles with each repetition
-	background sync.WaitGroup // what outlives a call, with deadlines of its own
-	closing    chan struct{}  // closed by Close
+	retryPause time.Duration // doubles with each repetition
+	background guard.Group   // what outlives a call, with deadlines of its own
+	closing    chan struct{} // closed by Close
 	closeOnce  sync.Once
 }
 

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
@@ -47,7 +47,7 @@ func (j *job) preflight() error {
 	j.foreseen = map[string]foreseen{}
 	ctx, cancel := context.WithTimeout(j.ctx, preflightAll)
 	defer cancel()
-	var group errgroup.Group
+	var group guard.Group
 	var mu sync.Mutex
 	group.SetLimit(preflightNames)
 	for _, id := range j.req.Spec.Identifiers {
@@ -55,15 +55,14 @@ func (j *job) preflight() error {
 			continue
 		}
 		j.req.Tell(certs.Step{Phase: certs.PhasePreflight, Detail: id.Value})
-		group.Go(func() error {
+		group.Go(func() {
 			f := j.tryForesee(ctx, id)
 			mu.Lock()
 			defer mu.Unlock()
 			j.foreseen[id.Value] = f
-			return nil
 		})
 	}
-	_ = group.Wait() // the functions return no errors
+	group.Wait()
 	if err := j.i.ended(j.ctx); j.ctx.Err() != nil {
 		return err
 	}

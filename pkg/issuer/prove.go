@@ -12,6 +12,7 @@ import (
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
@@ -57,7 +58,8 @@ func (j *job) authorizeAll(o *order, answers *presented) error {
 	ctx, cancel := context.WithCancel(j.ctx)
 	defer cancel()
 	errs := make([]error, len(o.Authorizations))
-	var all, presenting sync.WaitGroup
+	var all guard.Group
+	var presenting sync.WaitGroup
 	presenting.Add(len(o.Authorizations))
 	for n, url := range o.Authorizations {
 		all.Go(func() {
@@ -353,7 +355,7 @@ func (j *job) failures(o *order, known error) (open int, err error) {
 		failed = append(failed, v.Identifier)
 	}
 	errs, pending := make([]error, len(o.pending)), make([]bool, len(o.pending))
-	var all sync.WaitGroup
+	var all guard.Group
 	for n, a := range o.pending {
 		if !slices.Contains(failed, a.id) {
 			all.Go(func() { pending[n], errs[n] = j.verdict(a) })

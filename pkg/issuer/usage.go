@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -121,7 +122,7 @@ func (i *Issuer) flushUsage() {
 		return
 	}
 	a.usage.flushing = true
-	i.background.Go(func() {
+	i.background.Go(guard.Logged(i.config.Log, "storing counts", func() {
 		select {
 		case <-i.closing:
 		case <-time.After(flushPause):
@@ -130,7 +131,7 @@ func (i *Issuer) flushUsage() {
 		a.usage.flushing = false
 		a.usage.mu.Unlock()
 		i.flushNow(a)
-	})
+	}))
 }
 
 func (i *Issuer) flushNow(a *account) {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/internal/guard"
 )
 
 const (
@@ -80,7 +82,7 @@ type Hub struct {
 	ctx    context.Context // of sending; ends with the drain
 	cancel context.CancelFunc
 	stop   chan struct{} // closed when Close begins
-	wg     sync.WaitGroup
+	wg     guard.Group
 
 	mu        sync.Mutex
 	channels  map[string]*channel
@@ -171,7 +173,7 @@ func (h *Hub) Start() {
 	for _, c := range h.channels {
 		h.run(c)
 	}
-	h.wg.Go(h.digests)
+	h.wg.Go(guard.Logged(h.conf.Log, "digests", h.digests))
 }
 
 // Notify puts an event into the queues of those who are to hear of it. It neither waits nor fails.
@@ -219,7 +221,7 @@ func (h *Hub) run(c *channel) {
 		return
 	}
 	c.running = true
-	h.wg.Go(func() { h.work(c) })
+	h.wg.Go(guard.Logged(h.conf.Log, "notifier "+c.Name, func() { h.work(c) }))
 }
 
 // work delivers until the notifier is gone or the hub closes. A closing hub still delivers what can be delivered at once.
@@ -367,7 +369,7 @@ func (h *Hub) Test(ctx context.Context, names ...string) ([]TestResult, error) {
 	event := h.stamp(Event{Kind: Test, Message: "this is a test: notifications of acmed arrive"})
 	h.mu.Unlock()
 	results := make([]TestResult, len(list))
-	var wg sync.WaitGroup
+	var wg guard.Group
 	for i, c := range list {
 		wg.Go(func() {
 			results[i] = TestResult{c.Name, c.Type, send(ctx, c.Sender, []Event{event})}

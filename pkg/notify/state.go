@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/internal/guard"
 )
 
 // stateVersion is the version of the file. A later one is neither used nor overwritten.
@@ -69,7 +70,7 @@ func (h *Hub) changed() {
 		return
 	}
 	h.saving = true
-	h.wg.Go(func() {
+	h.wg.Go(guard.Logged(h.conf.Log, "storing notifications", func() {
 		for {
 			select {
 			case <-h.dirty:
@@ -79,7 +80,7 @@ func (h *Hub) changed() {
 				return
 			}
 		}
-	})
+	}))
 }
 
 // save writes the file when something changed.

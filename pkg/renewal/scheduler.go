@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
@@ -40,7 +41,7 @@ type Scheduler struct {
 	SchedulerConfig
 	share float64 // of the splay by which this machine comes later
 	poked chan struct{}
-	wg    sync.WaitGroup
+	wg    guard.Group
 	watch clockWatch // of Run alone
 
 	mu       sync.Mutex
@@ -184,10 +185,10 @@ func (s *Scheduler) start(ctx context.Context) {
 		name := s.queue[0]
 		s.queue = s.queue[1:]
 		s.running[name], s.moved = false, s.Clock()
-		s.wg.Go(func() {
+		s.wg.Go(guard.Logged(s.Log, "scheduler", func() {
 			s.done(name, s.Engine.Run(context.WithoutCancel(ctx), name, Options{}, nil))
 			s.start(ctx)
-		})
+		}))
 	}
 }
 

@@ -7,11 +7,11 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -24,7 +24,7 @@ import (
 // independent of each other: all are tried, each outcome is recorded by itself.
 func (j *job) serve(ctx context.Context, p plan.Plan) error {
 	outcomes := make([]error, len(p.Install)+len(p.Verify))
-	var wg sync.WaitGroup
+	var wg guard.Group
 	for i, target := range p.Install {
 		wg.Go(func() { outcomes[i] = j.install(ctx, target, j.record.Current) })
 	}

@@ -8,10 +8,10 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/miekg/dns"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
@@ -156,7 +156,7 @@ func (r resolver) authorities(ctx context.Context, zone, port string) ([]server,
 		return nil, fmt.Errorf("zone %s has no name server", zone)
 	}
 	found := make([][]server, len(names))
-	var wg sync.WaitGroup
+	var wg guard.Group
 	for i, name := range names {
 		wg.Go(func() { found[i] = r.addresses(ctx, name, port) })
 	}

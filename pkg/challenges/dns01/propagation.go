@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
@@ -122,7 +122,7 @@ func (v *view) ask(ctx context.Context, r Record) {
 	defer cancel()
 	late := time.AfterFunc(time.Hour, cancel)
 	defer late.Stop()
-	var wg sync.WaitGroup
+	var wg guard.Group
 	for i, s := range v.servers {
 		switch {
 		case s.addr == "":

@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
@@ -47,7 +48,7 @@ func Values(ctx context.Context, resolvers []string, port uint16, name string) (
 func valuesAt(ctx context.Context, servers []server, name string) map[string][]string {
 	found := map[string][]string{}
 	var mu sync.Mutex
-	var wg sync.WaitGroup
+	var wg guard.Group
 	for _, s := range servers {
 		if s.addr == "" {
 			continue

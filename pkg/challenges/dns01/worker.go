@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/internal/text"
 )
 
@@ -52,7 +53,7 @@ func (w *worker) call(ctx context.Context, op Op, r Record) error {
 	}
 	result := make(chan error, 1)
 	go func() {
-		result <- w.do(op, r)
+		result <- guard.Err(func() error { return w.do(op, r) })()
 		w.rest()
 		w.turn <- struct{}{}
 	}()

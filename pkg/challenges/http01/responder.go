@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/internal/httplog"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/internal/listener"
@@ -163,12 +164,12 @@ func (r *Responder) serve(ln net.Listener) (stop func()) {
 	}
 	srv.SetKeepAlivesEnabled(false)
 	done := make(chan struct{})
-	go func() {
+	guard.Go(r.log, "challenge responder", func() {
 		defer close(done)
 		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			r.log.Error("challenge responder stopped", zap.Stringer("addr", ln.Addr()), zap.Error(err))
 		}
-	}()
+	})
 	return func() {
 		_ = srv.Close()
 		_ = ln.Close() // in case Serve had not taken it yet

@@ -8,8 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 )
@@ -20,21 +19,20 @@ import (
 func CheckCAA(ctx context.Context, resolver string, timeout time.Duration, ids []certs.Identifier, cas map[string][]string) []string {
 	res := newResolver(resolver, timeout)
 	found := make([][]string, len(ids))
-	var group errgroup.Group
+	var group guard.Group
 	group.SetLimit(caaAtOnce)
 	for i, id := range ids {
 		if id.Type != certs.DNS {
 			continue
 		}
-		group.Go(func() error {
+		group.Go(func() {
 			records, zone, err := res.caa(ctx, id.Base())
 			if err == nil {
 				found[i] = forbidden(records, zone, id, cas)
 			}
-			return nil
 		})
 	}
-	_ = group.Wait() // the functions return no errors
+	group.Wait()
 	return slices.Concat(found...)
 }
 

@@ -9,10 +9,10 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/internal/listener"
@@ -100,7 +100,7 @@ func (r *Report) probe(ctx context.Context, c *Config, res *resolver, id certs.I
 	h := httpProbe{resolver: res, timeout: c.Timeout, ports: map[string]int{"80": c.HTTPPort, "443": c.TLSPort}}
 	t := tlsProbe{port: strconv.Itoa(c.TLSPort), timeout: c.Timeout}
 	challenge := makeChallenge(id, c.Thumbprint)
-	var running sync.WaitGroup
+	var running guard.Group
 	own := ownAddresses()
 	for i := range r.Addresses {
 		r.Addresses[i].Own = own[r.Addresses[i].Address] && !r.Addresses[i].Address.IsLoopback()

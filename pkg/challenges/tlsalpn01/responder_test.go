@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
@@ -344,6 +346,44 @@ func (i idle) Close() error {
 		close(i)
 	}
 	return nil
+}
+
+// poisoned is a listener whose first connection makes the responder panic.
+type poisoned struct {
+	net.Listener
+	once sync.Once
+}
+
+type poison struct{ net.Conn }
+
+func (poison) SetDeadline(time.Time) error { panic("lost") }
+
+func (l *poisoned) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	l.once.Do(func() { conn = poison{conn} })
+	return conn, err
+}
+
+// TestPanicInAHandshake is logged, and the next client is answered.
+func TestPanicInAHandshake(t *testing.T) {
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	core, logs := observer.New(zap.ErrorLevel)
+	r := newResponder(t, tlsalpn01.ResponderConfig{Listener: &poisoned{Listener: ln}, Log: zap.New(core)})
+	c := challengeFor(t, "example.com", "t")
+	present(t, r, c)
+	defer cleanUp(t, r, c)
+	if err := validate(r, c); err == nil {
+		t.Error("the first client was answered")
+	}
+	if err := validate(r, c); err != nil {
+		t.Errorf("the next client: %v", err)
+	}
+	if logs.FilterField(zap.String("where", "challenge responder")).Len() != 1 {
+		t.Errorf("logged: %v", logs.All())
+	}
 }
 
 func TestTwentyCertificatesShareAResponder(t *testing.T) {

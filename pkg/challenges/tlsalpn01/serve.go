@@ -4,25 +4,25 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"sync"
 	"time"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/challenges"
 	"go.uber.org/zap"
 )
 
 func (r *Responder) serve(ln net.Listener) (stop func()) {
 	ended := make(chan struct{})
-	var running sync.WaitGroup
-	running.Go(func() {
+	var running guard.Group
+	running.Go(guard.Logged(r.log, "challenge responder", func() {
 		for {
 			conn, ok := r.accept(ln, ended)
 			if !ok {
 				return
 			}
-			running.Go(func() { r.handshake(conn) })
+			running.Go(guard.Logged(r.log, "challenge responder", func() { r.handshake(conn) }))
 		}
-	})
+	}))
 	return func() {
 		close(ended)
 		_ = ln.Close() // ends the handshakes too

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/fleet"
 )
 
@@ -172,14 +173,16 @@ func (e *Engine) Watch(ctx context.Context, after int64, ranges []fleet.Range, f
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var mu sync.Mutex // one call of fn at a time
-	var all sync.WaitGroup
+	var all guard.Group
 	for _, r := range ranges {
 		all.Go(func() {
-			cancel(e.watch(ctx, after, r, func(b fleet.Batch) error {
-				mu.Lock()
-				defer mu.Unlock()
-				return fn(b)
-			}))
+			cancel(guard.Err(func() error {
+				return e.watch(ctx, after, r, func(b fleet.Batch) error {
+					mu.Lock()
+					defer mu.Unlock()
+					return fn(b)
+				})
+			})())
 		})
 	}
 	<-ctx.Done()
@@ -259,7 +262,7 @@ type Member struct {
 // Members asks each endpoint how it is.
 func (e *Engine) Members(ctx context.Context) []Member {
 	list := make([]Member, len(e.endpoints))
-	var all sync.WaitGroup
+	var all guard.Group
 	for i, endpoint := range e.endpoints {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, callTimeout)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/installers"
 )
 
@@ -176,7 +176,7 @@ func disentangle(files []entry, shares []share, lost map[int]bool) (back []entry
 func (c *Change) commitAll(ctx context.Context, j *journal, shares []share, lost map[int]bool) error {
 	errs := make([]error, len(shares))
 	slots := make(chan struct{}, parallelCommits)
-	var wg sync.WaitGroup
+	var wg guard.Group
 	for i := 1; i < len(shares); i++ {
 		if lost[i] || len(shares[i].edits) == 0 {
 			continue

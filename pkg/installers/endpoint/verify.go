@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
@@ -104,7 +104,7 @@ func (v *verification) all(ctx context.Context, endpoints []Endpoint, each func(
 
 func parallel(list []Endpoint, each func(Endpoint) error) error {
 	errs := make([]error, len(list))
-	var wg sync.WaitGroup
+	var wg guard.Group
 	for i, e := range list {
 		wg.Go(func() { errs[i] = each(e) })
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
@@ -135,7 +136,7 @@ const parallelProofs = 64
 
 func parallel[C Configuration](tasks []*task[C], do func(*task[C])) {
 	slots := make(chan struct{}, parallelProofs)
-	var wg sync.WaitGroup
+	var wg guard.Group
 	for _, t := range tasks {
 		slots <- struct{}{}
 		wg.Go(func() {

@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
@@ -63,14 +62,14 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 		return d.spread(ctx, names, r, progress)
 	}
 	results := make([]control.Result, len(names))
-	var group errgroup.Group
+	var group guard.Group
 	group.SetLimit(d.concurrency())
 	for i, name := range names {
-		group.Go(func() error {
+		group.Go(func() {
 			if r.Force && d.forcedEnough(name, r) {
 				results[i] = refusedForce(name)
 				progress(control.Progress{Certificate: name, Result: &results[i]})
-				return nil
+				return
 			}
 			tell := func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) }
 			result := resultOf(d.work(ctx, name, renewal.Options{Force: r.Force, Again: len(r.Names) > 0, Retry: true, Alone: r.Alone}, tell))
@@ -81,10 +80,9 @@ func (d *Daemon) Renew(ctx context.Context, r control.RenewRequest, progress fun
 			}
 			results[i] = result
 			progress(control.Progress{Certificate: name, Result: &result})
-			return nil
 		})
 	}
-	_ = group.Wait() // the functions return no errors, what happened is in the results
+	group.Wait()
 	return control.Report{Version: control.Version, Results: results}, nil
 }
 

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
@@ -75,15 +75,14 @@ func Preflight(ctx context.Context, c *config.Config, certificates []string) (co
 func diagnose(ctx context.Context, c *config.Config, patients []patient, issuers []control.IssuerDiagnosis, broken map[string]preflight.Local) (control.Diagnosis, error) {
 	out := control.Diagnosis{Version: control.Version, Issuers: issuers, Names: make([]control.NameDiagnosis, len(patients)), Findings: []control.Finding{}}
 	probe := probeOf(&c.Probe)
-	var group errgroup.Group
+	var group guard.Group
 	group.SetLimit(doctorNames)
 	for i, p := range patients {
-		group.Go(func() error {
+		group.Go(func() {
 			out.Names[i] = examine(ctx, withAccount(probe, p, issuers), p, broken)
-			return nil
 		})
 	}
-	_ = group.Wait() // the functions return no errors
+	group.Wait()
 	if err := ctx.Err(); err != nil {
 		return control.Diagnosis{}, err
 	}
@@ -118,7 +117,7 @@ func tryDNS(ctx context.Context, patients []patient) map[string]preflight.Local 
 	defer cancel()
 	broken, seen := map[string]preflight.Local{}, map[string]bool{}
 	var mu sync.Mutex
-	var group errgroup.Group
+	var group guard.Group
 	group.SetLimit(doctorNames)
 	for _, p := range patients {
 		for _, r := range p.ladder.For(p.id) {
@@ -127,17 +126,16 @@ func tryDNS(ctx context.Context, patients []patient) map[string]preflight.Local 
 				continue
 			}
 			seen[r.Name] = true
-			group.Go(func() error {
+			group.Go(func() {
 				if err := s.Try(ctx, p.id); err != nil {
 					mu.Lock()
 					defer mu.Unlock()
 					broken[r.Name] = preflight.Local{Type: s.Type(), Solver: r.Name, Path: s.Credential(), Error: err.Error()}
 				}
-				return nil
 			})
 		}
 	}
-	_ = group.Wait() // the functions return no errors
+	group.Wait()
 	return broken
 }
 
@@ -183,14 +181,13 @@ func examineIssuers(ctx context.Context, used map[string]madeIssuer) []control.I
 	defer cancel()
 	names := slices.Sorted(maps.Keys(used))
 	list := make([]control.IssuerDiagnosis, len(names))
-	var group errgroup.Group
+	var group guard.Group
 	for i, name := range names {
-		group.Go(func() error {
+		group.Go(func() {
 			list[i] = examineIssuer(ctx, name, used[name])
-			return nil
 		})
 	}
-	_ = group.Wait() // the functions return no errors
+	group.Wait()
 	return list
 }
 

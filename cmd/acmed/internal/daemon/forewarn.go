@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/preflight"
@@ -84,7 +85,7 @@ func (b *builder) forbidden(ctx context.Context, issuers map[string]madeIssuer, 
 func clockOffsets(issuers map[string]madeIssuer) func(context.Context) map[string]time.Duration {
 	return func(ctx context.Context) map[string]time.Duration {
 		var mu sync.Mutex
-		var wg sync.WaitGroup
+		var wg guard.Group
 		offsets := map[string]time.Duration{}
 		for name, made := range issuers {
 			wg.Go(func() {

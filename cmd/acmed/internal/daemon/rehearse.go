@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/config"
@@ -42,16 +42,15 @@ func (d *Daemon) Rehearse(ctx context.Context, r control.RehearseRequest, progre
 	}
 	defer d.unstage(ctx, staged)
 	results := make([]control.Result, len(names))
-	var group errgroup.Group
+	var group guard.Group
 	group.SetLimit(d.concurrency())
 	for i, name := range names {
-		group.Go(func() error {
+		group.Go(func() {
 			results[i] = d.rehearse(ctx, name, staged, func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) })
 			progress(control.Progress{Certificate: name, Result: &results[i]})
-			return nil
 		})
 	}
-	_ = group.Wait() // the functions return no errors, what happened is in the results
+	group.Wait()
 	return control.Report{Version: control.Version, Results: results}, nil
 }
 

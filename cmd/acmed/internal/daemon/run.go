@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/internal/systemd"
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/challenges/dns01"
@@ -55,10 +56,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.member.start()
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Serve(listener) })
-	group.Go(func() error { scheduler.Run(ctx); return nil })
-	group.Go(func() error { d.reloadOnHangup(ctx); return nil })
-	group.Go(func() error { d.recoverRecords(ctx); return nil })
+	group.Go(guard.Err(func() error { return server.Serve(listener) }))
+	group.Go(guard.Err(func() error { scheduler.Run(ctx); return nil }))
+	group.Go(guard.Err(func() error { d.reloadOnHangup(ctx); return nil }))
+	guard.Go(d.log, "removing old answers", func() { d.recoverRecords(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
 		return d.stop(server)

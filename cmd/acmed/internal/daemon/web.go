@@ -15,6 +15,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/cmd/acmed/internal/web"
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
@@ -44,11 +45,11 @@ func (d *Daemon) nextSite(ctx context.Context, c *config.Config) (prepared, erro
 	next := site{conf, web.New(web.Config{Source: shown{d}, Recorder: d.recorder, Hosts: siteNames(conf), Log: d.log.Named("web")}), l}
 	return prepared{
 		commit: func() {
-			go func() {
+			guard.Go(d.log, "status page", func() {
 				if err := next.server.Serve(l); err != nil {
 					d.log.Error("status page ended", zap.Error(err))
 				}
-			}()
+			})
 			d.log.Info("status page", zap.String("url", "http://"+l.Addr().String()+"/"))
 			d.closeSite(ctx)
 			d.site = next
