@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 

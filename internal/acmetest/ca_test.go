@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 )
 
 // parse decodes a PEM chain.

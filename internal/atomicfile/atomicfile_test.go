@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 )
 
 func TestWrite(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 )
 
 // TestLog: the journal gets one datagram, values of several lines with their length, and long ones cut.

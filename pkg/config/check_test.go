@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 	"github.com/acmed/acmed/pkg/config"
 )
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 	"github.com/acmed/acmed/internal/text"
 )
 

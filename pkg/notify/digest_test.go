@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 	"github.com/acmed/acmed/pkg/notify"
 )
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal/plan"
@@ -305,13 +306,7 @@ func since(times []time.Time, cut time.Time) []time.Time {
 	return kept
 }
 
-func shorten(err error) string {
-	text := strings.ToValidUTF8(err.Error(), "?")
-	if len(text) > errorText {
-		text = strings.ToValidUTF8(text[:errorText], "") + "…"
-	}
-	return text
-}
+func shorten(err error) string { return text.Cut(strings.ToValidUTF8(err.Error(), "?"), errorText) }
 
 // OverBudget is the error of a run in which nothing was tried, because a name failed too often before; else nil.
 func OverBudget(err error) *certs.BudgetError {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 	"github.com/acmed/acmed/pkg/certs"
 )
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // The bounds on what can have got into state.json by acmed itself. Anything beyond was edited by hand or by a bad disk.
@@ -72,7 +74,7 @@ func (st *State) repair(has func(version string) bool) []string {
 		r.text("warnings", &st.Warnings[i])
 	}
 	if st.Pinned != "" && !has(st.Pinned) {
-		r.say("pinned", "version %q is not stored", clip(st.Pinned))
+		r.say("pinned", "version %q is not stored", text.Cut(st.Pinned, text.Value))
 		st.Pinned = ""
 	}
 	st.Compromised = slices.DeleteFunc(st.Compromised, func(id string) bool { return !has(id) }) // they are gone, as they should
@@ -97,7 +99,7 @@ func (st *State) repair(has func(version string) bool) []string {
 type repairer struct{ said []string }
 
 func (r *repairer) say(field, format string, args ...any) {
-	r.said = append(r.said, fmt.Sprintf("%s ignored: %s", clip(field), fmt.Sprintf(format, args...)))
+	r.said = append(r.said, fmt.Sprintf("%s ignored: %s", text.Cut(field, text.Value), fmt.Sprintf(format, args...)))
 }
 
 func (r *repairer) count(field string, n *int) {
@@ -170,11 +172,11 @@ func (r *repairer) fleet(f *Fleet, has func(string) bool) {
 		return
 	}
 	if f.Unshared != "" && !has(f.Unshared) {
-		r.say("fleet.unshared", "version %q is not stored", clip(f.Unshared))
+		r.say("fleet.unshared", "version %q is not stored", text.Cut(f.Unshared, text.Value))
 		f.Unshared = ""
 	}
 	if f.N < 0 || f.Base < 0 || f.Version != "" && !has(f.Version) {
-		r.say("fleet", "version %d, %q is not stored", f.N, clip(f.Version))
+		r.say("fleet", "version %d, %q is not stored", f.N, text.Cut(f.Version, text.Value))
 		f.N, f.Version, f.Base = 0, "", max(f.Base, 0)
 	}
 	r.text("fleet.last_error", &f.LastError)
@@ -186,19 +188,11 @@ func (r *repairer) held(h *Held, has func(string) bool) *Held {
 		return nil
 	}
 	if !has(h.Version) {
-		r.say("held", "version %q is not stored", clip(h.Version))
+		r.say("held", "version %q is not stored", text.Cut(h.Version, text.Value))
 		return nil
 	}
 	r.time("held.since", &h.Since)
 	r.time("held.until", &h.Until)
 	r.text("held.reason", &h.Reason)
 	return h
-}
-
-func clip(s string) string {
-	const most = 80
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
 }

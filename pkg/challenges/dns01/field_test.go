@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 )
 
 // A wildcard CNAME is no delegation: the record belongs to the name itself.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 	"github.com/acmed/acmed/pkg/challenges/http01"
 )
 

@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 	"github.com/acmed/acmed/pkg/challenges/preflight"
 )
 

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 )
 
 func TestValidate(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 )
 
 // dead leaves a socket that nobody listens on.

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	_ "github.com/acmed/acmed/internal/acmetest/umask"
 )
 
 // TestIdleCrowd: however many clients keep their connections without asking, those who ask are answered.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/pkg/renewal"
 )
 
@@ -65,15 +66,15 @@ type axis struct{ from, to, now time.Time }
 func newAxis(now time.Time, list []*renewal.Status) axis {
 	a := axis{now.Add(-day / 2), now.Add(day), now}
 	for _, s := range list {
-		a.from, a.to = earlier(a.from, s.From), later(a.to, s.NotAfter)
+		a.from, a.to = clock.Earlier(a.from, s.From), clock.Later(a.to, s.NotAfter)
 	}
-	a.from, a.to = later(a.from, now.Add(-past)), earlier(a.to, now.Add(future))
+	a.from, a.to = clock.Later(a.from, now.Add(-past)), clock.Earlier(a.to, now.Add(future))
 	margin := a.to.Sub(a.from) / 40
 	return axis{a.from.Add(-margin), a.to.Add(margin), now}
 }
 
 func (a axis) at(t time.Time) int {
-	t = later(a.from, earlier(a.to, t))
+	t = clock.Later(a.from, clock.Earlier(a.to, t))
 	return int(int64(scale) * int64(t.Sub(a.from)/time.Second) / int64(a.to.Sub(a.from)/time.Second))
 }
 
@@ -167,7 +168,7 @@ func newRow(a axis, s *renewal.Status, y int) row {
 	r.Width, r.Renew, r.RenewFor = percent(max(at-from, 0)), percent(at), percent(to-at)
 	r.Label += ", renews " + date(s.Renewal.At)
 	if a.now.After(s.Renewal.At) {
-		r.Late, r.LateFor = percent(at), percent(max(a.at(earlier(a.now, s.NotAfter))-at, scale/400))
+		r.Late, r.LateFor = percent(at), percent(max(a.at(clock.Earlier(a.now, s.NotAfter))-at, scale/400))
 		r.Label += ", overdue"
 	}
 	if !s.Renewal.Start.IsZero() {
@@ -197,7 +198,7 @@ func newDense(a axis, list []*renewal.Status, each int) *dense {
 			line(colour, s.From, r.At)
 			line(&renew, r.At, s.NotAfter)
 			if a.now.After(r.At) {
-				line(&bad, r.At, earlier(a.now, s.NotAfter))
+				line(&bad, r.At, clock.Earlier(a.now, s.NotAfter))
 			}
 			if !r.Start.IsZero() {
 				line(&window, r.Start, r.End)
@@ -289,18 +290,4 @@ func (h *histogram) bar(now time.Time, week, n int) bar {
 		b.Label = fmt.Sprintf("%s expire after %s", number(n), date(begin))
 	}
 	return b
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }
