@@ -1,6 +1,7 @@
 package renewal
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -114,6 +115,7 @@ type simOrder struct {
 	names  []string
 	bundle *certs.Bundle // once it was finalized
 	by     []int
+	stored bool // its journal was acknowledged
 }
 
 func (w *world) fail(format string, args ...any) {
@@ -270,6 +272,9 @@ func (i *simIssuer) Obtain(ctx context.Context, req certs.Request) (*certs.Bundl
 			if err := claim.SaveOrder(ctx, store.SlotEC, &store.Order{URL: o.url, Directory: "https://ca"}); err != nil {
 				return nil, err
 			}
+			w.mu.Lock()
+			o.stored = true
+			w.mu.Unlock()
 		}
 	} else if !slices.Contains(o.by, n.id) {
 		w.sum.resumed.Add(1)
@@ -351,8 +356,10 @@ func (w *world) seen(ev fleet.Event) {
 }
 
 // rolled is the configuration that a head's version is for.
-func rolled(h certs.Head) (n int) {
-	for _, name := range h.Names {
+func rolled(h certs.Head) int { return version(h.Names) }
+
+func version(names []string) (n int) {
+	for _, name := range names {
 		_, _ = fmt.Sscanf(name, "v%d.", &n)
 	}
 	return n
@@ -552,7 +559,8 @@ func (w *world) restore(b *fleettest.Backup) {
 	w.store.Restore(b)
 }
 
-// check looks at each node that has been well for some time: it serves a certificate that has not ended.
+// check looks at each node that has been well for some time: it serves a certificate that has not ended, and what it ordered
+// without the store is the fleet's, or gave way.
 func (w *world) check(t *testing.T) {
 	t.Helper()
 	w.mu.Lock()
@@ -573,7 +581,15 @@ func (w *world) check(t *testing.T) {
 			head, _ := n.ledger.Head("www")
 			t.Fatalf("node %d has no valid certificate although it was well for %s: %+v\nhead %+v\nplan %+v", n.id, time.Since(n.well), have.State.Fleet, head, n.plan(t))
 		}
+		if st := have.State.Fleet; st != nil && st.Unshared != "" && len(w.store.Keys("/acmed/sim/v1/claim/")) == 0 && slices.Equal(n.names, w.newestNames()) {
+			t.Fatalf("node %d keeps its own version although it was well for %s: %+v, plan %s", n.id, time.Since(n.well), st, n.plan(t))
+		}
 	}
+}
+
+// newestNames is the newest configuration.
+func (w *world) newestNames() []string {
+	return slices.MaxFunc(w.nodes, func(a, b *simNode) int { return cmp.Compare(version(a.names), version(b.names)) }).names
 }
 
 func (n *simNode) plan(t *testing.T) string {
@@ -616,6 +632,8 @@ func (w *world) judge(t *testing.T) {
 	for _, o := range w.orders {
 		if o.bundle != nil {
 			finalized++
+		} else if o.stored && !w.restored && slices.Equal(o.names, w.newestNames()) {
+			t.Errorf("order %s of node %d was left pending", o.url, o.by[0])
 		}
 	}
 	if wasted := finalized - w.commits; wasted > 0 {

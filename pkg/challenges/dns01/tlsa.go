@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dnsquery"
@@ -127,7 +127,7 @@ func (p propagation) signed(ctx context.Context, fqdn string, now time.Time) ([]
 	}
 	sets, errs := make([][]dns.RR, len(servers)), make([]error, len(servers))
 	answered := make([]bool, len(servers))
-	var wg sync.WaitGroup
+	var wg guard.Group
 	for i, s := range servers {
 		wg.Go(func() { sets[i], answered[i], errs[i] = s.signed(ctx, zone, fqdn, ds.Answer, now) })
 	}
