@@ -23,8 +23,25 @@ type Proxy struct {
 func StartProxy(t testing.TB, auth string, as map[string]string) *Proxy {
 	t.Helper()
 	p := &Proxy{}
+	server := httptest.NewServer(p.handler(auth, as))
+	t.Cleanup(server.Close)
+	p.URL = server.URL
+	return p
+}
+
+// StartSecureProxy is StartProxy for a proxy that is asked over TLS, with the certificate of every httptest server.
+func StartSecureProxy(t testing.TB, auth string) *Proxy {
+	t.Helper()
+	p := &Proxy{}
+	server := httptest.NewTLSServer(p.handler(auth, nil))
+	t.Cleanup(server.Close)
+	p.URL = server.URL
+	return p
+}
+
+func (p *Proxy) handler(auth string, as map[string]string) http.Handler {
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(auth))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if auth != "" && r.Header.Get("Proxy-Authorization") != want {
 			w.WriteHeader(http.StatusProxyAuthRequired)
 			return
@@ -49,10 +66,7 @@ func StartProxy(t testing.TB, auth string, as map[string]string) *Proxy {
 		defer func() { _ = answer.Body.Close() }()
 		w.WriteHeader(answer.StatusCode)
 		_, _ = io.Copy(w, answer.Body)
-	}))
-	t.Cleanup(server.Close)
-	p.URL = server.URL
-	return p
+	})
 }
 
 // Hosts lists the hosts that were asked for, HOST:PORT, one for each connection.
@@ -70,13 +84,13 @@ func tunnel(w http.ResponseWriter, r *http.Request, address string) {
 	}
 	defer func() { _ = there.Close() }()
 	w.WriteHeader(http.StatusOK)
-	here, _, err := http.NewResponseController(w).Hijack()
+	here, ahead, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer func() { _ = here.Close() }()
 	go func() {
-		_, _ = io.Copy(there, here)
+		_, _ = io.Copy(there, ahead) // the server may have read the client's first byte
 		_ = there.Close()
 	}()
 	_, _ = io.Copy(here, there)
