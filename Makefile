@@ -14,7 +14,7 @@ RELEASE_GO       := go1.26.10
 # What the tests and the demo talk to, as command:package.
 DEMO_NEEDS := curl:curl openssl:openssl nginx:nginx-light
 TEST_NEEDS := $(DEMO_NEEDS) sshd:openssh-server gcc:gcc gcc:libc6-dev strace:strace haproxy:haproxy named:bind9 apache2:apache2 promtool:prometheus chromium:chromium certutil:libnss3-tools
-TEST_NEEDS += podman:podman runc:runc make-ssl-cert:ssl-cert pg_ctlcluster:postgresql postfix:postfix dovecot:dovecot-imapd certbot:certbot certbot:python3-certbot-nginx lego:lego dehydrated:dehydrated caddy:caddy keytool:openjdk-17-jre-headless dh_bash-completion:bash-completion zsh:zsh fish:fish certtool:gnutls-bin javac:openjdk-17-jdk-headless gcc:libmbedtls-dev etcd:etcd-server etcdctl:etcd-client
+TEST_NEEDS += podman:podman runc:runc make-ssl-cert:ssl-cert pg_ctlcluster:postgresql postfix:postfix dovecot:dovecot-imapd certbot:certbot certbot:python3-certbot-nginx lego:lego dehydrated:dehydrated caddy:caddy redis-server:redis-server mosquitto:mosquitto keytool:openjdk-17-jre-headless dh_bash-completion:bash-completion zsh:zsh fish:fish certtool:gnutls-bin javac:openjdk-17-jdk-headless gcc:libmbedtls-dev etcd:etcd-server etcdctl:etcd-client
 
 .PHONY: build acmed acmed-dns files packages dist image demo test test-odd fleet chaos lint vuln licenses reproducible sign bench bench-peers docs pictures sweep mass fuzz schema man install deb test-systemd clean
 

@@ -122,6 +122,8 @@ func portOf(starttls string) string {
 		return "21"
 	case "ldap":
 		return "389"
+	case "mysql":
+		return "3306"
 	case "postgres":
 		return "5432"
 	case "xmpp":

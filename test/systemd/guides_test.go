@@ -59,6 +59,7 @@ func guides() map[string]guide {
 func elsewhere() map[string]string {
 	return map[string]string{
 		"files-and-mail":  "test/e2e/recipes_test.go",
+		"more-servers":    "test/e2e/recipes_more_test.go",
 		"moving-to-acmed": "test/e2e/imports_test.go",
 		"ssh":             "pkg/installers/ssh/guide_test.go",
 	}

@@ -23,7 +23,7 @@ type Endpoint struct {
 
 // StartTLSProtocols lists the protocols that can be asked to switch to TLS.
 func StartTLSProtocols() []string {
-	return []string{"smtp", "imap", "pop3", "ftp", "ldap", "postgres", "xmpp"}
+	return []string{"smtp", "imap", "pop3", "ftp", "ldap", "mysql", "postgres", "xmpp"}
 }
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)

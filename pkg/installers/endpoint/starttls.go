@@ -39,6 +39,8 @@ func startTLS(conn net.Conn, e Endpoint) error {
 		err = t.ldap()
 	case "postgres":
 		err = t.postgres()
+	case "mysql":
+		err = t.mysql()
 	case "xmpp":
 		err = t.xmpp(e.sni())
 	default:
@@ -201,6 +203,41 @@ func (t talk) postgres() error {
 		return errors.New("the server has TLS switched off")
 	}
 	return nil
+}
+
+// mysqlSSLRequest is the SSLRequest of the client/server protocol 4.1 with sequence number 1: the capabilities PROTOCOL_41,
+// SSL and SECURE_CONNECTION, packets of 16 MiB, and utf8.
+const mysqlSSLRequest = "\x20\x00\x00\x01\x00\x8a\x00\x00\x00\x00\x00\x01\x21" +
+	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
+// mysql reads the server's greeting and sends an SSLRequest, for which there is no answer ("Protocol::HandshakeV10" and
+// "Protocol::SSLRequest" of MySQL and MariaDB).
+func (t talk) mysql() error {
+	var head [4]byte
+	if _, err := io.ReadFull(t, head[:]); err != nil {
+		return err
+	}
+	length := int(head[0]) | int(head[1])<<8 | int(head[2])<<16
+	if length > maxPreamble || length == 0 {
+		return errors.New("the server sent no greeting of MySQL")
+	}
+	greeting := make([]byte, length)
+	if _, err := io.ReadFull(t, greeting); err != nil {
+		return err
+	}
+	if greeting[0] == 0xff { // an error packet: its code and the text
+		return refused(string(greeting[min(3, length):]))
+	}
+	// Behind the version: thread (4 bytes), scramble (8) and a zero byte, then the lower half of the capabilities.
+	end := bytes.IndexByte(greeting, 0)
+	at := end + 1 + 4 + 8 + 1
+	if greeting[0] != 10 || end < 0 || at+2 > length {
+		return errors.New("the server sent no greeting of MySQL")
+	}
+	if greeting[at+1]&0x08 == 0 {
+		return errors.New("the server has TLS switched off")
+	}
+	return t.say(mysqlSSLRequest)
 }
 
 // ldapStartTLS is the extended request of RFC 4511 section 4.14 with message ID 1, in BER.

@@ -156,6 +156,15 @@ func TestStartTLS(t *testing.T) {
 			s.hear("AUTH TLS")
 			s.say("502 no\r\n")
 		}, "502 no"},
+		{"mysql", "mysql", func(s *talker) {
+			s.say("\x1b\x00\x00\x00\x0a10.11-x\x00\x01\x00\x00\x00saltsalt\x00\xfe\xff\x08\x02\x00")
+			s.hearBytes("\x20\x00\x00\x01\x00\x8a\x00\x00\x00\x00\x00\x01\x21" + strings.Repeat("\x00", 23))
+		}, ""},
+		{"mysql off", "mysql", func(s *talker) {
+			s.say("\x1b\x00\x00\x00\x0a10.11-x\x00\x01\x00\x00\x00saltsalt\x00\xfe\xf7\x08\x02\x00")
+		}, "switched off"},
+		{"mysql full", "mysql", func(s *talker) { s.say("\x0b\x00\x00\x00\xff\x10\x04Too many") }, "Too many"},
+		{"not mysql", "mysql", func(s *talker) { s.say("\x04\x00\x00\x00\x0aabc") }, "no greeting"},
 		{"postgres", "postgres", func(s *talker) { s.hearBytes("\x00\x00\x00\x08\x04\xd2\x16\x2f"); s.say("S") }, ""},
 		{"postgres off", "postgres", func(s *talker) { s.hearBytes("\x00\x00\x00\x08\x04\xd2\x16\x2f"); s.say("N") }, "switched off"},
 		{"ldap", "ldap", func(s *talker) {
