@@ -25,8 +25,9 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 5, "how often each program runs")
 	sites := flag.Int("sites", 200, "sites of the run with nginx; 0 leaves it out")
+	only := flag.String("only", "", "the one program to measure; default all")
 	flag.Parse()
-	if err := run(flag.Arg(0), *rounds, *sites); err != nil {
+	if err := run(flag.Arg(0), *only, *rounds, *sites); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:forbidigo // the main function of a program
 	}
@@ -59,7 +60,7 @@ func (t *trial) write(name, text string, mode os.FileMode) error {
 	return os.WriteFile(t.at(name), []byte(text), mode)
 }
 
-func run(acmed string, rounds, sites int) error {
+func run(acmed, only string, rounds, sites int) error {
 	ca, err := acmetest.New(acmetest.WithMiddleware(acmetest.At(acmetest.ChangeJSON(classic), acmetest.Authorization)))
 	if err != nil {
 		return err
@@ -69,7 +70,7 @@ func run(acmed string, rounds, sites int) error {
 	if err != nil {
 		return err
 	}
-	all := peers(acmed)
+	all := slices.DeleteFunc(peers(acmed), func(p peer) bool { return only != "" && p.name != only })
 	times, memory := make([][]time.Duration, len(all)), make([]int64, len(all))
 	failed := make([]error, len(all))
 	for round := range rounds { // the programs take turns, so that a load on the machine is shared by all
@@ -96,8 +97,8 @@ func report(all []peer, times [][]time.Duration, memory []int64, failed []error)
 	fmt.Printf("%-12s %8s %8s %8s  %s\n", "program", "time", "ratio", "memory", "version")
 	for i, p := range all {
 		if len(times[i]) == 0 {
-			text := fmt.Sprint(failed[i])
-			fmt.Printf("%-12s left out: %s\n", p.name, text[:min(len(text), 300)])
+			text := strings.ToValidUTF8(fmt.Sprint(failed[i]), "")
+			fmt.Printf("%-12s left out: %s\n", p.name, text[max(0, len(text)-600):])
 			continue
 		}
 		slices.Sort(times[i])
@@ -128,7 +129,7 @@ func try(ca *acmetest.CA, p peer, round int) (took time.Duration, memory int64, 
 		return 0, 0, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	t := &trial{ca: ca, dir: dir, name: fmt.Sprintf("%s-%d.example.com", p.name, round), root: filepath.Join(dir, "ca.pem")}
+	t := &trial{ca: ca, dir: dir, name: fmt.Sprintf("%s-%d.example.com", strings.ReplaceAll(p.name, "_", "-"), round), root: filepath.Join(dir, "ca.pem")}
 	if err := errors.Join(t.write("ca.pem", string(ca.RootPEM), 0o644), os.MkdirAll(t.at("webroot/.well-known/acme-challenge"), 0o755), os.Chmod(dir, 0o755)); err != nil {
 		return 0, 0, err
 	}
@@ -174,7 +175,8 @@ func try(ca *acmetest.CA, p peer, round int) (took time.Duration, memory int64, 
 		_ = cmd.Wait() // it was ended
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("%w\n%s", err, out)
+		log, _ := os.ReadFile(t.at("error.log")) // of mod_md
+		return 0, 0, fmt.Errorf("%w\n%s%s", err, out, log)
 	}
 	return took, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss, nil
 }
