@@ -73,15 +73,6 @@ func (e *etcdServer) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (e *etcdServer) ctl(args ...string) string {
-	e.t.Helper()
-	out, err := e.command(args...).CombinedOutput()
-	if err != nil {
-		e.t.Fatalf("etcdctl %q: %v\n%s", args, err, out)
-	}
-	return string(out)
-}
-
 // fleetSite is a CA that reaches all nodes through a balancer, and their store.
 type fleetSite struct {
 	t     *testing.T
@@ -370,5 +361,45 @@ func TestThreeNodesOneOrder(t *testing.T) {
 	f.agree("")
 	if n := f.orders(); n != 1 {
 		t.Errorf("%d orders", n)
+	}
+}
+
+// TestSingleMachineToFleetAndBack: what a machine has becomes the fleet's without an order or a reload, other nodes take it,
+// and each of them is a single machine again without an order or a reload. While etcd is away all nodes serve, and status
+// names it.
+func TestSingleMachineToFleetAndBack(t *testing.T) {
+	t.Parallel()
+	f := newFleetSite(t)
+	one := f.add("one")
+	f.certs = []string{"name: www, names: [www.example.com]"}
+	f.balance()
+	one.configure(false)
+	one.must("renew")
+	two := f.add("two")
+	leaf := one.serves()
+	f.share()
+	if out := one.must("fleet", "import", "--dry-run"); !strings.Contains(out, "account test-ca: becomes the fleet's") || !strings.Contains(out, "certificate www: becomes the fleet's version 1") {
+		t.Fatal(out)
+	}
+	one.must("fleet", "import", "--yes")
+	for _, m := range f.nodes {
+		m.start()
+	}
+	if f.agree("") != leaf {
+		t.Fatal("another certificate is served")
+	}
+	f.until("both nodes are in the fleet", func() bool {
+		got := two.fleet()
+		return got.Store.Up && len(got.Nodes) == 2 && len(got.Certificates) == 1 && got.Certificates[0].N == 1 && got.Certificates[0].Active
+	})
+	f.etcd.stop()
+	f.until("status names the store", func() bool { out, _ := one.run("status"); return strings.Contains(out, "fleet's store") })
+	for _, m := range f.nodes {
+		m.kill(syscall.SIGTERM)
+		m.configure(false)
+		m.must("renew")
+	}
+	if n := f.orders(); n != 1 || f.agree("") != leaf || len(one.reloads()) != 1 || len(two.reloads()) != 1 {
+		t.Errorf("%d orders; reloads %q and %q", n, one.reloads(), two.reloads())
 	}
 }

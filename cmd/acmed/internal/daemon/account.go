@@ -23,6 +23,7 @@ func (d *Daemon) Account(ctx context.Context, r control.AccountRequest) (control
 	if err != nil {
 		return control.Account{}, err
 	}
+	d.join(ctx)
 	switch r.Action {
 	case control.AccountShow:
 	case control.AccountUpdate:

@@ -13,6 +13,7 @@ import (
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
@@ -62,6 +63,12 @@ func (d *Daemon) conditions() []control.Condition {
 	}
 	if problem := d.engine.ClockProblem(); problem != "" {
 		found = append(found, control.Condition{Code: advice.ClockWrong, Detail: problem})
+	}
+	if d.member != nil && scheduler != nil {
+		if err := d.member.usable(); err != nil {
+			h := d.member.ledger.Health()
+			found = append(found, control.Condition{Code: cmp.Or(advice.Of(err), fleet.CodeUnreachable), Detail: err.Error() + "; renewals wait for it", Since: h.Contact})
+		}
 	}
 	found = append(found, brokenFiles(problems, refused)...)
 	found = append(found, unavailable(d.engine.Outages())...)
