@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -79,7 +80,7 @@ func logDetail(e *store.LogEntry) string {
 		detail = e.Target + ": " + detail
 	}
 	if e.Times > 1 {
-		detail += fmt.Sprintf(" (%d times, last %s)", e.Times, stamp(e.Last))
+		detail += fmt.Sprintf(" (%s, last %s)", text.Count(e.Times, "time"), stamp(e.Last))
 	}
 	return coded(e.Code, detail)
 }

@@ -394,7 +394,7 @@ func (g *grid) failureLines(s control.Status, now time.Time) []string {
 		}
 		e, known := advice.Lookup(code)
 		if code != "" && len(who[code]) >= groupsFrom {
-			lines[code] = []string{fmt.Sprintf("%s: %d certificates: %s: %s", code, len(who[code]), e.What, namesCell(who[code]))}
+			lines[code] = []string{fmt.Sprintf("%s: %s: %s: %s", code, text.Count(len(who[code]), "certificate"), e.What, namesCell(who[code]))}
 		}
 		all = append(all, lines[code]...)
 		if known {

@@ -18,14 +18,14 @@ func TestRefusedParents(t *testing.T) {
 		name, path, want string
 		setup            func(dir string) error
 	}{
-		{"an open directory above", "up/conf/site.conf", "everybody can write", func(d string) error { return os.Chmod(d+"/up", 0o777) }},
+		{"an open directory above", "up/conf/site.conf", "world-writable", func(d string) error { return os.Chmod(d+"/up", 0o777) }},
 		{"another user's link above", "link/site.conf", "user 4711", func(d string) error {
 			return first(os.Symlink("up/conf", d+"/link"), os.Lchown(d+"/link", other, other))
 		}},
-		{"a link to an open directory", "link/site.conf", "everybody can write", func(d string) error {
+		{"a link to an open directory", "link/site.conf", "world-writable", func(d string) error {
 			return first(os.Symlink("up/conf", d+"/link"), os.Chmod(d+"/up/conf", 0o777))
 		}},
-		{"a link into an open directory", "link/conf/site.conf", "everybody can write", func(d string) error {
+		{"a link into an open directory", "link/conf/site.conf", "world-writable", func(d string) error {
 			return first(os.Symlink("up", d+"/link"), os.Chmod(d+"/up", 0o777))
 		}},
 		{"a link that another user's directory has", "theirs/link/site.conf", "user 4711", func(d string) error {

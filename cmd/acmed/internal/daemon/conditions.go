@@ -98,9 +98,9 @@ func brokenFiles(problems *config.Error, refused error) []control.Condition {
 func unavailable(list []renewal.Outage) []control.Condition {
 	var found []control.Condition
 	for _, o := range list {
-		waiting := "1 certificate waits"
-		if o.Certificates != 1 {
-			waiting = fmt.Sprintf("%d certificates wait", o.Certificates)
+		waiting := text.Count(o.Certificates, "certificate") + " wait"
+		if o.Certificates == 1 {
+			waiting += "s"
 		}
 		detail := fmt.Sprintf("%s since %s, %s", o.Issuer, text.Stamp(o.Since), waiting)
 		if !o.Next.IsZero() {
