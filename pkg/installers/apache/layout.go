@@ -89,11 +89,6 @@ func exists(path string) bool {
 	return err == nil
 }
 
-func isLink(path string) bool {
-	_, err := os.Readlink(path)
-	return err == nil
-}
-
 // The names of acmed's own files. Apache reads a directory in the order of the names, so a site whose twin must not come
 // first has another one.
 const (

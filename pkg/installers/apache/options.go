@@ -153,9 +153,7 @@ func (p *planner) trustsProxy(v *vhost) *directive {
 	for i, d := range v.body {
 		switch {
 		case d.is("RewriteRule") && p.toHTTPS(d) != "" && isGeneral(d):
-			conditions := p.conditions(v.body[:i])
-			isAboutProxy := func(c *directive) bool { return aboutProxy(c.args) && strings.HasPrefix(p.pattern(c), "!") }
-			if slices.ContainsFunc(conditions, isAboutProxy) && !slices.ContainsFunc(conditions, p.isAboutConnection) {
+			if p.dependsOnProxy(p.conditions(v.body[:i])) {
 				return d
 			}
 		case d.isSection("If") && aboutProxy(d.args) && (strings.Contains(d.args, "!=") || strings.Contains(d.args, "!~")):
@@ -167,6 +165,12 @@ func (p *planner) trustsProxy(v *vhost) *directive {
 		}
 	}
 	return nil
+}
+
+// dependsOnProxy reports whether conditions hold for requests without a proxy's word, however they came in.
+func (p *planner) dependsOnProxy(conditions []*directive) bool {
+	isAboutProxy := func(c *directive) bool { return aboutProxy(c.args) && strings.HasPrefix(p.pattern(c), "!") }
+	return slices.ContainsFunc(conditions, isAboutProxy) && !slices.ContainsFunc(conditions, p.isAboutConnection)
 }
 
 // conditions are the RewriteCond directives at the end of a list.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -153,7 +154,7 @@ func lineage(t installers.Target) string {
 	if err := os.MkdirAll(live, liveMode); err != nil {
 		return current
 	}
-	if err := os.Symlink(target, link); err != nil {
+	if err := atomicfile.Symlink(target, link); err != nil {
 		return current
 	}
 	return link

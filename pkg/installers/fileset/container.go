@@ -50,14 +50,20 @@ func (c *Container) validate() error {
 		return fmt.Errorf("container.name: %q is not the name of a container", c.Name)
 	case c.Label != "" && !containerLabel.MatchString(c.Label):
 		return fmt.Errorf("container.label: %q is not KEY=VALUE", c.Label)
+	case c.Socket != "" && !filepath.IsAbs(c.Socket):
+		return fmt.Errorf("container.socket: %q is not an absolute path", c.Socket)
+	}
+	return c.validateAction()
+}
+
+func (c *Container) validateAction() error {
+	switch {
 	case c.Signal != "" && len(c.Exec) > 0:
 		return errors.New("container: give one of signal and exec")
 	case c.Signal != "" && !signalName.MatchString(c.Signal):
 		return fmt.Errorf("container.signal: %q is not a signal such as HUP or USR1", c.Signal)
 	case len(c.Exec) > 0 && c.Exec[0] == "":
 		return errors.New("container.exec: the program is missing")
-	case c.Socket != "" && !filepath.IsAbs(c.Socket):
-		return fmt.Errorf("container.socket: %q is not an absolute path", c.Socket)
 	}
 	return nil
 }

@@ -169,28 +169,32 @@ func cfgWords(line string) []string {
 			i++
 			word.WriteByte(line[i])
 			inside = true
-		case quote != 0 && c == quote:
-			quote = 0
 		case quote != 0:
-			word.WriteByte(c)
-		case c == '"' || c == '\'':
+			if c == quote {
+				quote = 0
+			} else {
+				word.WriteByte(c)
+			}
+		case strings.IndexByte("\"'", c) >= 0:
 			quote, inside = c, true
-		case strings.IndexByte(" \t\r\n#", c) >= 0:
-			if inside {
-				words = append(words, word.String())
-			}
-			word.Reset()
-			if inside = false; c == '#' {
-				return words
-			}
+		case c == '#':
+			return endWord(words, &word, inside)
+		case strings.IndexByte(" \t\r\n", c) >= 0:
+			words, inside = endWord(words, &word, inside), false
 		default:
 			word.WriteByte(c)
 			inside = true
 		}
 	}
-	if inside {
+	return endWord(words, &word, inside)
+}
+
+// endWord adds a word that was begun.
+func endWord(words []string, word *strings.Builder, begun bool) []string {
+	if begun {
 		words = append(words, word.String())
 	}
+	word.Reset()
 	return words
 }
 

@@ -67,13 +67,18 @@ func (c *Config) checkPaths() error {
 	if c.Name != "" && !plainPath.MatchString(c.Name) {
 		errs = append(errs, fmt.Errorf("name: %q has characters that HAProxy's runtime API does not take", c.Name))
 	}
-	if c.Config != "" && !namesFile(c.Config) {
-		errs = append(errs, fmt.Errorf("config: %q is not the absolute path of a file", c.Config))
-	}
+	errs = append(errs, c.checkConfig())
 	if c.Socket != "" && (!filepath.IsAbs(c.Socket) || len(c.Socket) > maxSocket) {
 		errs = append(errs, fmt.Errorf("socket: %q is not an absolute path of at most %d bytes", c.Socket, maxSocket))
 	}
 	return errors.Join(errs...)
+}
+
+func (c *Config) checkConfig() error {
+	if c.Config != "" && !namesFile(c.Config) {
+		return fmt.Errorf("config: %q is not the absolute path of a file", c.Config)
+	}
+	return nil
 }
 
 // namesFile reports whether a path is absolute and not that of a directory by its form.

@@ -22,16 +22,16 @@ func (p *planner) listenLines(k *pick) ([]string, error) {
 		switch {
 		case p.added(l):
 			added = append(added, l.written)
-		case l.d != nil && l.hasPort(p.cfg.Listen) && !l.has("quic") && k.TLS:
+		case p.answersTLS(k, l):
 			return nil, nil
 		case l.d != nil:
 			// Only a block without any listen directive listens on port 80 by itself.
-			plain, lines = k.Site.plainListens(), nil
+			plain, lines = withoutProxied(k.Site.plainListens()), nil
 		}
 	}
 	var seen []string
 	for _, l := range plain {
-		if slices.Contains(seen, l.written) || l.has("proxy_protocol") && slices.ContainsFunc(plain, func(o listen) bool { return !o.has("proxy_protocol") }) {
+		if slices.Contains(seen, l.written) {
 			continue
 		}
 		seen = append(seen, l.written)
@@ -46,6 +46,20 @@ func (p *planner) listenLines(k *pick) ([]string, error) {
 		return nil, k.Site.d.errorf("this server block has no listen directive that could get a twin with TLS: add \"listen %d ssl\"", p.cfg.Listen)
 	}
 	return lines, nil
+}
+
+// withoutProxied leaves out what only a proxy connects to, if there is anything else.
+func withoutProxied(list []listen) []listen {
+	isProxied := func(l listen) bool { return l.has("proxy_protocol") }
+	if rest := slices.DeleteFunc(slices.Clone(list), isProxied); len(rest) > 0 {
+		return rest
+	}
+	return list
+}
+
+// answersTLS reports whether the operator's own directive is where a block answers with TLS.
+func (p *planner) answersTLS(k *pick, l listen) bool {
+	return l.d != nil && l.hasPort(p.cfg.Listen) && !l.has("quic") && k.TLS
 }
 
 // twin is the listen directive with TLS beside a plain one.

@@ -289,9 +289,9 @@ func (t *task[C]) finish(err error) {
 
 // failed decides who caused the failure of a change that was put back, and lets the others try again without them.
 func (p *pass[C]) failed(ctx context.Context, all, edits []*task[C], results []error, err error) [][]*task[C] {
-	broken, conflict := (*installers.BrokenServerError)(nil), (*installers.ConflictError)(nil)
+	conflict := (*installers.ConflictError)(nil)
 	switch {
-	case ctx.Err() != nil, errors.As(err, &broken) && !p.cured, p.last:
+	case ctx.Err() != nil, p.isBroken(err), p.last:
 		for _, t := range all {
 			t.job.Finish(err)
 		}
@@ -323,6 +323,12 @@ func (p *pass[C]) failed(ctx context.Context, all, edits []*task[C], results []e
 	}
 	half := edits[len(edits)/2:]
 	return [][]*task[C]{without(all, half), half}
+}
+
+// isBroken reports whether the server was broken before anything was edited.
+func (p *pass[C]) isBroken(err error) bool {
+	broken := (*installers.BrokenServerError)(nil)
+	return errors.As(err, &broken) && !p.cured
 }
 
 func group[T any](list []T) [][]T {

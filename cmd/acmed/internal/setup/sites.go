@@ -83,15 +83,7 @@ func Find(ctx context.Context, kind string, settings map[string]any) ([]Site, er
 		}
 		settings := settings
 		if look.binary == httpd && !own && settings["layout"] == nil {
-			settings = maps.Clone(settings)
-			if settings == nil {
-				settings = map[string]any{}
-			}
-			if _, err := os.Stat("/etc/httpd"); err == nil {
-				settings["layout"] = "rhel"
-			} else {
-				settings["binary"] = httpd
-			}
+			settings = withHTTPD(settings)
 		}
 		blocks, err := look.sites(ctx, settings)
 		if err != nil {
@@ -100,6 +92,16 @@ func Find(ctx context.Context, kind string, settings map[string]any) ([]Site, er
 		sites = append(sites, merge(Server{Kind: look.kind, Settings: settings}, blocks)...)
 	}
 	return sites, errors.Join(errs...)
+}
+
+// withHTTPD adds where Apache is on systems other than Debian.
+func withHTTPD(settings map[string]any) map[string]any {
+	all := map[string]any{"binary": httpd}
+	if _, err := os.Stat("/etc/httpd"); err == nil {
+		all = map[string]any{"layout": "rhel"}
+	}
+	maps.Copy(all, settings)
+	return all
 }
 
 // block is one server block or virtual host.
