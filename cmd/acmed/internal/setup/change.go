@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
 )
@@ -75,9 +76,12 @@ func (c *Change) Check() error {
 	return errors.Join(errs...)
 }
 
+// maxFile bounds a file that enable and disable read: it is one of theirs, or is kept as it is.
+const maxFile = 1 << 20
+
 // replaceable returns the content of a file that may be replaced, nil when there is none.
 func replaceable(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
+	text, err := vetted.ReadFile(path, 0, maxFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
@@ -258,7 +262,7 @@ func Recover(ctx context.Context, path string) error {
 
 // notedServers reads which servers changes edited; none when there is no journal.
 func notedServers(journal string) (servers []Server, err error) {
-	text, err := os.ReadFile(filepath.Join(journal, serverFile))
+	text, err := vetted.ReadFile(filepath.Join(journal, serverFile), 0, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
@@ -95,10 +95,10 @@ func (m *Machine) secretsOf(certificate string) (files []File) {
 	for _, s := range d.Solvers {
 		for _, path := range s.secretFiles() {
 			used := slices.ContainsFunc(append(others, m.Path), func(other string) bool {
-				text, err := os.ReadFile(other)
+				text, err := vetted.ReadFile(other, 0, maxFile)
 				return other != m.Dropin(certificate) && (err != nil || bytes.Contains(text, []byte(path)))
 			})
-			text, err := os.ReadFile(path)
+			text, err := vetted.ReadFile(path, 0o004, maxFile)
 			if uid, ownerErr := owner(path); !used && err == nil && ownerErr == nil && Sealed(text) {
 				files = append(files, File{Path: path, Secret: true, UID: uid})
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/imports"
 	"github.com/acmed/acmed/internal/text"
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/store"
@@ -266,7 +267,7 @@ func (i *importer) secretFile(certificate, name string, lines []string) (string,
 		if slices.ContainsFunc(i.out.Change.Files, func(f File) bool { return f.Path == path }) {
 			continue
 		}
-		if there, err := os.ReadFile(path); err == nil {
+		if there, err := vetted.ReadFile(path, 0o004, maxFile); err == nil {
 			if string(there) == string(content) {
 				return path, nil
 			}

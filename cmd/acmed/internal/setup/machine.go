@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/config"
 )
 
@@ -83,14 +84,14 @@ func (m *Machine) Covering(name string) *config.Certificate {
 
 // Mine reports whether the certificate is configured in a drop-in file of its own that nobody edited.
 func (m *Machine) Mine(certificate string) bool {
-	text, err := os.ReadFile(m.Dropin(certificate))
+	text, err := vetted.ReadFile(m.Dropin(certificate), 0, maxFile)
 	return err == nil && Sealed(text)
 }
 
 // written reads the file that an earlier command wrote for a certificate and that nobody edited since; nil when there is
 // none.
 func (m *Machine) written(certificate string) (*Dropin, error) {
-	text, err := os.ReadFile(m.Dropin(certificate))
+	text, err := vetted.ReadFile(m.Dropin(certificate), 0, maxFile)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !Sealed(text) {
 		return nil, nil
 	}
