@@ -17,6 +17,7 @@ import (
 
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/internal/clock"
+	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/fleet/etcd"
@@ -93,14 +94,14 @@ func (m *member) start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.stop, m.done = cancel, make(chan struct{})
-	go func() {
+	guard.Go(m.log, "the part in the fleet", func() {
 		defer close(m.done)
-		var all sync.WaitGroup
+		var all guard.Group
 		all.Go(func() { m.tell(ctx) })
 		m.ledger.Run(ctx, m.oldLease(), m.keepLease)
 		all.Wait()
 		m.keepLease(0)
-	}()
+	})
 }
 
 // leave takes this process out of the fleet, after its jobs have ended.
