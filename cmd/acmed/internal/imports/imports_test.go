@@ -259,3 +259,28 @@ func TestNothing(t *testing.T) {
 		t.Error("an unknown program was read")
 	}
 }
+
+// TestTraefik: files that Traefik 3.6.12 made against the test CA, with certificates of ten years. The keys are of no use
+// elsewhere.
+func TestTraefik(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/traefik")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"acme.json", "traefik.yml"} {
+		if err := os.Chmod(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree, err := Read("traefik", Source{Dir: dir + "/acme.json", Settings: []string{dir + "/traefik.yml"}})
+	if err != nil || len(tree.Lineages) != 1 || len(tree.Problems) > 0 {
+		t.Fatalf("%+v, %v", tree, err)
+	}
+	l := tree.Lineages[0]
+	if l.Name != "example.com" || !l.has("www.example.com") || l.Server != "https://127.0.0.1:14010/dir" || l.Challenge.Listen != "127.0.0.1:15010" {
+		t.Errorf("got %+v", l)
+	}
+	if l.Account == nil || l.Account.Key == nil || !strings.HasPrefix(l.Account.URI, "https://127.0.0.1:14010/my-account/") || tree.Email != "ops@example.com" {
+		t.Errorf("account %+v", l.Account)
+	}
+}
