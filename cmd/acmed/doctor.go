@@ -14,14 +14,13 @@ func newDoctor(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "doctor [NAME...]",
-		Short: "Find out what keeps names from being validated",
-		Long: `Look at the named certificates, or at single names of certificates, or at all, the way a CA would: what DNS says (A,
-AAAA, CNAME, CAA, DNSSEC), who answers on the ports of http-01 and tls-alpn-01 at each address, whether acmed can listen
-there itself, and whether the clock agrees with the CA's. DNS solvers set and remove one record each, webroots get a file
-for a moment. Nothing is ordered.
+		Short: "Diagnose why names fail validation",
+		Long: `Check the names of the given certificates, single names, or all names as a CA would. acmed queries DNS (A, AAAA, CNAME, CAA,
+DNSSEC), connects to the ports of http-01 and tls-alpn-01 at each address, tries to listen there, and compares the clock with
+that of each CA. Each DNS solver sets and removes one record, each webroot gets a file for a moment. Nothing is ordered.
 
-What works from here may not work for a CA, and the other way round, where names have other addresses inside or a router
-does not loop packets back; see probe in the configuration. The exit code is 3 when something needs attention.`,
+The result from this machine can differ from that of a CA if names resolve to other addresses inside your network, or if a
+router does not loop packets back. See probe in the configuration. The exit code is 3 if something needs attention.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err

@@ -13,7 +13,7 @@ import (
 func newInstall(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "install NAME",
-		Short: "Install a certificate again where it is served",
+		Short: "Install a certificate again at its targets",
 		Long: `Install the active version of a certificate at every target again, and verify it. This also reverts an uninstall.
 Only certificates that are due are ordered.`,
 		Args: cobra.ExactArgs(1),
@@ -26,7 +26,7 @@ Only certificates that are due are ordered.`,
 func newUninstall(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "uninstall NAME",
-		Short: "Take a certificate away from where it is served",
+		Short: "Remove a certificate from its targets",
 		Long: `Undo every change that acmed made at the certificate's targets. Configuration files get back the bytes they had. A file
 that was edited since keeps that edit; if the two conflict, acmed changes nothing and names the file.
 

@@ -19,11 +19,11 @@ func newInstalld(a *app) *cobra.Command {
 when the daemon connects to acmed-installd.socket; it exits after one idle minute and reads its configuration
 again at the next start.
 
-The helper takes a verb, the name of a target and a certificate with its key, from root and the daemon's user only. Which
-files change and which commands run stands in /etc/acmed/installd.yaml and nowhere else. It keeps its own copies of
-certificates below /var/lib/acmed-installd, and servers are pointed at them.
+The helper accepts a verb, the name of a target and a certificate with its key, and only from root and the daemon's user. Only
+/etc/acmed/installd.yaml says which files change and which commands run. The helper keeps copies of the certificates below
+/var/lib/acmed-installd, and configures servers to read them.
 
-With --check, read the configuration, print every problem in it, and end with code 2 when there are any.`,
+With --check, read the configuration, print every problem in it, and exit with code 2 if there are any.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !check {

@@ -29,7 +29,7 @@ func newProbe(a *app) *cobra.Command {
 	var least, in days = days(14 * 24 * time.Hour), 0
 	cmd := &cobra.Command{
 		Use:   "probe HOST[:PORT]",
-		Short: "Look at a TLS endpoint: what it presents, and who accepts that",
+		Short: "Check a TLS endpoint: what it presents, and which clients accept it",
 		Long: `Connect to an endpoint as a client does, and report: the presented chain and what is missing or out of place in it,
 which clients accept it, names, expiry, versions of TLS. The clients are the trust stores of the configuration and "system", the
 one of this machine; neither daemon nor configuration is needed.

@@ -49,7 +49,7 @@ If the daemon runs, it does the work, and interrupting this command does not sto
 			case staging && !dry:
 				return usageError(errors.New("--staging needs --dry-run; 'acmed enable --staging' configures a test certificate"))
 			case staging:
-				return a.rehearse(cmd.Context(), r, output)
+				return a.stagingRun(cmd.Context(), r, output)
 			case dry:
 				return a.preview(cmd.Context(), r, output)
 			}
@@ -67,8 +67,8 @@ If the daemon runs, it does the work, and interrupting this command does not sto
 	return cmd
 }
 
-// rehearse shows what would change, and then orders from the staging directories.
-func (a *app) rehearse(ctx context.Context, r control.RenewRequest, output string) error {
+// stagingRun shows what would change, and then orders from the staging directories.
+func (a *app) stagingRun(ctx context.Context, r control.RenewRequest, output string) error {
 	var preview error
 	if output != "json" {
 		preview = a.preview(ctx, r, output)
@@ -77,7 +77,7 @@ func (a *app) rehearse(ctx context.Context, r control.RenewRequest, output strin
 		return preview
 	}
 	err := a.follow(ctx, output, func(b control.Backend, tell func(control.Progress)) (control.Report, error) {
-		return b.Rehearse(ctx, control.RehearseRequest{Names: r.Names}, tell)
+		return b.RunStaging(ctx, control.StagingRequest{Names: r.Names}, tell)
 	})
 	if err != nil {
 		return err

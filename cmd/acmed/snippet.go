@@ -25,12 +25,12 @@ func newSnippet(a *app) *cobra.Command {
 	servers := words(snippet.Servers())
 	cmd := &cobra.Command{
 		Use:   "snippet " + strings.Join(servers, "|"),
-		Short: "Print what lets challenges through another server",
-		Long: `Print the lines by which another web server or proxy lets challenges through to acmed, or answers them itself.
+		Short: "Print web server configuration that forwards challenges to acmed",
+		Long: `Print the lines with which another web server or proxy forwards challenges to acmed, or answers them itself.
 
-Modes: proxy passes http-01 on to a solver that listens at --upstream; stateless answers http-01 with the thumbprint of
-the account, so that acmed need not be reachable; tls-alpn passes tls-alpn-01 on unopened and everything else to --web
-(nginx and HAProxy only).`,
+Modes: proxy forwards http-01 to a solver that listens at --upstream. stateless answers http-01 with the thumbprint of the
+account, so that acmed need not be reachable. tls-alpn forwards tls-alpn-01 unopened and everything else to --web (nginx and
+HAProxy only).`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: servers,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -20,7 +20,7 @@ func newChain(a *app) *cobra.Command {
 	var pins, tlsa bool
 	cmd := &cobra.Command{
 		Use:   "chain NAME",
-		Short: "Print what clients must import that pin the issuer of a certificate",
+		Short: "Print the CA certificates that pinning clients must import",
 		Long: `Print the intermediates of a certificate in PEM form, and the root if a configured trust store or this machine has it.
 If a new version is held, print its intermediates instead, so that pinning clients can import them before activation.
 
@@ -66,10 +66,11 @@ func newTrust(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trust [NAME | HOST:PORT]",
 		Short: "Show which clients accept which chains",
-		Long: `Ask every trust store of the configuration about every chain of a certificate, or of all: those of the live version and of
-one that waits, presented or merely offered by the CA. With HOST:PORT, ask about what is presented there.
+		Long: `Check every chain of a certificate, or of all certificates, against every trust store of the configuration. The table has the
+chains of the active version and of a held one, both the presented chain and the alternates that the CA offers. With
+HOST:PORT, check the chain that the endpoint presents.
 
-The exit code is 3 when a client refuses what is presented and the certificate lists it.`,
+The exit code is 3 if a client that the certificate lists rejects the presented chain.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, "table", "json"); err != nil {

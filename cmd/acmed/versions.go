@@ -62,11 +62,11 @@ func newActivate(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "activate NAME",
-		Short: "Make the newest version of a certificate live",
+		Short: "Make the newest version of a certificate active",
 		Long: `Activate the newest stored version of a certificate, install it at every target and verify it. This ends the pin of a
 rollback, and tries a version again that an endpoint did not work with.
 
-A version that a listed client would refuse, or whose notice is not over, is activated with --anyway only.`,
+With --anyway, also activate a version that a listed client would reject, or whose notice has not elapsed.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Certificate = args[0]
@@ -75,7 +75,7 @@ A version that a listed client would refuse, or whose notice is not over, is act
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&r.Anyway, "anyway", false, "although a client would refuse it or its notice is not over")
+	cmd.Flags().BoolVar(&r.Anyway, "anyway", false, "although a client would reject it or its notice has not elapsed")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }
@@ -85,7 +85,7 @@ func newRollback(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "rollback NAME",
-		Short: "Go back to an earlier version of a certificate",
+		Short: "Roll back to an earlier version of a certificate",
 		Long: `Activate an earlier version of a certificate again, install it at every target and verify it. It is the version before the
 active one, or the one that --to names. It stays active until 'acmed activate', or until it expires. Renewals are stored
 meanwhile and not activated.`,

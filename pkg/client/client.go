@@ -125,9 +125,9 @@ func (c *Client) Events(ctx context.Context, r EventsRequest, event func(notify.
 	})
 }
 
-// Rehearse asks the daemon and follows its progress. When ctx ends, the daemon gives up the test orders.
-func (c *Client) Rehearse(ctx context.Context, r RehearseRequest, progress func(Progress)) (Report, error) {
-	return c.follow(ctx, "rehearse", r, progress)
+// RunStaging asks the daemon and follows its progress. When ctx ends, the daemon gives up the test orders.
+func (c *Client) RunStaging(ctx context.Context, r StagingRequest, progress func(Progress)) (Report, error) {
+	return c.follow(ctx, "staging", r, progress)
 }
 
 // Preview asks the daemon.

@@ -8,8 +8,8 @@ type Installs interface {
 	Install(ctx context.Context, r InstallRequest, progress func(Progress)) (Report, error)
 	// Preview says what a renewal of certificates would do now, and shows every file that it would change.
 	Preview(ctx context.Context, r PreviewRequest) (Preview, error)
-	// Rehearse orders certificates at the staging directories of their CAs. Nothing of it is stored or installed.
-	Rehearse(ctx context.Context, r RehearseRequest, progress func(Progress)) (Report, error)
+	// RunStaging orders certificates at the staging directories of their CAs. Nothing of it is stored or installed.
+	RunStaging(ctx context.Context, r StagingRequest, progress func(Progress)) (Report, error)
 	// Forget deletes all versions and keys of a certificate that is not in the configuration any more.
 	Forget(ctx context.Context, r ForgetRequest) error
 }
@@ -33,8 +33,8 @@ type PreviewRequest struct {
 	Force bool     `json:"force,omitempty"` // as if a new certificate were ordered although none is due
 }
 
-// RehearseRequest asks for some certificates by name, or for all.
-type RehearseRequest struct {
+// StagingRequest asks for some certificates by name, or for all.
+type StagingRequest struct {
 	Names []string `json:"names,omitempty"`
 }
 

@@ -38,7 +38,7 @@ type (
 	KeyPin             = client.KeyPin
 	Log                = client.Log
 	LogRequest         = client.LogRequest
-	RehearseRequest    = client.RehearseRequest
+	StagingRequest     = client.StagingRequest
 	Line               = client.Line
 	NameDiagnosis      = client.NameDiagnosis
 	NotifierDelivery   = client.NotifierDelivery

@@ -32,7 +32,7 @@ func summaries() map[string]string {
 		"history": "List the stored versions of a certificate", "chain": "Return the issuers of a certificate, for clients that pin them", "trust": "Compare chains with what clients trust",
 		"preview": "Show what a renewal would do", "forget": "Delete a certificate that is not configured any more", "reload": "Read the configuration again",
 		"account": "Show or change the account at a CA", "revoke": "Revoke a certificate", "doctor": "Diagnose why names fail validation", "notify-test": "Send a test to notifiers",
-		"log": "Return what was done for a certificate", "fleet": "Show or change what the nodes of a fleet share", "rehearse": "Order from the staging directory and throw the certificate away",
+		"log": "Return what was done for a certificate", "fleet": "Show or change what the nodes of a fleet share", "staging": "Order from the staging directory and throw the certificate away",
 	}
 }
 

@@ -73,7 +73,7 @@ func NewServer(b Backend, log *zap.Logger) *Server {
 	mux.HandleFunc("POST /v1/chain", answering(s, b.Chain))
 	mux.HandleFunc("POST /v1/trust", answering(s, b.Trust))
 	mux.HandleFunc("POST /v1/preview", answering(s, b.Preview))
-	mux.HandleFunc("POST /v1/rehearse", streaming(s, b.Rehearse))
+	mux.HandleFunc("POST /v1/staging", streaming(s, b.RunStaging))
 	mux.HandleFunc("POST /v1/forget", answering(s, func(ctx context.Context, r ForgetRequest) (struct{}, error) {
 		return struct{}{}, b.Forget(ctx, r)
 	}))

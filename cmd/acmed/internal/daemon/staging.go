@@ -19,19 +19,19 @@ import (
 	"github.com/acmed/acmed/pkg/store"
 )
 
-// closingTime is how long the account of a rehearsal may take to be deactivated.
+// closingTime is how long the account of a staging run may take to be deactivated.
 const closingTime = 30 * time.Second
 
-// rehearsal has the issuers of one run, with accounts in a directory that is removed at the end.
-type rehearsal struct {
+// stagingRun has the issuers of one run, with accounts in a directory that is removed at the end.
+type stagingRun struct {
 	issuers map[string]*issuer.Issuer
 	store   *store.Store
 	dir     string
 }
 
-// Rehearse orders each certificate from the staging directory of its first issuer, with the solvers of real orders and an
+// RunStaging orders each certificate from the staging directory of its first issuer, with the solvers of real orders and an
 // account that is deactivated afterwards. Nothing is stored, installed or reported to notifiers, and no hook runs.
-func (d *Daemon) Rehearse(ctx context.Context, r control.RehearseRequest, progress func(control.Progress)) (control.Report, error) {
+func (d *Daemon) RunStaging(ctx context.Context, r control.StagingRequest, progress func(control.Progress)) (control.Report, error) {
 	names, err := d.names(r.Names)
 	if err != nil {
 		return control.Report{}, err
@@ -46,7 +46,7 @@ func (d *Daemon) Rehearse(ctx context.Context, r control.RehearseRequest, progre
 	group.SetLimit(d.concurrency())
 	for i, name := range names {
 		group.Go(func() {
-			results[i] = d.rehearse(ctx, name, staged, func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) })
+			results[i] = d.orderStaged(ctx, name, staged, func(s certs.Step) { progress(control.Progress{Certificate: name, Step: s}) })
 			progress(control.Progress{Certificate: name, Result: &results[i]})
 		})
 	}
@@ -55,8 +55,8 @@ func (d *Daemon) Rehearse(ctx context.Context, r control.RehearseRequest, progre
 }
 
 // stage makes an issuer at each staging directory that the certificates need, as far as there is one.
-func (d *Daemon) stage(names []string) (s *rehearsal, err error) {
-	s = &rehearsal{issuers: map[string]*issuer.Issuer{}}
+func (d *Daemon) stage(names []string) (s *stagingRun, err error) {
+	s = &stagingRun{issuers: map[string]*issuer.Issuer{}}
 	if s.dir, err = os.MkdirTemp("", "acmed-staging-"); err != nil {
 		return nil, fmt.Errorf("make a directory for the test account: %w", err)
 	}
@@ -88,7 +88,7 @@ func staging(c *config.Config, conf config.Issuer) madeIssuer {
 }
 
 // unstage deactivates the accounts and removes what they left on disk.
-func (d *Daemon) unstage(ctx context.Context, s *rehearsal) {
+func (d *Daemon) unstage(ctx context.Context, s *stagingRun) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closingTime)
 	defer cancel()
 	var errs []error
@@ -103,7 +103,7 @@ func (d *Daemon) unstage(ctx context.Context, s *rehearsal) {
 	}
 }
 
-func (d *Daemon) rehearse(ctx context.Context, name string, s *rehearsal, tell func(certs.Step)) control.Result {
+func (d *Daemon) orderStaged(ctx context.Context, name string, s *stagingRun, tell func(certs.Step)) control.Result {
 	c, _ := d.engine.Certificate(name)
 	spec := c.Spec
 	first := spec.Issuers[0]
