@@ -68,8 +68,7 @@ func (a *app) askDNS(ctx context.Context, q *asker, m *setup.Machine, f *enableR
 		}
 		return nil, nil
 	}
-	groups, err := setup.Variables(f.dns)
-	if err != nil {
+	if _, err := setup.Variables(f.dns); err != nil {
 		return nil, err
 	}
 	d := &setup.DNS{Provider: f.dns}
@@ -81,15 +80,9 @@ func (a *app) askDNS(ctx context.Context, q *asker, m *setup.Machine, f *enableR
 	if err := daemon.CheckWorker(); err != nil && q.terminal { // before any question
 		return nil, err
 	}
-	d.Values = map[string]string{}
-	for _, group := range groups {
-		value, err := a.credential(ctx, q, group, file)
-		if err != nil {
-			return nil, err
-		}
-		d.Values[group[0]] = value
-	}
-	return d, nil
+	var err error
+	d.Values, err = a.askVariables(ctx, q, f.dns, file)
+	return d, err
 }
 
 // credential is the value of a variable, from the environment or from the operator.

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,7 +97,7 @@ func (a *app) tryDNS(ctx context.Context, provider string, f *tryFlags) error {
 	if f.envFile != "" {
 		conf.EnvFile, err = filepath.Abs(f.envFile)
 	} else {
-		err = a.askVariables(ctx, p, conf.EnvFile)
+		err = a.askEnvFile(ctx, p.Name, conf.EnvFile)
 	}
 	if err == nil {
 		err = setup.TryProvider(ctx, conf, f.domain)
@@ -111,9 +109,22 @@ func (a *app) tryDNS(ctx context.Context, provider string, f *tryFlags) error {
 	return nil
 }
 
-// askVariables writes the variables of a provider to a file of mode 0600: those that the environment has, and those of the
-// way with the fewest variables that the operator types.
-func (a *app) askVariables(ctx context.Context, p *catalog.Provider, file string) error {
+// askEnvFile writes the variables of a provider to a file of mode 0600.
+func (a *app) askEnvFile(ctx context.Context, provider, file string) error {
+	values, err := a.askVariables(ctx, newAsker(a, false), provider, "a file for --env-file")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, setup.EnvText(values), 0o600) //nolint:forbidigo // a temporary file
+}
+
+// askVariables returns the variables of a provider: those that the environment has, and those of the way with the fewest
+// variables that the operator types. The file is where else they could be.
+func (a *app) askVariables(ctx context.Context, q *asker, provider, file string) (map[string]string, error) {
+	p, err := catalog.Lookup(provider)
+	if err != nil {
+		return nil, usageError(err)
+	}
 	values := map[string]string{}
 	for _, v := range slices.Concat(p.Credentials, p.Options) {
 		for _, name := range []string{v.Name, v.Name + "_FILE"} {
@@ -122,21 +133,21 @@ func (a *app) askVariables(ctx context.Context, p *catalog.Provider, file string
 			}
 		}
 	}
-	if catalog.Check(p.Name, values) != nil {
-		groups, err := setup.Variables(p.Name)
-		if err != nil {
-			return err
+	if catalog.Check(p.Name, values) == nil {
+		return values, nil
+	}
+	groups, err := setup.Variables(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	given := func(name string) bool { return values[name]+values[name+"_FILE"] != "" }
+	for _, group := range groups {
+		if slices.ContainsFunc(group, given) {
+			continue
 		}
-		q := newAsker(a, false)
-		for _, group := range groups {
-			if values[group[0]], err = a.credential(ctx, q, group, "a file for --env-file"); err != nil {
-				return err
-			}
+		if values[group[0]], err = a.credential(ctx, q, group, file); err != nil {
+			return nil, err
 		}
 	}
-	var text strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		fmt.Fprintf(&text, "%s=%s\n", name, values[name])
-	}
-	return os.WriteFile(file, []byte(text.String()), 0o600) //nolint:forbidigo // a temporary file
+	return values, nil
 }

@@ -71,17 +71,22 @@ func (e *Enabling) dns(w *Wish, d *Dropin) error {
 	if o.Values == nil || slices.ContainsFunc(e.Change.Files, func(f File) bool { return f.Path == file }) {
 		return nil
 	}
-	var text strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(o.Values)) {
-		fmt.Fprintf(&text, "%s=%s\n", name, o.Values[name])
-	}
 	e.Change.Dirs = append(e.Change.Dirs, parents(filepath.Dir(file), 0o750)...)
 	uid, err := owner(e.state())
 	if err != nil {
 		uid = os.Geteuid()
 	}
-	e.Change.Files = append(e.Change.Files, File{Path: file, Content: []byte(text.String()), Secret: true, UID: uid, Certificate: w.Name})
+	e.Change.Files = append(e.Change.Files, File{Path: file, Content: EnvText(o.Values), Secret: true, UID: uid, Certificate: w.Name})
 	return nil
+}
+
+// EnvText is a file with the variables of a provider.
+func EnvText(values map[string]string) []byte {
+	var text []byte
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		text = fmt.Appendf(text, "%s=%s\n", name, values[name])
+	}
+	return text
 }
 
 // TryDNS sets and removes a record through each DNS solver of the change: wrong credentials are found before an order.
