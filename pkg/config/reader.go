@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/acmed/acmed/internal/text"
 )
 
 // The bounds on one file. A sensible file of the largest size stays below half of maxWork; with aliases, a few lines can
@@ -53,12 +55,13 @@ type entries []map[string]any
 // depth nor cycles in the input matter.
 type reader struct {
 	*source
-	work int // values and keys looked at
+	work   int                   // values and keys looked at
+	listed map[reflect.Type]bool // sections whose keys a problem lists
 }
 
 // parse reads one file's text as a value of the struct type t.
 func parse(file string, text []byte, t reflect.Type) *source {
-	r := reader{source: &source{file: file, values: map[string]any{}, where: map[string]position{}}}
+	r := reader{source: &source{file: file, values: map[string]any{}, where: map[string]position{}}, listed: map[reflect.Type]bool{}}
 	root, err := document(text)
 	if err != nil {
 		r.lost = true
@@ -161,44 +164,58 @@ func (r *reader) section(n *yaml.Node, t reflect.Type, path string) (any, bool) 
 	values := map[string]any{}
 	fields := fieldsOf(t)
 	meant := map[string]bool{}
+	var strange []*yaml.Node
 	for i := 0; i+1 < len(n.Content) && !r.done(); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		at := join(path, key.Value)
-		t, known := fields.types[key.Value]
+		valueType, known := fields.types[key.Value]
 		switch first, twice := r.where[at]; {
 		case key.Kind != yaml.ScalarNode:
 			r.report(key.Line, path, "expected a key, found %s", kind(key))
+		case key.Value == "<<":
+			r.report(key.Line, path, "merge keys (<<) are not supported; use the defaults section")
 		case !known:
-			meant[r.unknown(key, fields, path)] = true
+			if near := Nearest(key.Value, fields.keys); near == "" {
+				strange = append(strange, key)
+			} else {
+				r.report(key.Line, path, "unknown key %s; did you mean %q?", quote(key.Value), near)
+				meant[near] = true
+			}
 		case twice:
 			r.report(key.Line, at, "the key is already in line %d", first.line)
 		default:
 			r.where[at] = position{r.file, key.Line}
-			if v, ok := r.value(value, t, at); ok {
+			if v, ok := r.value(value, valueType, at); ok {
 				values[key.Value] = v
 			}
 		}
 	}
+	r.unknown(strange, t, path)
 	for near := range meant {
-		if _, given := values[near]; near != "" && !given {
+		if _, given := values[near]; !given {
 			r.suspects = append(r.suspects, join(path, near))
 		}
 	}
 	return values, true
 }
 
-// unknown reports a key that does not exist, and returns the one that was probably meant.
-func (r *reader) unknown(key *yaml.Node, fields fields, path string) (near string) {
-	if key.Value == "<<" {
-		r.report(key.Line, path, "merge keys (<<) are not supported; use the defaults section")
-		return ""
+// maxUnknown is how many unknown keys of a section are named. More are in the file of another program.
+const maxUnknown = 3
+
+// unknown reports keys of a section that are like none of its type t. The known ones are listed once in each file.
+func (r *reader) unknown(keys []*yaml.Node, t reflect.Type, path string) {
+	for i, key := range keys {
+		switch {
+		case i == maxUnknown:
+			r.report(key.Line, path, "and %s", text.Count(len(keys)-i, "more unknown key"))
+			return
+		case r.listed[t]:
+			r.report(key.Line, path, "unknown key %s", quote(key.Value))
+		default:
+			r.report(key.Line, path, "unknown key %s; known are %s", quote(key.Value), strings.Join(fieldsOf(t).keys, ", "))
+			r.listed[t] = true
+		}
 	}
-	if near = Nearest(key.Value, fields.keys); near == "" {
-		r.report(key.Line, path, "unknown key %s; known are %s", quote(key.Value), strings.Join(fields.keys, ", "))
-		return ""
-	}
-	r.report(key.Line, path, "unknown key %s; did you mean %q?", quote(key.Value), near)
-	return near
 }
 
 // list reads a sequence. A slice type with a name of its own also takes a single value, as a list of one.
