@@ -59,6 +59,13 @@ const (
 	ServerSlow         Code = "server-slow"
 	StapleRefused      Code = "must-staple-refused"
 	NotSupported       Code = "not-supported"
+	StoreUnreachable   Code = "store-unreachable"
+	StoreNoQuorum      Code = "store-no-quorum"
+	StoreFull          Code = "store-full"
+	StoreDenied        Code = "store-denied"
+	StoreUntrusted     Code = "store-untrusted"
+	FleetMissing       Code = "fleet-missing"
+	SealKeyWrong       Code = "seal-key-wrong"
 )
 
 // roots is how many codes at the beginning of the catalogue are causes: found below an error that says something else,

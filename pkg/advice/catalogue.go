@@ -23,7 +23,7 @@ func Lookup(c Code) (Entry, bool) {
 
 // All is the catalogue. Of several codes in one error the first counts; those of causes come before all others.
 func All() []Entry {
-	return slices.Concat(causes(), machine(), details(), orders(), deliveries())
+	return slices.Concat(causes(), machine(), fleets(), details(), orders(), deliveries())
 }
 
 // causes are about this machine and what it can reach.
@@ -94,6 +94,54 @@ func machine() []Entry {
 			"a configuration file is broken",
 			"acmed keeps running without that file, or with its previous content, so the certificates in it are not managed as written.",
 			"Run 'acmed check', fix the reported line, then run 'acmed reload'.",
+		},
+	}
+}
+
+// fleets are about the store that the nodes of a fleet share.
+func fleets() []Entry {
+	return []Entry{
+		{
+			StoreUnreachable,
+			"the fleet's store is unreachable",
+			"etcd does not answer this node. Common causes: members that are down, a firewall, or a wrong endpoint. Certificates are served as before; renewals wait.",
+			"Check each member ('acmed doctor', 'etcdctl endpoint health') and fleet.etcd.endpoints. acmed retries automatically.",
+		},
+		{
+			StoreNoQuorum,
+			"the fleet's store has no leader",
+			"Fewer than half of etcd's members can reach each other, so etcd accepts no change. Certificates are served as before; renewals wait.",
+			"Start the members that are down, or repair the network between them ('etcdctl endpoint status').",
+		},
+		{
+			StoreFull,
+			"the fleet's store is full",
+			"etcd has reached its quota (2 GB by default) and accepts no change until its alarm is cleared. Certificates are served as before; renewals wait.",
+			"Compact and defragment etcd, then run 'etcdctl alarm disarm'. Set ETCD_AUTO_COMPACTION_RETENTION=1h so that it does not happen again.",
+		},
+		{
+			StoreDenied,
+			"the fleet's store denied access",
+			"The user named in the client certificate does not exist in etcd, or its role does not cover the keys of the fleet.",
+			"Compare the common name of fleet.etcd.cert_file with 'etcdctl user get NAME', and its role with docs/guides/fleets.md.",
+		},
+		{
+			StoreUntrusted,
+			"a value in the fleet's store is not trusted",
+			"The value does not open with the seal key, belongs elsewhere, or cannot be read. A user of etcd changed it, or nodes have different seal keys. acmed does not use it.",
+			"Run 'acmed fleet status' on each node, compare the files in fleet.seal_files, and find out who may write to etcd.",
+		},
+		{
+			FleetMissing,
+			"the store has no such fleet",
+			"Nothing was prepared in etcd for the fleet's name, or etcd lost it.",
+			"Run 'acmed fleet init' once, on one node. If the fleet existed before, compare fleet.name and fleet.etcd.endpoints with another node first.",
+		},
+		{
+			SealKeyWrong,
+			"the seal key is not the fleet's",
+			"No file in fleet.seal_files has a key that the fleet knows, so this node can neither read nor write what is shared.",
+			"Copy the seal key from a node that works, and restart acmed. If no node has it any more, run 'acmed fleet init --again'.",
 		},
 	}
 }

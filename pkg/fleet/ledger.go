@@ -13,15 +13,6 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 )
 
-// The codes of failures of the store.
-const (
-	CodeUnreachable advice.Code = "store-unreachable"
-	CodeNoQuorum    advice.Code = "store-no-quorum"
-	CodeFull        advice.Code = "store-full"
-	CodeDenied      advice.Code = "store-denied"
-	CodeUntrusted   advice.Code = "store-untrusted"
-)
-
 // The times of a lease: a node that the store did not answer for TTL has lost its claims, and stops its own work a margin
 // before that.
 const (
@@ -222,7 +213,7 @@ func unknown(err error) bool {
 
 // errNotJoined is the error of claims without a lease.
 func errNotJoined() error {
-	return &certs.LedgerError{Code: CodeUnreachable, Err: errors.New("this node has no lease")}
+	return &certs.LedgerError{Code: advice.StoreUnreachable, Err: errors.New("this node has no lease")}
 }
 
 func nonce() string {
@@ -244,5 +235,5 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 func damagedValue(key string, err error) error {
-	return &certs.LedgerError{Code: CodeUntrusted, Err: fmt.Errorf("%s has a value that cannot be read: %w", key, err)}
+	return &certs.LedgerError{Code: advice.StoreUntrusted, Err: fmt.Errorf("%s has a value that cannot be read: %w", key, err)}
 }

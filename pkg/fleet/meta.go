@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/acmed/acmed/internal/openjson"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -34,6 +35,9 @@ func (e *NoFleetError) Error() string {
 	return fmt.Sprintf("the store has no fleet %q; create it once with: acmed fleet init", e.Fleet)
 }
 
+// Advice is the code of the failure.
+func (e *NoFleetError) Advice() advice.Code { return advice.FleetMissing }
+
 // SealKeyError says that none of this node's seal keys is one of the fleet's.
 type SealKeyError struct{ Fleet string }
 
@@ -41,6 +45,9 @@ type SealKeyError struct{ Fleet string }
 func (e *SealKeyError) Error() string {
 	return fmt.Sprintf("none of seal_files is the seal key of fleet %q; copy the key of a node that works, or start over with: acmed fleet init --again", e.Fleet)
 }
+
+// Advice is the code of the failure.
+func (e *SealKeyError) Advice() advice.Code { return advice.SealKeyWrong }
 
 // ExistsError says that the fleet was prepared before.
 type ExistsError struct{ Fleet string }

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/fleet/fleettest"
@@ -227,5 +228,20 @@ func TestSeal(t *testing.T) {
 	}
 	if _, err := fleet.NewSealer(); err == nil {
 		t.Error("a sealer without a key")
+	}
+}
+
+// TestCodes: what keeps a node out of its fleet has advice of its own.
+func TestCodes(t *testing.T) {
+	for want, err := range map[advice.Code]error{
+		advice.FleetMissing: &fleet.NoFleetError{Fleet: "web"}, advice.SealKeyWrong: &fleet.SealKeyError{Fleet: "web"},
+		advice.StoreUntrusted: &fleet.SealError{Path: "/acmed/web/v1/meta"},
+	} {
+		if got := advice.Of(fmt.Errorf("join: %w", err)); got != want {
+			t.Errorf("%v has the code %q, want %q", err, got, want)
+		}
+		if _, ok := advice.Lookup(want); !ok {
+			t.Errorf("%s has no advice", want)
+		}
 	}
 }

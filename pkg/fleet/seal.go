@@ -41,7 +41,7 @@ type SealError struct {
 func (e *SealError) Error() string { return fmt.Sprintf("%s cannot be opened: %s", e.Path, e.Why) }
 
 // Advice is the code of the failure.
-func (e *SealError) Advice() advice.Code { return CodeUntrusted }
+func (e *SealError) Advice() advice.Code { return advice.StoreUntrusted }
 
 // NewSealKey makes a seal key in the form that [ParseSealKey] reads.
 func NewSealKey() certs.Secret {

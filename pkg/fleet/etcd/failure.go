@@ -35,19 +35,19 @@ func classify(err error) (code advice.Code, refused bool, text string) {
 	grpcCode := codeOf(err)
 	switch {
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		return fleet.CodeFull, true, "etcd has no space left and accepts no changes; compact and defragment it, then clear its alarm"
+		return advice.StoreFull, true, "etcd has no space left and accepts no changes; compact and defragment it, then clear its alarm"
 	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthFailed),
 		errors.Is(err, rpctypes.ErrUserNotFound), grpcCode == codes.PermissionDenied, grpcCode == codes.Unauthenticated:
-		return fleet.CodeDenied, true, "etcd denied this node access; check the roles of the user named in cert_file"
+		return advice.StoreDenied, true, "etcd denied this node access; check the roles of the user named in cert_file"
 	case isAny(err, rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged, rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail,
 		rpctypes.ErrTimeoutDueToConnectionLost, rpctypes.ErrTimeoutWaitAppliedIndex, rpctypes.ErrUnhealthy, rpctypes.ErrNotLeader):
-		return fleet.CodeNoQuorum, false, "etcd has no leader or lost its quorum"
+		return advice.StoreNoQuorum, false, "etcd has no leader or lost its quorum"
 	case grpcCode == codes.InvalidArgument:
-		return fleet.CodeUnreachable, true, "etcd refused the request"
+		return advice.StoreUnreachable, true, "etcd refused the request"
 	case errors.Is(err, context.DeadlineExceeded), grpcCode == codes.DeadlineExceeded:
-		return fleet.CodeUnreachable, false, "etcd did not answer in time"
+		return advice.StoreUnreachable, false, "etcd did not answer in time"
 	}
-	return fleet.CodeUnreachable, false, "etcd cannot be reached"
+	return advice.StoreUnreachable, false, "etcd cannot be reached"
 }
 
 func codeOf(err error) codes.Code {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
 )
@@ -96,10 +97,10 @@ func (f *Faulty) Revoke(ctx context.Context, id int64) error {
 
 // Away is the failure of a call that had no effect.
 func Away() error {
-	return &certs.LedgerError{Code: fleet.CodeUnreachable, Err: errors.New("connection refused")}
+	return &certs.LedgerError{Code: advice.StoreUnreachable, Err: errors.New("connection refused")}
 }
 
 // Lost is the failure of a transaction whose answer did not arrive.
 func Lost() error {
-	return &certs.LedgerError{Code: fleet.CodeUnreachable, Unknown: true, Err: errors.New("connection reset")}
+	return &certs.LedgerError{Code: advice.StoreUnreachable, Unknown: true, Err: errors.New("connection reset")}
 }

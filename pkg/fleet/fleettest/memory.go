@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
 )
@@ -220,7 +221,7 @@ func (m *Memory) drop(id int64) {
 // enter checks that the store is there. It returns with the lock held, unless it returns an error.
 func (c *Client) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return &certs.LedgerError{Code: fleet.CodeUnreachable, Err: err}
+		return &certs.LedgerError{Code: advice.StoreUnreachable, Err: err}
 	}
 	c.memory.mu.Lock()
 	if c.memory.down {

@@ -13,7 +13,6 @@ import (
 	"github.com/acmed/acmed/internal/text"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/config"
-	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
@@ -67,7 +66,7 @@ func (d *Daemon) conditions() []control.Condition {
 	if d.member != nil && scheduler != nil {
 		if err := d.member.usable(); err != nil {
 			h := d.member.ledger.Health()
-			found = append(found, control.Condition{Code: cmp.Or(advice.Of(err), fleet.CodeUnreachable), Detail: err.Error() + "; renewals wait for it", Since: h.Contact})
+			found = append(found, control.Condition{Code: cmp.Or(advice.Of(err), advice.StoreUnreachable), Detail: err.Error() + "; renewals wait for it", Since: h.Contact})
 		}
 	}
 	found = append(found, brokenFiles(problems, refused)...)

@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/fleet/etcd"
@@ -169,7 +170,7 @@ func TestNoQuorum(t *testing.T) {
 	})
 	seen, _ := l.Head("api")
 	_, err := l.Claim(t.Context(), "api", seen, certs.Head{Attempts: 1}, "test")
-	if !errors.As(err, &failed) || failed.Code != fleet.CodeNoQuorum && failed.Code != fleet.CodeUnreachable || !strings.Contains(err.Error(), "etcd") {
+	if !errors.As(err, &failed) || failed.Code != advice.StoreNoQuorum && failed.Code != advice.StoreUnreachable || !strings.Contains(err.Error(), "etcd") {
 		t.Fatalf("without a quorum: %v", err)
 	}
 	if l.Health().Up {
@@ -191,7 +192,7 @@ func TestNoSpace(t *testing.T) {
 			break
 		}
 	}
-	if failed == nil || failed.Code != fleet.CodeFull || failed.Unknown {
+	if failed == nil || failed.Code != advice.StoreFull || failed.Unknown {
 		t.Fatalf("a full store: %+v", failed)
 	}
 	if got, err := e.Read(t.Context(), fleet.Range{From: "/fill/0"}); err != nil || len(got.KVs) != 1 {

@@ -20,6 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/fleet/etcd"
@@ -150,7 +151,7 @@ func TestTLSAndRoles(t *testing.T) {
 	}
 	var failed *certs.LedgerError
 	_, err = e.Commit(ctx, fleet.Txn{Then: []fleet.Op{{Key: "/acmed/other/v1/x", Value: []byte("1")}}})
-	if !errors.As(err, &failed) || failed.Code != fleet.CodeDenied || failed.Unknown {
+	if !errors.As(err, &failed) || failed.Code != advice.StoreDenied || failed.Unknown {
 		t.Fatalf("another fleet's keys: %v", err)
 	}
 	stranger := newAuthority(t)
