@@ -29,7 +29,7 @@ func main() {
 	flag.Parse()
 	if err := run(flag.Arg(0), *only, *rounds, *sites); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:forbidigo // the main function of a program
+		os.Exit(1)
 	}
 }
 
@@ -46,12 +46,11 @@ type peer struct {
 
 // trial is one run of one program.
 type trial struct {
-	ca       *acmetest.CA
-	dir      string
-	name     string // the name of the certificate
-	root     string // the file with the CA's root
-	tls      int    // a free port
-	binaries string
+	ca   *acmetest.CA
+	dir  string
+	name string // the name of the certificate
+	root string // the file with the CA's root
+	tls  int    // a free port
 }
 
 func (t *trial) at(name string) string { return filepath.Join(t.dir, name) }
@@ -106,7 +105,7 @@ func report(all []peer, times [][]time.Duration, memory []int64, failed []error)
 		if i == 0 {
 			floor = median
 		}
-		version, _ := exec.Command(p.version[0], p.version[1:]...).CombinedOutput() //nolint:gosec,noctx // a fixed list
+		version, _ := exec.Command(p.version[0], p.version[1:]...).CombinedOutput() //nolint:gosec // a fixed list
 		first, _, _ := strings.Cut(strings.TrimSpace(string(version)), "\n")
 		ratio := median.Seconds() / max(floor, time.Millisecond).Seconds()
 		fmt.Printf("%-12s %7.2fs %7.1fx %4d MiB  %s\n", p.name, median.Seconds(), ratio, memory[i]>>10, first)
@@ -137,7 +136,7 @@ func try(ca *acmetest.CA, p peer, round int) (took time.Duration, memory int64, 
 		return 0, 0, err
 	}
 	if p.webroot {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort)) //nolint:noctx // a loopback address
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort))
 		if err != nil {
 			return 0, 0, err
 		}
@@ -182,7 +181,7 @@ func try(ca *acmetest.CA, p peer, round int) (took time.Duration, memory int64, 
 }
 
 func port() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a loopback address
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}

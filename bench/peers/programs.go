@@ -83,7 +83,7 @@ func modMD(t *trial) ([]string, error) {
 	text := fmt.Sprintf("ServerRoot %s\nServerName localhost\nPidFile %s\nErrorLog %s\nUser www-data\nGroup www-data\nListen 127.0.0.1:%d\nListen 127.0.0.1:%d\n",
 		t.dir, t.at("pid"), t.at("error.log"), t.ca.HTTPPort, t.tls)
 	for _, module := range []string{"mpm_event", "authz_core", "watchdog", "socache_shmcb", "ssl", "md"} {
-		if file := filepath.Join("/usr/lib/apache2/modules", "mod_"+module+".so"); exec.Command("test", "-e", file).Run() == nil { //nolint:noctx // some are built in
+		if file := filepath.Join("/usr/lib/apache2/modules", "mod_"+module+".so"); exec.Command("test", "-e", file).Run() == nil {
 			text += "LoadModule " + module + "_module " + file + "\n"
 		}
 	}

@@ -51,11 +51,11 @@ func serve(ca *acmetest.CA, acmed string, sites int) error {
 	if err := acmedConfig(t, certificates.String()); err != nil {
 		return err
 	}
-	if out, err := exec.Command(run("")[0], run("")[1:]...).CombinedOutput(); err != nil { //nolint:gosec,noctx // a fixed list
+	if out, err := exec.Command(run("")[0], run("")[1:]...).CombinedOutput(); err != nil { //nolint:gosec // a fixed list
 		return fmt.Errorf("nginx: %w\n%s", err, out)
 	}
-	defer func() { _ = exec.Command(run("")[0], run("-s stop")[1:]...).Run() }() //nolint:gosec,noctx // a fixed list
-	cmd := exec.Command(acmed, "-c", t.at("acmed.yaml"), "run", "--once")        //nolint:gosec,noctx // the program that is measured
+	defer func() { _ = exec.Command(run("")[0], run("-s stop")[1:]...).Run() }() //nolint:gosec // a fixed list
+	cmd := exec.Command(acmed, "-c", t.at("acmed.yaml"), "run", "--once")        //nolint:gosec // the program that is measured
 	begin := time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("acmed: %w\n%s", err, out)

@@ -389,7 +389,7 @@ func (g *grid) failureLines(s control.Status, now time.Time) []string {
 	}
 	var all []string
 	for _, code := range codes {
-		if slices.ContainsFunc(s.Conditions, func(c control.Condition) bool { return c.Issuer != "" && c.Code == code }) {
+		if saidOfTheMachine(s, code) {
 			continue
 		}
 		e, known := advice.Lookup(code)
@@ -402,6 +402,11 @@ func (g *grid) failureLines(s control.Status, now time.Time) []string {
 		}
 	}
 	return all
+}
+
+// saidOfTheMachine is whether a condition of the machine names an issuer and the same cause.
+func saidOfTheMachine(s control.Status, code advice.Code) bool {
+	return slices.ContainsFunc(s.Conditions, func(c control.Condition) bool { return c.Issuer != "" && c.Code == code })
 }
 
 // short leaves most of a line to what is said about a name.

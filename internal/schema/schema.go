@@ -74,23 +74,11 @@ func words() map[string]any {
 
 // of is the schema of a value.
 func (g *generator) of(t reflect.Type) (object, error) {
-	switch {
-	case g.tag == "json" && t == reflect.TypeFor[time.Duration]():
-		return object{"type": "integer", "format": "int64"}, nil
-	case t == reflect.TypeFor[time.Time]():
-		return object{"type": "string", "format": "date-time"}, nil
-	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
-		return object{"type": "string", "format": "byte"}, nil
-	case t == reflect.TypeFor[time.Duration]():
-		return object{"type": "string", "pattern": "^([0-9]+d)?([0-9]+(h|m|s|ms|us|ns))*$", "minLength": 2}, nil
-	case g.tag == "json" && t.Implements(reflect.TypeFor[encoding.TextMarshaler]()):
-		return object{"type": "string"}, nil
-	case t == reflect.TypeFor[config.Words]():
-		text := object{"type": "string"}
-		return object{"oneOf": []object{text, {"type": "array", "items": text}}}, nil
-	case t == reflect.TypeFor[config.KeyTypes]():
-		word := object{"enum": certs.KeyTypes()}
-		return object{"oneOf": []object{word, {"type": "array", "items": word, "minItems": 1, "maxItems": 2}}}, nil
+	if special := g.special(t); special != nil {
+		return special, nil
+	}
+	if simple := simple(t.Kind()); simple != nil {
+		return simple, nil
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -100,35 +88,70 @@ func (g *generator) of(t reflect.Type) (object, error) {
 		}
 		// It may be empty.
 		return object{"anyOf": []object{section, {"type": "null"}}}, err
-	case reflect.String:
-		return object{"type": "string"}, nil
-	case reflect.Bool:
-		return object{"type": "boolean"}, nil
-	case reflect.Int, reflect.Int64:
-		return object{"type": "integer"}, nil
-	case reflect.Uint16:
-		return object{"type": "integer", "minimum": 1, "maximum": 65535}, nil
 	case reflect.Map:
 		values, err := g.of(t.Elem())
 		return object{"type": "object", "additionalProperties": values}, err
-	case reflect.Float64:
-		return object{"type": "number"}, nil
 	case reflect.Slice:
 		items, err := g.of(t.Elem())
 		return object{"type": "array", "items": items}, err
 	case reflect.Struct:
-		name := filepath.Base(t.PkgPath()) + "." + t.Name()
-		if g.defs[name] == nil {
-			g.defs[name] = object{} // a type that has itself would end here
-			made, err := g.structure(t)
-			if err != nil {
-				return nil, err
-			}
-			g.defs[name] = made
-		}
-		return object{"$ref": g.refs + name}, nil
+		return g.named(t)
 	}
 	return nil, fmt.Errorf("%s cannot be configured", t)
+}
+
+// named makes the schema of a section once, and returns a reference to it.
+func (g *generator) named(t reflect.Type) (object, error) {
+	name := filepath.Base(t.PkgPath()) + "." + t.Name()
+	if g.defs[name] == nil {
+		g.defs[name] = object{} // a type that has itself would end here
+		made, err := g.structure(t)
+		if err != nil {
+			return nil, err
+		}
+		g.defs[name] = made
+	}
+	return object{"$ref": g.refs + name}, nil
+}
+
+// simple is the schema of a kind without parts, or nil.
+func simple(k reflect.Kind) object {
+	switch k {
+	case reflect.String:
+		return object{"type": "string"}
+	case reflect.Bool:
+		return object{"type": "boolean"}
+	case reflect.Int, reflect.Int64:
+		return object{"type": "integer"}
+	case reflect.Uint16:
+		return object{"type": "integer", "minimum": 1, "maximum": 65535}
+	case reflect.Float64:
+		return object{"type": "number"}
+	}
+	return nil
+}
+
+// special is the schema of a type that is written in a form of its own, or nil.
+func (g *generator) special(t reflect.Type) object {
+	switch {
+	case g.tag == "json" && t == reflect.TypeFor[time.Duration]():
+		return object{"type": "integer", "format": "int64"}
+	case t == reflect.TypeFor[time.Time]():
+		return object{"type": "string", "format": "date-time"}
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		return object{"type": "string", "format": "byte"}
+	case t == reflect.TypeFor[time.Duration]():
+		return object{"type": "string", "pattern": "^([0-9]+d)?([0-9]+(h|m|s|ms|us|ns))*$", "minLength": 2}
+	case g.tag == "json" && t.Implements(reflect.TypeFor[encoding.TextMarshaler]()):
+		return object{"type": "string"}
+	case t == reflect.TypeFor[config.Words]():
+		text := object{"type": "string"}
+		return object{"oneOf": []object{text, {"type": "array", "items": text}}}
+	case t == reflect.TypeFor[config.KeyTypes]():
+		word := object{"enum": certs.KeyTypes()}
+		return object{"oneOf": []object{word, {"type": "array", "items": word, "minItems": 1, "maxItems": 2}}}
+	}
+	return nil
 }
 
 // structure is the schema of a section. One whose settings are all sections has exactly one of them.
@@ -151,33 +174,47 @@ func (g *generator) structure(t reflect.Type) (object, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
-		if list, ok := words()[t.Name()+"."+key]; ok {
-			if items, ok := value["items"].(object); ok {
-				items["enum"] = list
-			} else {
-				value["enum"] = list
-			}
-		}
-		if text := texts[t.Name()+"."+f.Name]; text != "" {
-			value["description"] = strings.TrimPrefix(text, f.Name+" ")
-		}
+		choose(value, words()[t.Name()+"."+key])
+		describe(value, texts[t.Name()+"."+f.Name], f.Name)
 		properties[key] = value
 		choice = choice && f.Type.Kind() == reflect.Pointer
 		if key == "name" && t.PkgPath() == module+"pkg/config" {
 			made["required"] = []string{key}
 		}
 	}
-	if g.tag == "json" {
-		if len(always) > 0 {
-			made["required"] = always
-		}
-		return made, nil
+	g.close(made, always, choice)
+	return made, nil
+}
+
+// close says which keys a section always has, and that there are no others.
+func (g *generator) close(made object, always []string, choice bool) {
+	switch {
+	case g.tag != "json":
+		made["additionalProperties"] = false
+	case len(always) > 0:
+		made["required"] = always
 	}
-	made["additionalProperties"] = false
 	if choice {
 		made["minProperties"], made["maxProperties"] = 1, 1
 	}
-	return made, nil
+}
+
+// describe adds the comment of a field, without its name.
+func describe(value object, comment, field string) {
+	if comment != "" {
+		value["description"] = strings.TrimPrefix(comment, field+" ")
+	}
+}
+
+// choose restricts a value, or the values of a list, to some words; nil allows all.
+func choose(value object, list any) {
+	if list == nil {
+		return
+	}
+	if items, ok := value["items"].(object); ok {
+		value = items
+	}
+	value["enum"] = list
 }
 
 // texts are the comments of a package's types and of their fields.

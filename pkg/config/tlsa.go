@@ -95,16 +95,7 @@ func (v *validator) tlsa(path string, cert *Certificate) {
 		v.report(path+".services", "say where the clients look, such as [_25._tcp]")
 	}
 	for i, service := range t.Services {
-		at := fmt.Sprintf("%s.services[%d]", path, i)
-		m := tlsaService.FindStringSubmatch(strings.ToLower(service))
-		switch {
-		case m == nil:
-			v.report(at, "%s is neither like _25._tcp nor like _25._tcp.mx.example.com", quote(service))
-		case m[3] != "" && !dnsquery.PlainName(strings.TrimSuffix(strings.ToLower(service), ".")+"."):
-			v.report(at, "%s is no domain name", quote(service))
-		case m[3] == "" && len((&TLSA{Services: []string{service}}).Names(identifiers(cert.Names))) == 0:
-			v.report(at, "the certificate has only wildcards and addresses; write the whole name, such as %s.mx.example.com", service)
-		}
+		v.tlsaService(fmt.Sprintf("%s.services[%d]", path, i), service, cert)
 	}
 	for i, kind := range t.Records {
 		if tlsaUsages()[kind] == 0 {
@@ -116,5 +107,18 @@ func (v *validator) tlsa(path string, cert *Certificate) {
 	}
 	if _, ok := v.c.TLSASolver(cert); t.Solver != "" && !ok {
 		v.report(path+".solver", "there is no dns-01 solver %s", quote(t.Solver))
+	}
+}
+
+// tlsaService checks where clients look for the records of one service.
+func (v *validator) tlsaService(at, service string, cert *Certificate) {
+	m := tlsaService.FindStringSubmatch(strings.ToLower(service))
+	switch {
+	case m == nil:
+		v.report(at, "%s is neither like _25._tcp nor like _25._tcp.mx.example.com", quote(service))
+	case m[3] != "" && !dnsquery.PlainName(strings.TrimSuffix(strings.ToLower(service), ".")+"."):
+		v.report(at, "%s is no domain name", quote(service))
+	case m[3] == "" && len((&TLSA{Services: []string{service}}).Names(identifiers(cert.Names))) == 0:
+		v.report(at, "the certificate has only wildcards and addresses; write the whole name, such as %s.mx.example.com", service)
 	}
 }

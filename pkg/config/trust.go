@@ -95,6 +95,19 @@ func (cert *Certificate) ActivateBefore() (time.Duration, error) {
 
 func (v *validator) trustStore(path string, s *TrustStore) {
 	v.name(path, s.Name)
+	v.anchors(path, s)
+	switch {
+	case s.Client != "" && s.Anchors == "" && !s.System:
+		v.report(path+".client", "goes with anchors")
+	case s.Client != "" && !slices.Contains(trust.Clients(), trust.Client(s.Client)):
+		v.report(path+".client", "%s is none of %s", quote(s.Client), strings.Trim(fmt.Sprint(trust.Clients()), "[]"))
+	case s.System && s.Client != "" && s.Client != string(trust.SystemClient):
+		v.report(path+".client", "system: true is the store of the system's client; give anchors for another one")
+	}
+}
+
+// anchors checks what a client trusts.
+func (v *validator) anchors(path string, s *TrustStore) {
 	switch {
 	case s.System && s.Anchors != "", !s.System && s.Anchors == "" && len(s.Pins) == 0:
 		v.report(path, "give either anchors, a PEM file, or system: true, or pins")
@@ -103,14 +116,6 @@ func (v *validator) trustStore(path string, s *TrustStore) {
 	}
 	for i, pin := range s.Pins {
 		v.check(fmt.Sprintf("%s.pins[%d]", path, i), certs.CheckPin(pin))
-	}
-	switch {
-	case s.Client != "" && s.Anchors == "" && !s.System:
-		v.report(path+".client", "goes with anchors")
-	case s.Client != "" && !slices.Contains(trust.Clients(), trust.Client(s.Client)):
-		v.report(path+".client", "%s is none of %s", quote(s.Client), strings.Trim(fmt.Sprint(trust.Clients()), "[]"))
-	case s.System && s.Client != "" && s.Client != string(trust.SystemClient):
-		v.report(path+".client", "system: true is the store of the system's client; give anchors for another one")
 	}
 }
 

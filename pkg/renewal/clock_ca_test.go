@@ -30,8 +30,8 @@ func TestClockWithAWrongCA(t *testing.T) {
 		for wrong, others := range map[string]string{"its own": "le", "an unrelated": "ca"} {
 			t.Run(c.name+", "+wrong+" CA is two hours off", func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					var offset, real atomic.Int64 // real: what passed while the machine slept, which no timer of it counted
-					clock := func() time.Time { return time.Now().Add(time.Duration(offset.Load() + real.Load())) }
+					var offset, slept atomic.Int64 // slept: what passed while the machine slept, which no timer of it counted
+					clock := func() time.Time { return time.Now().Add(time.Duration(offset.Load() + slept.Load())) }
 					b := newBenchAt(t, 90*day, clock)
 					b.engine.Run(t.Context(), "www", Options{}, nil)
 					time.Sleep(c.age)
@@ -54,7 +54,7 @@ func TestClockWithAWrongCA(t *testing.T) {
 					defer stop()
 					time.Sleep(30 * time.Minute)
 					offset.Store(int64(c.off))
-					real.Store(int64(c.jump))
+					slept.Store(int64(c.jump))
 					time.Sleep(3 * time.Hour)
 					synctest.Wait()
 					if n := b.ca.count(); !c.due && n != 1 || c.boot && n != 1 {

@@ -120,10 +120,16 @@ func same(a, b *store.Held) bool {
 	return a.Version == b.Version && a.Reason == b.Reason && a.Keys == b.Keys && a.Until.Equal(b.Until) && slices.Equal(a.Clients, b.Clients)
 }
 
+// holds is whether anything in the configuration can make a version wait. A new key that an operator asked for waits for the
+// DNS alone.
+func (j *job) holds() bool {
+	return j.TLSA != nil || !j.opts.NewKey && (len(j.Clients.stores()) > 0 || j.Spec.Notice > 0)
+}
+
 // hold says for whom and until when a stored version must wait; nil lets it go live. When the clients changed and another
 // of its chains suits them, that is stored as a version of its own, to be looked at again.
 func (j *job) hold(id string) (held *store.Held, again bool, err error) {
-	if len(j.Clients.stores()) == 0 && j.Spec.Notice == 0 && j.TLSA == nil || j.opts.NewKey && j.TLSA == nil {
+	if !j.holds() {
 		return nil, false, nil
 	}
 	b, err := j.engine.store.Bundle(j.Spec.Name, id)

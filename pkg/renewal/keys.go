@@ -96,7 +96,7 @@ func (j *job) holdForKeys(id string, b *certs.Bundle) *store.Held {
 		return nil
 	}
 	h := &store.Held{Version: id, Keys: true, Since: j.engine.clock()}
-	lacking, until := j.unseen(b)
+	until, lacking := j.unseen(b)
 	if lacking == nil && !j.opts.NewKey {
 		until = clock.Later(until, j.announcedUntil(id, b))
 	}

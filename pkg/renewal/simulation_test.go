@@ -523,13 +523,6 @@ func (w *world) trace(format string, args ...any) {
 	w.lines = append(w.lines, line)
 }
 
-// tell shows the end of the trace.
-func (w *world) tell() {
-	w.traceMu.Lock()
-	defer w.traceMu.Unlock()
-	w.t.Log("what happened:\n" + strings.Join(w.lines[max(0, len(w.lines)-40):], "\n"))
-}
-
 // fault counts something that may cost an order.
 func (w *world) fault() {
 	w.mu.Lock()

@@ -210,13 +210,13 @@ func (j *job) servedEverywhere() bool {
 }
 
 // unseen says which records of a version, beyond those of the active one, are not visible, or until when they must be so.
-func (j *job) unseen(b *certs.Bundle) (lacking error, until time.Time) {
+func (j *job) unseen(b *certs.Bundle) (until time.Time, lacking error) {
 	if j.TLSA == nil || j.record.Current == nil {
-		return nil, until
+		return until, nil
 	}
 	want, err := j.TLSA.records([]*certs.Bundle{b}, nil)
 	if err != nil {
-		return err, until
+		return until, err
 	}
 	active, _ := j.TLSA.records([]*certs.Bundle{j.record.Current}, nil) // without them, all count
 	for _, rr := range want {
@@ -225,16 +225,16 @@ func (j *job) unseen(b *certs.Bundle) (lacking error, until time.Time) {
 		case slices.Contains(active, rr):
 			continue
 		case j.tlsa.err != nil:
-			return j.tlsa.err, until
+			return until, j.tlsa.err
 		case in.Seen.IsZero():
-			return fmt.Errorf("%s TLSA %s", rr.Name, rr.Data()), until
+			return until, fmt.Errorf("%s TLSA %s", rr.Name, rr.Data())
 		}
 		until = clock.Later(until, in.Seen.Add(j.TLSA.settling(in)))
 	}
 	if until.After(j.engine.clock()) {
 		j.tlsa.again = clock.Earlier(j.tlsa.again, until)
 	}
-	return nil, until
+	return until, nil
 }
 
 // tlsaWarning is what status says about records that are not as they should be.

@@ -70,7 +70,7 @@ func (j *job) pin(id string) error {
 	if err != nil {
 		return err
 	}
-	if lacking, until := j.unseen(b); lacking != nil || until.After(now) {
+	if until, lacking := j.unseen(b); lacking != nil || until.After(now) {
 		return fmt.Errorf("clients would refuse version %s, because the TLSA records of its key are not in the DNS any more; renew instead", id)
 	}
 	st := r.edit()

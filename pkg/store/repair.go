@@ -52,27 +52,9 @@ func (st *State) repair(has func(version string) bool) []string {
 			delete(st.Down, issuer)
 		}
 	}
-	for _, record := range slices.Sorted(maps.Keys(st.TLSA)) {
-		in := st.TLSA[record]
-		r.time("tlsa."+record+".seen", &in.Seen)
-		r.time("tlsa."+record+".unused", &in.Unused)
-		st.TLSA[record] = in
-	}
-	r.text("tlsa_error", &st.TLSAError)
-	if len(st.Warnings) > maxTimes {
-		r.say("warnings", "%d of them", len(st.Warnings))
-		st.Warnings = nil
-	}
-	if len(st.Ignored) > maxTimes {
-		r.say("ignored", "%d of them", len(st.Ignored))
-		st.Ignored = nil
-	}
-	for i := range st.Ignored {
-		r.text("ignored", &st.Ignored[i])
-	}
-	for i := range st.Warnings {
-		r.text("warnings", &st.Warnings[i])
-	}
+	r.tlsa(st)
+	r.texts("warnings", &st.Warnings)
+	r.texts("ignored", &st.Ignored)
 	if st.Pinned != "" && !has(st.Pinned) {
 		r.say("pinned", "version %q is not stored", text.Cut(st.Pinned, text.Value))
 		st.Pinned = ""
@@ -106,6 +88,27 @@ func (r *repairer) count(field string, n *int) {
 	if *n < 0 || *n > maxCount {
 		r.say(field, "impossible number %d", *n)
 		*n = min(max(*n, 0), maxCount)
+	}
+}
+
+func (r *repairer) tlsa(st *State) {
+	for _, record := range slices.Sorted(maps.Keys(st.TLSA)) {
+		in := st.TLSA[record]
+		r.time("tlsa."+record+".seen", &in.Seen)
+		r.time("tlsa."+record+".unused", &in.Unused)
+		st.TLSA[record] = in
+	}
+	r.text("tlsa_error", &st.TLSAError)
+}
+
+// texts drops a list that is too long, and clamps its entries.
+func (r *repairer) texts(field string, list *[]string) {
+	if len(*list) > maxTimes {
+		r.say(field, "%d of them", len(*list))
+		*list = nil
+	}
+	for i := range *list {
+		r.text(field, &(*list)[i])
 	}
 }
 

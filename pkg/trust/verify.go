@@ -33,26 +33,42 @@ func (s *Store) Path(chain []*x509.Certificate, names []certs.Identifier, at tim
 	if err != nil {
 		return nil, err
 	}
-	if err := usable(path, at); err != nil {
+	if err := usableFor(path, names, at); err != nil {
 		return nil, err
-	}
-	if err := leafUsage(chain[0]); err != nil {
-		return nil, err
-	}
-	for _, id := range names {
-		if err := chain[0].VerifyHostname(hostOf(id)); err != nil {
-			return nil, fmt.Errorf("the certificate is not for %s", id)
-		}
 	}
 	if s.system != nil || len(path) == 1 && len(s.anchors) == 0 {
 		return path, nil
 	}
-	for _, c := range s.clients() {
-		if err := s.minds(c, chain, at); err != nil {
-			return nil, err
-		}
+	if err := s.minded(chain, at); err != nil {
+		return nil, err
 	}
 	return path, nil
+}
+
+// minded is why one of the clients would refuse the chain although its path is good.
+func (s *Store) minded(chain []*x509.Certificate, at time.Time) error {
+	for _, c := range s.clients() {
+		if err := s.minds(c, chain, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// usableFor checks a path and that its leaf is a server certificate for the names.
+func usableFor(path []*x509.Certificate, names []certs.Identifier, at time.Time) error {
+	if err := usable(path, at); err != nil {
+		return err
+	}
+	if err := leafUsage(path[0]); err != nil {
+		return err
+	}
+	for _, id := range names {
+		if err := path[0].VerifyHostname(hostOf(id)); err != nil {
+			return fmt.Errorf("the certificate is not for %s", id)
+		}
+	}
+	return nil
 }
 
 // usable checks the times and the uses of a path.

@@ -182,7 +182,7 @@ func (m *mail) deliver() error {
 	cmd.Env = append(os.Environ(), "MAIL_CONFIG="+m.dir+"/etc")
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("Verified TLS connection established")) {
-		return fmt.Errorf("refused: %v\n%s", err, out)
+		return fmt.Errorf("refused: %w\n%s", err, out)
 	}
 	return nil
 }

@@ -207,7 +207,6 @@ type othersLife struct {
 	spy    *watcher
 	before map[event]bool
 	web    int
-	known  map[string]string // listeners, by address
 }
 
 const hookSecret = "kG3vT9sW2xQ8zR5m"

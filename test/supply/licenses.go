@@ -57,7 +57,7 @@ type module struct {
 
 // linked lists the modules of which a program has packages, without its own.
 func linked(dir string) ([]module, error) {
-	cmd := exec.Command("go", "list", "-deps", "-json=Module", ".") //nolint:noctx // a tool that ends with its terminal
+	cmd := exec.Command("go", "list", "-deps", "-json=Module", ".")
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.Output()
@@ -162,7 +162,7 @@ func notices(w io.Writer, dir string) error {
 	if err != nil {
 		return err
 	}
-	goroot, err := exec.Command("go", "env", "GOROOT").Output() //nolint:noctx // as above
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		return err
 	}

@@ -35,5 +35,5 @@ func run(args []string) error {
 	case len(args) > 3 && args[0] == "vuln":
 		return vulnerabilities(args[1], args[2], args[3:])
 	}
-	return errors.New("usage: supply licenses | notices DIR | sbom PROGRAM | vuln GOVULNCHECK RELEASE DIR...")
+	return errors.New("usage: supply licenses | notices DIR | sbom PROGRAM | vuln GOVULNCHECK RELEASE DIR…")
 }

@@ -78,7 +78,7 @@ func chooseDatabase(govulncheck string) (string, error) {
 		return live, nil
 	}
 	for _, at := range []string{"latest", pinned} {
-		cmd := exec.Command("go", "mod", "download", "-json", database+"@"+at) //nolint:noctx // a tool that ends with its terminal
+		cmd := exec.Command("go", "mod", "download", "-json", database+"@"+at)
 		cmd.Dir = empty
 		var answer struct{ Dir, Version, Error string }
 		out, failed := cmd.Output()
@@ -92,7 +92,7 @@ func chooseDatabase(govulncheck string) (string, error) {
 }
 
 func scan(govulncheck, db, dir, depth string) ([]finding, error) {
-	cmd := exec.Command(govulncheck, "-db", db, "-format", "json", "-scan", depth, ".") //nolint:noctx // as above
+	cmd := exec.Command(govulncheck, "-db", db, "-format", "json", "-scan", depth, ".")
 	if depth == "module" {
 		cmd.Args = cmd.Args[:len(cmd.Args)-1]
 	}

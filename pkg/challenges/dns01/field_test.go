@@ -238,6 +238,7 @@ func TestRejectedCredential(t *testing.T) {
 	if got := entries(t, s.journal); len(got) != 0 {
 		t.Errorf("journal: %v", got)
 	}
+	w.settle()
 	if got := strings.Join(log(), " "); got != "denied end" {
 		t.Errorf("the worker did %q", got)
 	}

@@ -42,14 +42,14 @@ func TestRefusedParents(t *testing.T) {
 				dir = t.TempDir()
 			}
 			t.Cleanup(func() { _ = os.RemoveAll(dir) })
-			real := filepath.Join(dir, "up/conf/site.conf")
-			must(t, os.Chmod(dir, 0o755), os.MkdirAll(filepath.Dir(real), 0o755), os.WriteFile(real, []byte("old"), 0o644), tt.setup(dir))
+			genuine := filepath.Join(dir, "up/conf/site.conf")
+			must(t, os.Chmod(dir, 0o755), os.MkdirAll(filepath.Dir(genuine), 0o755), os.WriteFile(genuine, []byte("old"), 0o644), tt.setup(dir))
 			c := &Change{Journal: filepath.Join(t.TempDir(), "j"), Files: []File{{Path: filepath.Join(dir, tt.path), Content: []byte("new"), Follow: true}}}
 			changed, err := c.Apply(t.Context())
 			if changed || err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Apply = %v, %v, want %q", changed, err, tt.want)
 			}
-			if text, err := os.ReadFile(real); err != nil || string(text) != "old" {
+			if text, err := os.ReadFile(genuine); err != nil || string(text) != "old" {
 				t.Errorf("the file is now %q, %v", text, err)
 			}
 		})

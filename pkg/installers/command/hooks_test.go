@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,7 +75,7 @@ cp "$LEGO_ISSUER_CERT_PATH" "$1/test.chain"
 type appliance struct {
 	mu    sync.Mutex
 	pairs []tls.Certificate
-	busy  bool
+	busy  atomic.Bool
 }
 
 func (a *appliance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -83,7 +84,7 @@ func (a *appliance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Header.Get("Authorization") != "Bearer secret":
 		w.WriteHeader(http.StatusUnauthorized)
-	case a.busy:
+	case a.busy.Load():
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case r.Method == http.MethodPost:
 		part := func(name string) []byte {
@@ -151,12 +152,12 @@ func TestExampleOfAnAppliance(t *testing.T) {
 	}
 	b := installertest.Bundle(t, "nas.example.com")
 	publish(b)
-	a.busy = true
+	a.busy.Store(true)
 	var later *installers.LaterError
 	if err := p.Install(t.Context(), b); !errors.As(err, &later) {
 		t.Errorf("a busy appliance: %v", err)
 	}
-	a.busy = false
+	a.busy.Store(false)
 	if err := os.WriteFile(header, []byte("Authorization: Bearer wrong\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

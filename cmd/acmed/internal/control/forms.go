@@ -7,6 +7,8 @@ import (
 )
 
 // The forms of requests and answers, and what asks for them, are those of package client, which is public.
+//
+//nolint:revive // package client documents them
 type (
 	Account            = client.Account
 	AccountAction      = client.AccountAction

@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -104,7 +103,7 @@ func (m *member) clientUntil() time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	leaf, err := certs.ParseCertificate(pair.Certificate[0])
 	if err != nil {
 		return time.Time{}
 	}

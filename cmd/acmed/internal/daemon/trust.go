@@ -53,6 +53,15 @@ func (a *anchors) stores(c *config.Config, names ...string) (list []*trust.Store
 	return list, nil
 }
 
+// unchanged is whether a store that was read before need not be read again: its file is the same, or that of the system was
+// read a moment ago.
+func (r *readStore) unchanged(before *readStore) bool {
+	if r.conf.System {
+		return r.at.Sub(before.at).Abs() < systemFor
+	}
+	return r.at.Equal(before.at) && r.size == before.size
+}
+
 func (a *anchors) one(conf *config.TrustStore) (*trust.Store, error) {
 	now := readStore{conf: *conf, at: time.Now()}
 	before, known := a.read[conf.Name]
@@ -60,7 +69,7 @@ func (a *anchors) one(conf *config.TrustStore) (*trust.Store, error) {
 	if info, err := os.Stat(conf.Anchors); !conf.System && err == nil {
 		now.size, now.at = info.Size(), info.ModTime()
 	}
-	if known && (conf.System && now.at.Sub(before.at).Abs() < systemFor || !conf.System && now.at.Equal(before.at) && now.size == before.size) {
+	if known && now.unchanged(&before) {
 		return before.store, nil
 	}
 	var err error
