@@ -134,20 +134,30 @@ func (s *Server) run(ctx context.Context, round *reloadRound) {
 	close(round.done)
 }
 
+// Running asks whether the server runs, of its unit or pid file. One that cannot be asked is taken as running.
+func (s *Server) Running(ctx context.Context) (bool, error) {
+	if s.active == nil {
+		return true, nil
+	}
+	running, err := s.active(ctx)
+	if err != nil {
+		return false, fmt.Errorf("ask whether %s is running: %w", s.name, err)
+	}
+	return running, nil
+}
+
 func (s *Server) reloadOnce(ctx context.Context) error {
-	if s.active != nil {
-		running, err := s.active(ctx)
-		if err != nil {
-			return fmt.Errorf("ask whether %s is running: %w", s.name, err)
-		}
-		if !running {
-			return &NotRunningError{Server: s.name}
-		}
+	running, err := s.Running(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !running:
+		return &NotRunningError{Server: s.name}
 	}
 	if s.elsewhere != nil {
 		return s.elsewhere(ctx)
 	}
-	_, err := s.reload.Run(ctx)
+	_, err = s.reload.Run(ctx)
 	return err
 }
 

@@ -38,6 +38,12 @@ func New(c Config, t installers.Target) (*Installer, error) {
 	return p, nil
 }
 
+// NewServer makes the server that c reloads, nil when there is none. It touches neither network nor disk.
+func NewServer(c Config) *installers.Server {
+	settings := c.settings()
+	return settings.NewServer("")
+}
+
 // files lists all files of the target with the content that b gives them, and the names of the RSA twins when b has none.
 func (p *Installer) files(b *certs.Bundle) (files []change.File, others []string, err error) {
 	password, err := p.config.password()

@@ -53,7 +53,9 @@ func (d *Daemon) Doctor(ctx context.Context, r control.DoctorRequest) (control.D
 			used[name] = issuers[name]
 		}
 	}
-	return diagnose(ctx, c, patients, examineIssuers(ctx, used), tryDNS(ctx, patients))
+	out, err := diagnose(ctx, c, patients, examineIssuers(ctx, used), tryDNS(ctx, patients))
+	out.Findings = slices.Insert(out.Findings, 0, serverFindings(ctx, c, patients)...) // all of them need attention
+	return out, err
 }
 
 // Preflight looks at the names of certificates as Doctor does, and needs no state directory for it. CAs are not asked.
