@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/acmed/acmed/cmd/acmed/internal/web"
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/client"
@@ -142,6 +143,31 @@ func (d *Daemon) lag(s *renewal.Status, now time.Time) time.Duration {
 		return 0
 	}
 	return max(0, now.Sub(s.Fleet.Committed))
+}
+
+// fleetShown is the fleet for the status page and the metrics, from memory; nil on a machine that is in none.
+func (d *Daemon) fleetShown(list []renewal.Status, now time.Time) *web.Fleet {
+	if d.member == nil {
+		return nil
+	}
+	h := d.member.ledger.Health()
+	f := &web.Fleet{Name: d.member.conf.Name, Up: h.Up && d.member.ledger.Loaded(), Contact: h.Contact}
+	for _, n := range d.member.ledger.Nodes() {
+		switch {
+		case n.Unranked:
+		case n.Install:
+			f.Install++
+		default:
+			f.Issue++
+		}
+	}
+	for i := range list {
+		if lag := d.lag(&list[i], now); lag > 0 {
+			f.Behind++
+			f.Lag = max(f.Lag, lag)
+		}
+	}
+	return f
 }
 
 func errorText(err error) string {

@@ -125,7 +125,7 @@ func (s shown) Snapshot(ctx context.Context) (*web.Snapshot, error) {
 		}
 		snapshot.Certificates = append(snapshot.Certificates, status)
 	}
-	snapshot.Conditions = s.d.conditions()
+	snapshot.Conditions, snapshot.Fleet = s.d.conditions(), s.d.fleetShown(snapshot.Certificates, time.Now())
 	return snapshot, nil
 }
 

@@ -29,6 +29,7 @@ type fake struct {
 	err      error
 	progress error
 	reload   string
+	fleet    *Fleet
 
 	conditions []control.Condition
 	asked      atomic.Int64
@@ -40,7 +41,7 @@ func (f *fake) Snapshot(context.Context) (*Snapshot, error) {
 		return nil, f.err
 	}
 	return &Snapshot{
-		Version: "v1.2.3", Host: "web1.example.com", Started: noon.Add(-100 * day), Reloaded: noon.Add(-day), ReloadError: f.reload != "", Conditions: f.Conditions(),
+		Version: "v1.2.3", Host: "web1.example.com", Started: noon.Add(-100 * day), Reloaded: noon.Add(-day), ReloadError: f.reload != "", Conditions: f.Conditions(), Fleet: f.fleet,
 		Certificates: append([]renewal.Status(nil), f.list...),
 	}, nil
 }

@@ -30,6 +30,7 @@ type indexPage struct {
 	Headline  string
 	Tone      string
 	Upcoming  string
+	Together  string // the fleet; "" for none
 	Troubles  []trouble
 	Groups    []group
 	Stats     []stat
@@ -95,6 +96,9 @@ func newIndex(now time.Time, v *view, f filter) *indexPage {
 		Found: len(found), From: (f.Page-1)*pageSize + 1, To: min(f.Page*pageSize, len(found)),
 	}
 	p.Headline, p.Tone = headline(v)
+	if v.Fleet != nil {
+		p.Together = v.Fleet.text(now)
+	}
 	p.Troubles, p.Groups = troubles(v.Conditions), groups(v.Certificates)
 	if p.Timeline != nil {
 		p.Histogram = newHistogram(now, found, p.Timeline.Height)

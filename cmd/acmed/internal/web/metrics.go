@@ -26,6 +26,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	e := newExposition(bufio.NewWriterSize(w, 32<<10))
 	e.daemon(v, s.Source.Progress())
+	e.fleet(v.Fleet)
 	e.certificates(v)
 	e.targets(v)
 	e.counts(s.Recorder.read())
@@ -54,6 +55,24 @@ func (e *exposition) daemon(v *view, progress error) {
 	for _, h := range states() {
 		e.sample(float64(v.counts[h]), "state", string(h))
 	}
+}
+
+// fleet writes nothing for a machine that is in none.
+func (e *exposition) fleet(f *Fleet) {
+	if f == nil {
+		return
+	}
+	e.family("acmed_fleet_store_up", "gauge", "Whether this node can use the fleet's store.")
+	e.sample(yes(f.Up), "fleet", f.Name)
+	if !f.Contact.IsZero() {
+		e.family("acmed_fleet_last_contact_seconds", "gauge", "When the fleet's store last answered this node, in Unix time.")
+		e.sample(seconds(f.Contact), "fleet", f.Name)
+	}
+	e.family("acmed_fleet_head_lag_seconds", "gauge", "The longest time that the fleet has had a newer version than this node serves.")
+	e.sample(f.Lag.Seconds(), "fleet", f.Name)
+	e.family("acmed_fleet_nodes", "gauge", "Nodes of the fleet that this node knows, by role.")
+	e.sample(float64(f.Issue), "fleet", f.Name, "role", "issue")
+	e.sample(float64(f.Install), "fleet", f.Name, "role", "install")
 }
 
 // conditions writes one sample for each condition, and zeros for those that an alert waits for.

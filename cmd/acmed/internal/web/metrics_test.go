@@ -27,7 +27,7 @@ import (
 func busy() *Server {
 	list := few()
 	list = append(list, renewal.Status{Name: "new", Health: renewal.HealthMissing, Targets: []renewal.TargetStatus{{ID: `odd "id"\`}}})
-	s := server(&fake{list: list, reload: "broken"})
+	s := server(&fake{list: list, reload: "broken", fleet: &Fleet{Name: "web", Up: true, Contact: noon, Issue: 2, Install: 1, Lag: 90 * time.Second, Behind: 1}})
 	s.Recorder.Job(renewal.Result{Obtained: true, Reason: plan.ReasonARI})
 	s.Recorder.Job(renewal.Result{Reason: plan.ReasonRenewBefore, Err: &certs.UnavailableError{Err: errors.New("down")}})
 	s.Recorder.Request("letsencrypt", "new-order", 300*time.Millisecond, nil)
@@ -57,7 +57,12 @@ func TestMetrics(t *testing.T) {
 		`acmed_ca_request_failures_total{issuer="letsencrypt",endpoint="new-order"} 1`,
 		"\nacmed_notifications_total{notifier=\"hook\",outcome=\"sent\"} 2\n", "\nacmed_notifications_total{notifier=\"hook\",outcome=\"failed\"} 1\n",
 		"\nprocess_resident_memory_bytes ",
+		"\nacmed_fleet_store_up{fleet=\"web\"} 1\n", "\nacmed_fleet_last_contact_seconds{fleet=\"web\"} 1795262400\n",
+		"\nacmed_fleet_head_lag_seconds{fleet=\"web\"} 90\n", "\nacmed_fleet_nodes{fleet=\"web\",role=\"issue\"} 2\n", "\nacmed_fleet_nodes{fleet=\"web\",role=\"install\"} 1\n",
 	)
+	if _, alone := get(t, server(&fake{list: few()}), "/metrics"); strings.Contains(alone, "acmed_fleet_") {
+		t.Error("a machine in no fleet has metrics of one")
+	}
 	if strings.Contains(text, `acmed_certificate_not_after_seconds{certificate="new"}`) {
 		t.Error("a certificate that does not exist has an end")
 	}

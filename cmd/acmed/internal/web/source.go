@@ -35,6 +35,34 @@ type Snapshot struct {
 	ReloadError  bool      // the configuration on disk is not the one in use
 	Certificates []renewal.Status
 	Conditions   []control.Condition // of the daemon and its machine
+	Fleet        *Fleet              // nil: this machine is in none
+}
+
+// Fleet is the fleet of this machine, as it knows it.
+type Fleet struct {
+	Name    string
+	Up      bool          // the store can be used
+	Contact time.Time     // of its last answer; zero: never
+	Issue   int           // nodes that order
+	Install int           // nodes that only take what others obtain
+	Lag     time.Duration // the longest time that the fleet has had a newer version than this node serves
+	Behind  int           // certificates with such a version
+}
+
+// text is the fleet in one line.
+func (f *Fleet) text(now time.Time) string {
+	line := "Fleet " + f.Name + ": " + plural(f.Issue+f.Install, "node")
+	switch {
+	case f.Up:
+	case f.Contact.IsZero():
+		line += ", the store was not reached yet"
+	default:
+		line += ", the store answered last " + relative(now, f.Contact)
+	}
+	if f.Behind > 0 {
+		line += ", newer versions of " + plural(f.Behind, "certificate") + " are not served here yet"
+	}
+	return line + "."
 }
 
 // How long a snapshot is used. One that took long is used longer, so that however often somebody asks, at most a tenth

@@ -42,6 +42,23 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// TestFleetLine: the page says in one line how the fleet is, and nothing on a machine that is in none.
+func TestFleetLine(t *testing.T) {
+	for want, f := range map[string]*Fleet{
+		"<br>Fleet web: 3 nodes.</p>":                               {Name: "web", Up: true, Contact: noon, Issue: 2, Install: 1},
+		"<br>Fleet web: 1 node, the store was not reached yet.</p>": {Name: "web", Issue: 1},
+		"<br>Fleet web: 2 nodes, the store answered last 2 hours ago, newer versions of 1 certificate are not served here yet.</p>": {
+			Name: "web", Contact: noon.Add(-2 * time.Hour), Issue: 2, Behind: 1,
+		},
+	} {
+		_, page := get(t, server(&fake{list: few(), fleet: f}), "/")
+		has(t, page, want)
+	}
+	if _, page := get(t, server(&fake{list: few()}), "/"); strings.Contains(page, "Fleet") {
+		t.Error("a machine in no fleet shows one")
+	}
+}
+
 // TestPlots: bars stand where the times are, on an axis from 69.4 days ago to 73.4 days ahead, and weeks have their counts.
 func TestPlots(t *testing.T) {
 	_, page := get(t, server(&fake{list: append(few(), valid("more", 38))}), "/")
