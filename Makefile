@@ -62,7 +62,7 @@ lint: $(TOOLS)/golangci-lint vuln
 	go run ./test/supply licenses >.cache/LICENSES.md
 	diff -u docs/LICENSES.md .cache/LICENSES.md || { echo "run make licenses"; exit 1; }
 
-vuln: $(TOOLS)/govulncheck ## known vulnerabilities in what is linked
+vuln: $(TOOLS)/govulncheck ## known vulnerabilities in what is linked, by a pinned snapshot; NEWEST=1 by the newest database
 	go run ./test/supply vuln $(TOOLS)/govulncheck $(RELEASE_GO) cmd/acmed cmd/acmed-dns
 
 $(TOOLS)/govulncheck:

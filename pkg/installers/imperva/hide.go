@@ -25,7 +25,7 @@ var (
 	// piece is what a part of a secret can look like, whatever its encoding.
 	piece = regexp.MustCompile(`[A-Za-z0-9+/=_-]+`)
 	// word is a piece as the API itself writes them.
-	word = regexp.MustCompile(`^([A-Za-z][a-z]*|[a-z]{2,}([A-Z][a-z]{2,})*|[A-Z]+|[0-9]+)([_-]([a-z]{2,}|[0-9]{2,}))*$`)
+	word = regexp.MustCompile(`^([A-Za-z][a-z]*|[a-z]{2,}([A-Z][a-z]{2,})*|[A-Z]+|[0-9]+)([_/-]([a-z]{2,}|[0-9]{2,}))*$`)
 	// encoded is how a long piece of a key looks. The other side need not repeat what it was sent.
 	encoded = regexp.MustCompile(`[A-Za-z0-9+/=%]{40,}`)
 )
