@@ -163,7 +163,6 @@ func (r *reader) section(n *yaml.Node, t reflect.Type, path string) (any, bool) 
 	}
 	values := map[string]any{}
 	fields := fieldsOf(t)
-	meant := map[string]bool{}
 	var strange []*yaml.Node
 	for i := 0; i+1 < len(n.Content) && !r.done(); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -175,12 +174,7 @@ func (r *reader) section(n *yaml.Node, t reflect.Type, path string) (any, bool) 
 		case key.Value == "<<":
 			r.report(key.Line, path, "merge keys (<<) are not supported; use the defaults section")
 		case !known:
-			if near := Nearest(key.Value, fields.keys); near == "" {
-				strange = append(strange, key)
-			} else {
-				r.report(key.Line, path, "unknown key %s; did you mean %q?", quote(key.Value), near)
-				meant[near] = true
-			}
+			strange = append(strange, key)
 		case twice:
 			r.report(key.Line, at, "the key is already in line %d", first.line)
 		default:
@@ -190,8 +184,7 @@ func (r *reader) section(n *yaml.Node, t reflect.Type, path string) (any, bool) 
 			}
 		}
 	}
-	r.unknown(strange, t, path)
-	for near := range meant {
+	for _, near := range r.unknown(strange, t, path) {
 		if _, given := values[near]; !given {
 			r.suspects = append(r.suspects, join(path, near))
 		}
@@ -202,20 +195,33 @@ func (r *reader) section(n *yaml.Node, t reflect.Type, path string) (any, bool) 
 // maxUnknown is how many unknown keys of a section are named. More are in the file of another program.
 const maxUnknown = 3
 
-// unknown reports keys of a section that are like none of its type t. The known ones are listed once in each file.
-func (r *reader) unknown(keys []*yaml.Node, t reflect.Type, path string) {
-	for i, key := range keys {
+// unknown reports keys that a section of type t does not have, and returns those that were probably meant. The known ones
+// are listed once in each file.
+func (r *reader) unknown(keys []*yaml.Node, t reflect.Type, path string) (meant []string) {
+	known := fieldsOf(t).keys
+	var others []*yaml.Node
+	for _, key := range keys {
+		near := Nearest(key.Value, known)
+		if near == "" {
+			others = append(others, key)
+			continue
+		}
+		r.report(key.Line, path, "unknown key %s; did you mean %q?", quote(key.Value), near)
+		meant = append(meant, near)
+	}
+	for i, key := range others {
 		switch {
 		case i == maxUnknown:
-			r.report(key.Line, path, "and %s", text.Count(len(keys)-i, "more unknown key"))
-			return
+			r.report(key.Line, path, "and %s", text.Count(len(others)-i, "more unknown key"))
+			return meant
 		case r.listed[t]:
 			r.report(key.Line, path, "unknown key %s", quote(key.Value))
 		default:
-			r.report(key.Line, path, "unknown key %s; known are %s", quote(key.Value), strings.Join(fieldsOf(t).keys, ", "))
+			r.report(key.Line, path, "unknown key %s; known are %s", quote(key.Value), strings.Join(known, ", "))
 			r.listed[t] = true
 		}
 	}
+	return meant
 }
 
 // list reads a sequence. A slice type with a name of its own also takes a single value, as a list of one.
