@@ -18,7 +18,8 @@ func newDoctor(a *app) *cobra.Command {
 		Long: `Check the names of the given certificates, single names, or all names as a CA would. acmed queries DNS (A, AAAA, CNAME, CAA,
 DNSSEC), connects to the ports of http-01 and tls-alpn-01 at each address, tries to listen there, and compares the clock with
 that of each CA. Each DNS solver sets and removes one record, each webroot gets a file for a moment. acmed also asks systemd,
-or the pid file, whether the servers run that the certificates are installed in. Nothing is ordered.
+or the pid file, whether the servers run that the certificates are installed in. In a fleet, it asks each member of etcd,
+and compares the seal key. Nothing is ordered.
 
 The result from this machine can differ from that of a CA if names resolve to other addresses inside your network, or if a
 router does not loop packets back. See probe in the configuration. The exit code is 3 if something needs attention.`,

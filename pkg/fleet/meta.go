@@ -92,15 +92,27 @@ func (l *Ledger) readMeta(ctx context.Context) (*meta, error) {
 	return m, nil
 }
 
+// Check asks the store whether the fleet exists and whether one of this node's seal keys is the fleet's: a [*NoFleetError],
+// a [*SealKeyError] or a failure of the store. It changes nothing.
+func (l *Ledger) Check(ctx context.Context) error {
+	_, _, err := l.compareSeal(ctx)
+	return err
+}
+
 // checkSeal compares this node's seal keys with the fleet's. A first key that is new is added, if another one of this node's
 // keys proves that it belongs here.
 func (l *Ledger) checkSeal(ctx context.Context) error {
-	m, err := l.readMeta(ctx)
-	if err != nil {
+	m, known, err := l.compareSeal(ctx)
+	if err != nil || known {
 		return err
 	}
-	if l.config.Sealer == nil {
-		return nil
+	return l.addSealKey(ctx, m)
+}
+
+// compareSeal also tells whether the fleet knows the key that this node seals with.
+func (l *Ledger) compareSeal(ctx context.Context) (m *meta, known bool, err error) {
+	if m, err = l.readMeta(ctx); err != nil || l.config.Sealer == nil {
+		return m, true, err
 	}
 	opens := map[string]bool{}
 	for id, sealed := range m.Keys {
@@ -111,13 +123,10 @@ func (l *Ledger) checkSeal(ctx context.Context) error {
 	for _, k := range l.config.Sealer.keys {
 		belongs = belongs || opens[hex.EncodeToString(k.id[:])]
 	}
-	switch {
-	case !belongs:
-		return &SealKeyError{l.config.Fleet}
-	case opens[l.config.Sealer.ID()]:
-		return nil
+	if !belongs {
+		return nil, false, &SealKeyError{l.config.Fleet}
 	}
-	return l.addSealKey(ctx, m)
+	return m, opens[l.config.Sealer.ID()], nil
 }
 
 func (l *Ledger) addSealKey(ctx context.Context, m *meta) error {
