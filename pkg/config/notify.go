@@ -17,8 +17,8 @@ import (
 type Notifier struct {
 	// Name is how "acmed notify test" and the log refer to the notifier; the rule is that of an issuer's name.
 	Name string `mapstructure:"name"`
-	// On lists what it is told of: obtained, failed, limited, install_failed, hook_failed, rolled_back, held,
-	// chain_changed, pins_changed, activated, expiring, clock_doubted, recovered. Default: all but obtained.
+	// On lists what it is told of: obtained, adopted, failed, limited, install_failed, hook_failed, rolled_back, held,
+	// chain_changed, pins_changed, activated, expiring, clock_doubted, recovered. Default: all but obtained and adopted.
 	On []string `mapstructure:"on"`
 	// Digest sends the state of every certificate daily or weekly as well. Default: never.
 	Digest string `mapstructure:"digest"`

@@ -212,6 +212,24 @@ func TestExpiring(t *testing.T) {
 	})
 }
 
+// TestAdopted: a version of another node ends a failure that was told, and is told itself only to those who want it.
+func TestAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var usual, all listener
+		h := newHub(t, notify.HubConfig{}, notify.Channel{Name: "usual", Sender: &usual}, notify.Channel{Name: "all", On: notify.Kinds(), Sender: &all})
+		defer closed(h)
+		tell(t, h, notify.Adopted, "", "")
+		tell(t, h, notify.Failed, "", "e")
+		tell(t, h, notify.Adopted, "", "")
+		if got := usual.heard(); got != "failed, recovered" {
+			t.Error(got)
+		}
+		if got := all.heard(); got != "adopted, failed, recovered" {
+			t.Error(got)
+		}
+	})
+}
+
 // TestRestart: what was told and what waits survives a restart.
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

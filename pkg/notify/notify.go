@@ -16,6 +16,7 @@ type Kind string
 // The kinds of event.
 const (
 	Obtained      Kind = "obtained"       // a new version was issued, stored and made live
+	Adopted       Kind = "adopted"        // a version that another node of the fleet obtained was taken
 	Failed        Kind = "failed"         // no new version could be obtained; Error says why, RetryAt when the next try is
 	Limited       Kind = "limited"        // due, but issued twice within 24 hours, as by a CA that asks for it without end; waits until RetryAt
 	InstallFailed Kind = "install_failed" // a target does not serve the live version; Target names it
@@ -35,7 +36,7 @@ const (
 // Kinds lists the kinds that a notifier can be told of, in the order of the documentation. Digests and tests go to those
 // who asked for them.
 func Kinds() []Kind {
-	return []Kind{Obtained, Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, PinsChanged, Activated, Expiring, ClockDoubted, Recovered}
+	return []Kind{Obtained, Adopted, Failed, Limited, InstallFailed, HookFailed, RolledBack, Held, ChainChanged, PinsChanged, Activated, Expiring, ClockDoubted, Recovered}
 }
 
 // DefaultKinds lists what a notifier is told of that does not say: everything but good news that nobody waits for.

@@ -42,7 +42,7 @@ func (h *Hub) offer(c *channel, e Event) {
 		if c.wants(e.Kind) && h.enqueue(c, e) {
 			c.remember(&e, h.conf.Clock())
 		}
-	case Obtained, Recovered:
+	case Obtained, Adopted, Recovered:
 		h.offerGood(c, e)
 	default:
 		if c.wants(e.Kind) {
@@ -53,6 +53,10 @@ func (h *Hub) offer(c *channel, e Event) {
 
 // offerGood tells of a recovery those who know of the failure. To the others a new version is only that.
 func (h *Hub) offerGood(c *channel, e Event) {
+	kind := e.Kind
+	if kind == Recovered {
+		kind = Obtained
+	}
 	if e.Recovers == "" {
 		e.Recovers = Failed
 	}
@@ -66,8 +70,8 @@ func (h *Hub) offerGood(c *channel, e Event) {
 		if e.Kind = Recovered; c.wants(Recovered) {
 			h.enqueue(c, e)
 		}
-	case e.Recovers == Failed && c.wants(Obtained):
-		e.Kind, e.Recovers = Obtained, ""
+	case e.Recovers == Failed && c.wants(kind):
+		e.Kind, e.Recovers = kind, ""
 		h.enqueue(c, e)
 	}
 }

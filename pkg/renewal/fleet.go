@@ -15,6 +15,7 @@ import (
 	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
+	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
 )
@@ -287,6 +288,7 @@ func (j *job) adopt(ctx context.Context, h certs.Head) error {
 			return fmt.Errorf("store the fleet's version: %w", err)
 		}
 		j.result.Changed = true
+		j.event(notify.Event{Kind: notify.Adopted, Version: id, NotAfter: b.Leaf.NotAfter, Message: fmt.Sprintf("version %d of node %s was taken", h.N, h.Node)})
 	}
 	j.shared(h, id, "")
 	st := r.edit()

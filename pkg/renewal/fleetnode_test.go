@@ -13,6 +13,7 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/fleet/fleettest"
+	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
@@ -86,8 +87,16 @@ func TestSingleMachineBecomesAFleetAndBack(t *testing.T) {
 			t.Fatalf("%+v", h)
 		}
 		two := join(t, newBench(t, 90*day), m, "two")
+		var hooked []bool
+		two.engine.Swap(two.withHooks(Hooks{Post: func(_ context.Context, _ *certs.Bundle, obtained bool) error {
+			hooked = append(hooked, obtained)
+			return nil
+		}}))
 		if r := two.run(t, Options{}); r.Err != nil || r.Obtained || r.Reason != plan.ReasonAdopt {
 			t.Fatalf("%+v", r)
+		}
+		if len(hooked) != 1 || hooked[0] || two.count(notify.Adopted) != 1 || two.count(notify.Obtained) != 0 {
+			t.Errorf("hooks %v, events %v", hooked, two.events.kinds())
 		}
 		if two.server.served() != one.server.served() || two.load(t).State.Fleet.N != 1 {
 			t.Fatalf("%+v", two.load(t).State.Fleet)

@@ -61,5 +61,7 @@ func (j *job) callPost(ctx context.Context) (err error) {
 	}
 	defer j.caught("post hook", &err)
 	j.step(certs.PhaseHook, "post")
-	return j.Hooks.Post(ctx, j.record.Current)
+	shared := j.record.State.Fleet
+	adopted := shared != nil && shared.Version == j.record.Version && shared.By == ""
+	return j.Hooks.Post(ctx, j.record.Current, !adopted)
 }

@@ -24,7 +24,7 @@ type fakeHooks struct {
 func (h *fakeHooks) hooks() Hooks {
 	return Hooks{
 		Pre: func(context.Context) error { h.pre++; return h.preErr },
-		Post: func(_ context.Context, b *certs.Bundle) error {
+		Post: func(_ context.Context, b *certs.Bundle, _ bool) error {
 			h.post, h.served = h.post+1, b
 			return h.postErr
 		},
@@ -180,7 +180,7 @@ func TestPostHookSurvivesARestart(t *testing.T) {
 
 func TestPanicInAHook(t *testing.T) {
 	b := newBench(t, 90*day)
-	b.engine.Swap(b.withHooks(Hooks{Post: func(context.Context, *certs.Bundle) error { panic("a mistake in a hook") }}))
+	b.engine.Swap(b.withHooks(Hooks{Post: func(context.Context, *certs.Bundle, bool) error { panic("a mistake in a hook") }}))
 	if r := b.run(t, Options{}); r.Err == nil || !strings.Contains(r.Err.Error(), "a mistake in a hook") || !r.Obtained {
 		t.Errorf("result %+v", r)
 	}

@@ -39,8 +39,8 @@ type Hooks struct {
 	// Pre runs before a new version is ordered. Its error is that of the order: the CA is not asked.
 	Pre func(ctx context.Context) error
 	// Post runs when a new version is live and all targets serve it. Its error is a state of its own and tried again like
-	// that of a target; the certificate stays.
-	Post func(ctx context.Context, b *certs.Bundle) error
+	// that of a target; the certificate stays. Obtained is false for a version that another node of the fleet ordered.
+	Post func(ctx context.Context, b *certs.Bundle, obtained bool) error
 }
 
 // Clients are those whose trust a certificate must not lose.

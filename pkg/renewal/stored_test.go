@@ -75,7 +75,7 @@ func TestYearAhead(t *testing.T) {
 		var mended atomic.Bool
 		var ran atomic.Int32
 		wrongFor(t, year, func(b *bench) {
-			b.engine.Swap(b.withHooks(Hooks{Post: func(context.Context, *certs.Bundle) error {
+			b.engine.Swap(b.withHooks(Hooks{Post: func(context.Context, *certs.Bundle, bool) error {
 				if ran.Add(1); mended.Load() {
 					return nil
 				}

@@ -90,12 +90,18 @@ type Hook struct {
 	Timeout time.Duration // 0 is five minutes
 	Target  installers.Target
 	Event   string // "pre" or "post", for ACMED_EVENT
+	Node    string // of a fleet, for ACMED_NODE; "": none
 }
 
 // Run runs the hook. The bundle is the live one, nil when there is none yet. A program that exits with 75 is a
 // [*installers.LaterError].
-func (h *Hook) Run(ctx context.Context, b *certs.Bundle) error {
-	return run(ctx, h.Argv, cmp.Or(h.Timeout, defaultTimeout), environment(h.Target, b, h.Event))
+// More are further variables, NAME=value.
+func (h *Hook) Run(ctx context.Context, b *certs.Bundle, more ...string) error {
+	env := append(environment(h.Target, b, h.Event), more...)
+	if h.Node != "" {
+		env = append(env, "ACMED_NODE="+h.Node)
+	}
+	return run(ctx, h.Argv, cmp.Or(h.Timeout, defaultTimeout), env)
 }
 
 func run(ctx context.Context, argv []string, timeout time.Duration, env []string) error {

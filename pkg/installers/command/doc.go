@@ -22,6 +22,8 @@
 //	ACMED_SERIAL           serial number in hexadecimal
 //	ACMED_NOT_AFTER        when it ends, RFC 3339
 //	ACMED_ISSUER           configured name of the issuer
+//	ACMED_NODE             of pre and post in a fleet: what it calls this machine
+//	ACMED_OBTAINED         of post: true if this machine obtained the version, false if it took that of another node
 //	RENEWED_LINEAGE        directory of the files, by a link that ends in the name of the certificate, as certbot calls it
 //	RENEWED_DOMAINS        the same as ACMED_NAMES, as certbot calls it
 //	LEGO_CERT_DOMAIN       the first name, as lego calls it

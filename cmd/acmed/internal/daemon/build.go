@@ -133,7 +133,7 @@ func (b *builder) build(c *config.Config) (_ *wiring, err error) {
 			return nil, fmt.Errorf("certificates[%s]: %w", spec.Name, err)
 		}
 		set.Certificates[spec.Name] = renewal.Certificate{
-			Spec: spec, Targets: targets, Hooks: hooks(c.Certificates[i].Hooks, target(c, &spec)), Clients: clients, TLSA: tlsa(c, &c.Certificates[i], solvers),
+			Spec: spec, Targets: targets, Hooks: hooks(c.Certificates[i].Hooks, target(c, &spec), nodeOf(c)), Clients: clients, TLSA: tlsa(c, &c.Certificates[i], solvers),
 			Asked: known.asked(c, &spec), AskedOf: known.targets(&spec, c.Certificates[i].Install),
 		}
 		if err := b.addIssuers(c, spec.Issuers, solvers, known, issuers); err != nil {
