@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,9 +18,9 @@ const often = 20 * time.Millisecond
 func watch(file string) (stop func() error) {
 	ended, done := make(chan struct{}), make(chan error)
 	go func() {
-		seen := map[string]bool{}
+		seen, known := map[string]bool{}, map[int]*process{}
 		for {
-			look(seen)
+			look(seen, known)
 			select {
 			case <-ended:
 				done <- os.WriteFile(file, []byte(strings.Join(keys(seen), "\n")), 0o600)
@@ -42,32 +43,44 @@ func keys(seen map[string]bool) (all []string) {
 	return all
 }
 
+// process is what is known of one. It is looked at often in the beginning, because what forked becomes another program, and
+// seldom later.
+type process struct{ parent, looks int }
+
+const enoughLooks, seldom = 10, 50
+
 // look adds the arguments of all descendants. A process that ends meanwhile is not there.
-func look(seen map[string]bool) {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	parents := map[int]int{}
-	for _, stat := range stats {
-		text, err := os.ReadFile(stat)
+func look(seen map[string]bool, known map[int]*process) {
+	entries, _ := os.ReadDir("/proc")
+	alive := map[int]bool{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		pid, parent, err := relation(string(text))
-		if err == nil {
-			parents[pid] = parent
+		if alive[pid] = true; known[pid] == nil {
+			text, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+			if _, parent, err := relation(string(text)); err == nil {
+				known[pid] = &process{parent: parent}
+			}
 		}
 	}
-	for pid := range parents {
-		p := parents[pid]
-		for p > 1 && p != os.Getpid() {
-			p = parents[p]
-		}
-		if p <= 1 {
+	maps.DeleteFunc(known, func(pid int, _ *process) bool { return !alive[pid] })
+	for pid, p := range known {
+		if p.looks++; p.looks > enoughLooks && p.looks%seldom != 0 || !descends(known, p) {
 			continue
 		}
 		if text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline")); err == nil && len(text) > 0 {
 			seen[strings.ReplaceAll(strings.TrimRight(string(text), "\x00"), "\x00", " ")] = true
 		}
 	}
+}
+
+func descends(known map[int]*process, p *process) bool {
+	for p != nil && p.parent != os.Getpid() {
+		p = known[p.parent]
+	}
+	return p != nil
 }
 
 // relation reads a process and its parent from /proc/PID/stat; the name between them may hold anything (proc(5)).
