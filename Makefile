@@ -39,7 +39,7 @@ test: ## all tests, with the race detector; then a look for secrets in all that 
 		"ten years: go test -run 'TestTenYears|TestLives|TestShortLives' ./pkg/renewal" \
 		"fleet: $(MAKE) fleet" \
 		"etcd: go run ./test/canary -optional .cache/test-output-etcd go -C pkg/fleet/etcd/etcdtest test -json -race -count=1 -timeout 20m ./..." \
-		"acmed-dns: CGO_ENABLED=0 go run ./test/canary .cache/test-output-dns go -C cmd/acmed-dns test -json -count=1 ./..." \
+		"acmed-dns: CGO_ENABLED=0 go run ./test/canary .cache/test-output-dns go -C cmd/acmed-dns test -trimpath -json -count=1 ./..." \
 		"systemd: $(MAKE) test-systemd ACMED_SYSTEMD=try"
 
 # The packages whose results could depend on the machine's name, language, clock face or umask.
