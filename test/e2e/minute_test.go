@@ -399,7 +399,7 @@ func TestFirstMinute(t *testing.T) {
 			m.waitFor("running", isOK)
 			p = m.enable()
 			p.expect("has a certificate already: example.com")
-			p.expect("1 site was found:")
+			p.expect("found 1 site:")
 			p.typeText("shpo.example.com\n")
 			p.expect(`did you mean "shop.example.com"?`)
 			p.typeText("1\n")
