@@ -73,9 +73,13 @@ func (v *validator) addresses() {
 		if i >= 0 && v.c.Issuers[i].Email != "" {
 			at = entryPath("issuers", is.Name) + ".email"
 		}
-		if reason := badMailDomain(is.Email); reason != "" && !seen[at] && v.examine != nil {
+		if reason, placeholder := badMailDomain(is.Email); reason != "" && !seen[at] && v.examine != nil {
 			seen[at] = true
-			v.report(at, "%s: %s; use an address that you read, or remove it", quote(is.Email), reason)
+			say := v.report
+			if placeholder { // of the guides; all else in the file may be tried with it
+				say = v.warn
+			}
+			say(at, "%s: %s; use an address that you read, or remove it", quote(is.Email), reason)
 		}
 		if is.EAB != nil && isLetsEncrypt(is.Name) {
 			v.warn(entryPath("issuers", is.Name)+".eab", "%s has no external account binding and ignores it", is.Name)
@@ -83,21 +87,21 @@ func (v *validator) addresses() {
 	}
 }
 
-// badMailDomain is why no CA accepts an address as a contact, or "".
-func badMailDomain(address string) string {
+// badMailDomain is why no CA accepts an address as a contact, or "", and whether it is one that only stands for another.
+func badMailDomain(address string) (reason string, placeholder bool) {
 	a, err := mail.ParseAddress(address)
 	if err != nil {
-		return "" // there is none, or it is reported as one that cannot be read
+		return "", false // there is none, or it is reported as one that cannot be read
 	}
 	domain := strings.ToLower(a.Address[strings.LastIndexByte(a.Address, '@')+1:])
 	for _, reserved := range []string{"example.com", "example.net", "example.org"} {
 		if domain == reserved || strings.HasSuffix(domain, "."+reserved) {
-			return "CAs reject addresses in " + reserved + ", which is reserved for documentation"
+			return "CAs reject addresses in " + reserved + ", which is reserved for documentation", true
 		}
 	}
 	id, _, err := certs.ParseIdentifier(domain)
 	if err != nil || id.Type != certs.DNS || certs.CheckPublic(id) != nil {
-		return "CAs reject addresses outside of public domains"
+		return "CAs reject addresses outside of public domains", false
 	}
-	return ""
+	return "", false
 }
