@@ -621,13 +621,16 @@ func (w *world) judge(t *testing.T) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	finalized := 0
+	finalized, pending := 0, 0
 	for _, o := range w.orders {
 		if o.bundle != nil {
 			finalized++
 		} else if o.stored && !w.restored && slices.Equal(o.names, w.newestNames()) {
-			t.Errorf("order %s of node %d was left pending", o.url, o.by[0])
+			pending++
 		}
+	}
+	if pending > w.faults { // a node that stops inside a request may leave one
+		t.Errorf("%d orders were left pending, %d faults", pending, w.faults)
 	}
 	if wasted := finalized - w.commits; wasted > 0 {
 		w.sum.wasted.Add(int64(wasted))

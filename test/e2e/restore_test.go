@@ -50,7 +50,7 @@ func TestRestoredBackup(t *testing.T) {
 	shell(`rm -r state; cp -a backup state; sed -i 's/"verified_at": *"[^"]*"/"verified_at":"2026-01-01T00:00:00Z"/g' state/certs/www/state.json`)
 	before := s.read("out/server.pem")
 	out, code := s.run("renew")
-	if code == 0 || !strings.Contains(out, "newer than what acmed has") || !strings.Contains(out, "acmed install www") {
+	if code == 0 || !strings.Contains(out, "newer than acmed's") || !strings.Contains(out, "acmed install www") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 	if s.read("out/server.pem") != before || serial() != newer {
@@ -58,7 +58,7 @@ func TestRestoredBackup(t *testing.T) {
 	}
 	s.start()
 	s.waitForFile("acmed.sock")
-	if out, code := s.run("status"); code != 3 || !strings.Contains(out, "newer than what acmed has") {
+	if out, code := s.run("status"); code != 3 || !strings.Contains(out, "newer than acmed's") {
 		t.Errorf("status: exit %d: %s", code, out)
 	}
 	s.kill(syscall.SIGTERM)
