@@ -35,7 +35,7 @@ demo: acmed ## the main job end to end, on loopback
 test: ## all tests, with the race detector; then a look for secrets in all that came out of them
 	@sh test/needs.sh $(TEST_NEEDS)
 	@sh test/steps.sh \
-		"packages: go run ./test/canary .cache/test-output go test -json -race -timeout 20m ./..." \
+		"packages: go run ./test/canary .cache/test-output go test -json -race -p 3 -timeout 30m ./test/e2e ./pkg/renewal ./..." \
 		"ten years: go test -run 'TestTenYears|TestLives|TestShortLives' ./pkg/renewal" \
 		"etcd: go run ./test/canary -optional .cache/test-output-etcd go -C pkg/fleet/etcd/etcdtest test -json -race -count=1 -timeout 20m ./..." \
 		"acmed-dns: CGO_ENABLED=0 go run ./test/canary .cache/test-output-dns go -C cmd/acmed-dns test -trimpath -json -count=1 ./..." \
