@@ -112,7 +112,7 @@ func obtain(m *machine) {
 	m.do("systemctl", "restart", "nginx", "apache2")
 	m.write("/etc/acmed/acmed.yaml", daemonConfig)
 	m.write("/etc/acmed/installd.yaml", helperConfig)
-	m.until("the CA answers", 20*time.Second, func() error {
+	m.until("the CA answers", 2*time.Minute, func() error {
 		_, err := m.try("curl", "-sf", "--cacert", "/etc/acmed/ca.pem", "https://127.0.0.1:14000/dir")
 		return err
 	})
@@ -365,7 +365,7 @@ func outOfMemory(m *machine) {
 	pid := m.pid("acmed.service")
 	lift := limit(m, "acmed.service", 256<<10)
 	_, _ = m.try("acmed", "renew", "--force", "--yes", "more")
-	m.until("the kernel kills the daemon", 20*time.Second, func() error { return m.logged("status=9/KILL") })
+	m.until("the kernel kills the daemon", 2*time.Minute, func() error { return m.logged("status=9/KILL") })
 	lift()
 	m.restarts(pid)
 	m.healthy("www", "shop", "more")
@@ -420,7 +420,7 @@ func upgrade(m *machine) {
 	m.write("/etc/acmed/acmed.toml", "")
 	m.fails(1, "another program named acmed", "dpkg", "-i", "/root/acmed.deb")
 	m.do("rm", "/etc/acmed/acmed.toml")
-	m.until("the daemon runs", 20*time.Second, func() error { _, err := m.status(); return err })
+	m.until("the daemon runs", 2*time.Minute, func() error { _, err := m.status(); return err })
 	before, pid := m.versions(), m.pid("acmed.service")
 	m.do("dpkg", "-i", "/root/acmed.deb")
 	m.restarts(pid)
@@ -435,7 +435,7 @@ func sockets(m *machine) {
 	m.do("systemctl", "stop", "nginx", "acmed.service")
 	remove := m.dropIn("acmed.service", "CapabilityBoundingSet=\nAmbientCapabilities=")
 	m.do("systemd-run", "--unit=testca80", "/usr/local/bin/testca", "-listen", "127.0.0.1:14001", "-http-port", "80", "-root", "/etc/acmed/ca80.pem")
-	m.until("the CA answers", 20*time.Second, func() error {
+	m.until("the CA answers", 2*time.Minute, func() error {
 		_, err := m.try("curl", "-sf", "--cacert", "/etc/acmed/ca80.pem", "https://127.0.0.1:14001/dir")
 		return err
 	})
@@ -469,7 +469,7 @@ certificates:
   - { name: port, names: [port.test], solvers: [port-80], renew_before: 1h }
 `)
 	m.do("systemctl", "reload", "acmed")
-	m.until("doctor names nginx", 20*time.Second, func() error {
+	m.until("doctor names nginx", 2*time.Minute, func() error {
 		if out, _ := m.try("acmed", "doctor", "port"); !regexp.MustCompile(`127\.0\.0\.1:80: nginx \(pid \d+\) is listening there\n.*acmed snippet nginx`).MatchString(out) {
 			return errors.New(out)
 		}
@@ -500,7 +500,7 @@ func single(m *machine) {
 // webroot: what enable sets up for a site with files is renewed by the confined daemon too.
 func webroot(m *machine) {
 	m.do("systemd-run", "--unit=testca81", "/usr/local/bin/testca", "-listen", "127.0.0.1:14001", "-http-port", "80", "-root", "/etc/acmed/ca80.pem")
-	m.until("the CA answers", 20*time.Second, func() error {
+	m.until("the CA answers", 2*time.Minute, func() error {
 		_, err := m.try("curl", "-sf", "--cacert", "/etc/acmed/ca80.pem", "https://127.0.0.1:14001/dir")
 		return err
 	})
