@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -77,10 +78,18 @@ func New(c Config) *Ledger {
 
 // Health is how the store answers, from memory.
 type Health struct {
-	Up      bool      // the last call was answered, and the heads are known
+	Up      bool      // the last call was answered, and this process has a lease
 	Contact time.Time // of the last answer; zero: never
 	Err     error     // of the last call, or why this node cannot join
 	Refused bool      // Err will not pass by itself: the store answered
+}
+
+// Usable is why the store cannot be used now, nil if it can: it answers, and everything was read. It asks nobody.
+func (l *Ledger) Usable() error {
+	if h := l.Health(); !h.Up || !l.Loaded() {
+		return cmp.Or[error](h.Err, errors.New("the fleet's store was not reached yet"))
+	}
+	return nil
 }
 
 // Health tells how the store answers, without asking it.
@@ -94,7 +103,7 @@ func (l *Ledger) Health() Health {
 	return h
 }
 
-// Reread makes everything be read again, because the configuration has other certificates now.
+// Reread makes everything be read again, because the configuration has other certificates now, or the store went back.
 func (l *Ledger) Reread() {
 	select {
 	case l.rewound <- struct{}{}:
@@ -145,7 +154,7 @@ func (l *Ledger) relearn(r Result) {
 	b := Batch{Revision: r.Revision}
 	for _, kv := range r.Read {
 		if r.Revision >= l.view.modified(l, kv.Key) && kv.Modified < l.view.modified(l, kv.Key) {
-			l.wentBack()
+			l.Reread()
 		}
 		b.Events = append(b.Events, Event{KV: kv})
 	}
@@ -191,18 +200,10 @@ func (l *Ledger) after(before, revision int64, err error) {
 	l.failure, l.contact = nil, time.Now()
 	if revision < before {
 		l.revision = revision
-		l.wentBack()
+		l.Reread()
 		return
 	}
 	l.revision = max(l.revision, revision)
-}
-
-// wentBack lets everything be read again: the store lost what it had.
-func (l *Ledger) wentBack() {
-	select {
-	case l.rewound <- struct{}{}:
-	default:
-	}
 }
 
 // unknown reports whether a transaction may have taken effect although it failed.

@@ -148,7 +148,7 @@ func (l *Ledger) checkListed(ctx context.Context, lease int64) error {
 	case err != nil || kv == nil:
 		return errors.Join(err, l.lost(kv == nil && err == nil))
 	case kv.Modified < wrote:
-		l.wentBack()
+		l.Reread()
 	}
 	if time.Since(at) < announceEvery {
 		return nil

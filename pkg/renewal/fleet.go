@@ -91,13 +91,10 @@ func (j *job) settle(h certs.Head) {
 
 // away says why the store cannot be used, "" if it can.
 func away(l *fleet.Ledger) string {
-	switch h := l.Health(); {
-	case h.Up && l.Loaded():
-		return ""
-	case h.Err != nil:
-		return h.Err.Error()
+	if err := l.Usable(); err != nil {
+		return err.Error()
 	}
-	return "the fleet's store was not reached yet"
+	return ""
 }
 
 // takeOver puts what the nodes share into the record: attempts, failures and limits are those of the fleet, and so are the

@@ -64,7 +64,7 @@ func (d *Daemon) conditions() []control.Condition {
 		found = append(found, control.Condition{Code: advice.ClockWrong, Detail: problem})
 	}
 	if d.member != nil && scheduler != nil {
-		if err := d.member.usable(); err != nil {
+		if err := d.member.ledger.Usable(); err != nil {
 			h := d.member.ledger.Health()
 			found = append(found, control.Condition{Code: cmp.Or(advice.Of(err), advice.StoreUnreachable), Detail: err.Error() + "; renewals wait for it", Since: h.Contact})
 		}

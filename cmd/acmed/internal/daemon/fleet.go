@@ -201,7 +201,7 @@ func (m *member) tell(ctx context.Context) {
 
 func (m *member) logHealth() {
 	h := m.ledger.Health()
-	up := h.Up && m.ledger.Loaded()
+	up := m.ledger.Usable() == nil
 	why := ""
 	if h.Err != nil {
 		why = h.Err.Error()
@@ -300,7 +300,7 @@ func (m *member) wait(ctx context.Context, patience time.Duration) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if h := m.ledger.Health(); h.Up && m.ledger.Loaded() || h.Refused {
+		if m.ledger.Usable() == nil || m.ledger.Health().Refused {
 			return
 		}
 		select {

@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,14 +43,6 @@ func (d *Daemon) Fleet(ctx context.Context, r client.FleetRequest) (client.Fleet
 	return f, nil
 }
 
-// usable is the error while the store cannot be used.
-func (m *member) usable() error {
-	if h := m.ledger.Health(); !h.Up || !m.ledger.Loaded() {
-		return cmp.Or[error](h.Err, errors.New("the fleet's store was not reached yet"))
-	}
-	return nil
-}
-
 func (d *Daemon) forgetShared(ctx context.Context, names []string) error {
 	for _, name := range names {
 		if err := certs.CheckName(name); err != nil {
@@ -72,7 +63,7 @@ func (m *member) describe(now time.Time) client.Fleet {
 	h := m.ledger.Health()
 	f := client.Fleet{
 		Version: client.Version, Name: m.conf.Name, Node: m.ledger.NodeID(), Role: cmp.Or(m.conf.Role, config.RoleIssue), Nodes: []client.FleetNode{},
-		Store: client.FleetStore{Up: h.Up && m.ledger.Loaded(), Contact: h.Contact, Code: advice.Of(h.Err), ClientTo: m.clientUntil()},
+		Store: client.FleetStore{Up: m.ledger.Usable() == nil, Contact: h.Contact, Code: advice.Of(h.Err), ClientTo: m.clientUntil()},
 	}
 	if h.Err != nil {
 		f.Store.Error = h.Err.Error()
@@ -150,8 +141,7 @@ func (d *Daemon) fleetShown(list []renewal.Status, now time.Time) *web.Fleet {
 	if d.member == nil {
 		return nil
 	}
-	h := d.member.ledger.Health()
-	f := &web.Fleet{Name: d.member.conf.Name, Up: h.Up && d.member.ledger.Loaded(), Contact: h.Contact}
+	f := &web.Fleet{Name: d.member.conf.Name, Up: d.member.ledger.Usable() == nil, Contact: d.member.ledger.Health().Contact}
 	for _, n := range d.member.ledger.Nodes() {
 		switch {
 		case n.Unranked:
@@ -179,7 +169,7 @@ func errorText(err error) string {
 
 // importAll gives the fleet what this machine has, or says what that would do.
 func (d *Daemon) importAll(ctx context.Context, r client.FleetRequest) ([]client.FleetImported, error) {
-	if err := d.member.usable(); err != nil {
+	if err := d.member.ledger.Usable(); err != nil {
 		return nil, err
 	}
 	names, err := d.names(r.Names)
