@@ -254,17 +254,17 @@ func (b *builder) targets(c *config.Config, cert *config.Certificate) (map[strin
 func (b *builder) installer(all *config.Config, c *config.Install, t installers.Target) (installers.Installer, error) {
 	switch {
 	case c.Nginx != nil:
-		t.Server = b.server("nginx "+c.Nginx.ServerKey(), func() *installers.Server { return nginx.NewServer(*c.Nginx) })
+		t.Server = b.server(localServer(c))
 		return nginx.New(*c.Nginx, t)
 	case c.Apache != nil:
-		t.Server = b.server(c.Apache.ServerKey(), func() *installers.Server { return apache.NewServer(*c.Apache) })
+		t.Server = b.server(localServer(c))
 		return apache.New(*c.Apache, t)
 	case c.Helper != nil:
 		return helper.New(*c.Helper)
 	case c.File != nil:
 		return file.New(*c.File, t)
 	case c.HAProxy != nil:
-		t.Server = b.server("haproxy "+c.HAProxy.ServerKey(), func() *installers.Server { return haproxy.NewServer(*c.HAProxy) })
+		t.Server = b.server(localServer(c))
 		return haproxy.New(*c.HAProxy, t)
 	case c.Imperva != nil:
 		return imperva.New(all.Imperva(c), t, config.ReadSecret, func(text string) { b.log.Warn(text, zap.String("certificate", t.Certificate)) })
@@ -284,6 +284,21 @@ func (b *builder) host(c *ssh.Config) *ssh.Host {
 		b.hosts[c.HostID()] = ssh.NewHost(*c, config.ReadSecret)
 	}
 	return b.hosts[c.HostID()]
+}
+
+// localServer is the server of this machine that a target reloads, with a key that all targets of it share; nil when there is none.
+func localServer(in *config.Install) (key string, create func() *installers.Server) {
+	switch {
+	case in.Nginx != nil:
+		return "nginx " + in.Nginx.ServerKey(), func() *installers.Server { return nginx.NewServer(*in.Nginx) }
+	case in.Apache != nil:
+		return in.Apache.ServerKey(), func() *installers.Server { return apache.NewServer(*in.Apache) }
+	case in.HAProxy != nil:
+		return "haproxy " + in.HAProxy.ServerKey(), func() *installers.Server { return haproxy.NewServer(*in.HAProxy) }
+	case in.File != nil && in.File.Unit != "":
+		return "unit " + in.File.Unit, func() *installers.Server { return file.NewServer(*in.File) }
+	}
+	return "", nil
 }
 
 // server returns the one Server for a web server of this machine.

@@ -7,10 +7,6 @@ import (
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/installers"
-	"github.com/acmed/acmed/pkg/installers/apache"
-	"github.com/acmed/acmed/pkg/installers/file"
-	"github.com/acmed/acmed/pkg/installers/haproxy"
-	"github.com/acmed/acmed/pkg/installers/nginx"
 )
 
 // serverFindings asks whether the servers of this machine run that the patients' certificates are installed in, also those
@@ -29,31 +25,15 @@ func serverFindings(ctx context.Context, c *config.Config, patients []patient) [
 			continue
 		}
 		for k := range cert.Install {
-			key, server := localServer(&cert.Install[k])
-			if server == nil || asked[key] {
+			key, create := localServer(&cert.Install[k])
+			if create == nil || asked[key] {
 				continue
 			}
 			asked[key] = true
-			list = append(list, serverFinding(ctx, cert, k, server)...)
+			list = append(list, serverFinding(ctx, cert, k, create())...)
 		}
 	}
 	return list
-}
-
-// localServer makes the server of this machine that a target reloads, nil when there is none, with a key for all targets
-// that share it.
-func localServer(in *config.Install) (key string, server *installers.Server) {
-	switch {
-	case in.Nginx != nil:
-		return "nginx " + in.Nginx.ServerKey(), nginx.NewServer(*in.Nginx)
-	case in.Apache != nil:
-		return in.Apache.ServerKey(), apache.NewServer(*in.Apache)
-	case in.HAProxy != nil:
-		return "haproxy " + in.HAProxy.ServerKey(), haproxy.NewServer(*in.HAProxy)
-	case in.File != nil && in.File.Unit != "":
-		return "unit " + in.File.Unit, file.NewServer(*in.File)
-	}
-	return "", nil
 }
 
 func serverFinding(ctx context.Context, cert *config.Certificate, target int, server *installers.Server) []control.Finding {
