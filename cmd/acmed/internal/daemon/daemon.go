@@ -180,12 +180,15 @@ func (d *Daemon) reload(ctx context.Context) error {
 		d.refused = problems
 		return &control.Error{Code: control.CodeConfig, Message: problems.Error()}
 	}
-	for key, values := range map[string][2]any{
-		"state_dir": {d.config.StateDir, c.StateDir}, "socket": {d.config.Socket, c.Socket}, "fleet": {d.config.Fleet, c.Fleet},
-		"log.level": {d.config.Log.Level, c.Log.Level}, "log.format": {d.config.Log.Format, c.Log.Format},
+	for _, fixed := range []struct {
+		key       string
+		now, then any
+	}{
+		{"state_dir", d.config.StateDir, c.StateDir}, {"socket", d.config.Socket, c.Socket}, {"fleet", d.config.Fleet, c.Fleet},
+		{"log.level", d.config.Log.Level, c.Log.Level}, {"log.format", d.config.Log.Format, c.Log.Format},
 	} {
-		if !reflect.DeepEqual(values[0], values[1]) {
-			return &control.Error{Code: control.CodeConfig, Message: key + " cannot change while acmed runs; restart it"}
+		if !reflect.DeepEqual(fixed.now, fixed.then) {
+			return &control.Error{Code: control.CodeConfig, Message: fixed.key + " cannot change while acmed runs; restart it"}
 		}
 	}
 	if err := switchTo(ctx, c, d.steps()); err != nil {
