@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -69,7 +68,7 @@ func (a *acmeSh) lineage(dir, domain string) (*Lineage, error) {
 		return nil, err
 	}
 	l := &Lineage{
-		Name: strings.Replace(strings.Replace(dir, "*", "wildcard", 1), "_ecc", "-ecc", 1), Server: acmeShServer(conf["Le_API"]), Versions: []*certs.Bundle{b},
+		Name: strings.Replace(strings.Replace(dir, "*", "wildcard", 1), "_ecc", "-ecc", 1), Server: directoryNamed(conf["Le_API"]), Versions: []*certs.Bundle{b},
 		MustStaple: conf["Le_OCSP_Staple"] == "1", PreferredChain: conf["Le_Preferred_Chain"], Profile: conf["Le_Certificate_Profile"],
 		ReuseKey: conf["Le_ForceNewDomainKey"] != "1", // its default
 	}
@@ -82,18 +81,6 @@ func (a *acmeSh) lineage(dir, domain string) (*Lineage, error) {
 	l.Challenge = a.challenge(conf)
 	a.deploy(l, conf)
 	return l, nil
-}
-
-// acmeShServer is the directory's URL: the configuration has it, or a name.
-func acmeShServer(api string) string {
-	if known := map[string]string{
-		"letsencrypt": "https://acme-v02.api.letsencrypt.org/directory", "letsencrypt_test": "https://acme-staging-v02.api.letsencrypt.org/directory",
-		"zerossl": "https://acme.zerossl.com/v2/DV90", "buypass": "https://api.buypass.com/acme/directory",
-		"google": "https://dv.acme-v02.api.pki.goog/directory", "sslcom": "https://acme.ssl.com/sslcom-dv-ecc",
-	}[api]; known != "" {
-		return known
-	}
-	return api
 }
 
 // decodeAcmeSh decodes a value that acme.sh keeps in base64.
@@ -119,7 +106,7 @@ func (a *acmeSh) readAccount(server string) (*Account, error) {
 		return nil, err
 	}
 	var key crypto.Signer
-	if key, err = parseKey(text); err != nil {
+	if key, err = certs.ParseKey(text); err != nil {
 		return nil, err
 	}
 	account := &Account{ID: dir, Key: key}
@@ -225,7 +212,7 @@ func (a *acmeSh) deploy(l *Lineage, conf map[string]string) {
 		}
 	}
 	for _, file := range []string{c.Cert, c.FullChain} {
-		if _, err := os.Stat(file); file != "" && err != nil {
+		if file != "" && !exists(file) {
 			l.note("%s does not exist", file)
 		}
 	}

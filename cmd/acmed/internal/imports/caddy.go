@@ -2,7 +2,6 @@ package imports
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -201,7 +200,7 @@ func (t *Tree) caddyAccount(f *folder, ca string) *Account {
 		}
 		account := &Account{ID: path.Dir(file), URI: a.Location, Contact: mail(a.Contact)}
 		if err == nil {
-			account.Key, err = parseKey(text)
+			account.Key, err = certs.ParseKey(text)
 		}
 		if err == nil {
 			return account
@@ -209,26 +208,4 @@ func (t *Tree) caddyAccount(f *folder, ca string) *Account {
 		t.problem(file, err)
 	}
 	return nil
-}
-
-// anyMap is what a YAML or TOML document decodes to, with keys in lower case.
-func lowerKeys(doc any) any {
-	m, ok := doc.(map[string]any)
-	if !ok {
-		return doc
-	}
-	lower := map[string]any{}
-	for key, value := range m {
-		lower[strings.ToLower(key)] = lowerKeys(value)
-	}
-	return lower
-}
-
-// convert decodes such a document into a struct.
-func convert(doc, into any) error {
-	text, err := json.Marshal(doc)
-	if err == nil {
-		err = json.Unmarshal(text, into)
-	}
-	return err
 }

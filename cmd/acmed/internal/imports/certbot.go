@@ -183,8 +183,7 @@ func certbotDNS(plugin string, params map[string]string) Challenge {
 		return rfc2136(values["dns_rfc2136_server"], values["dns_rfc2136_port"], strings.ToLower(cmp.Or(values["dns_rfc2136_algorithm"], "hmac-md5")),
 			values["dns_rfc2136_name"], values["dns_rfc2136_secret"], file)
 	}
-	c := dnsChallenge(inCertbot, plugin, cmp.Or(file, "the environment"), func(key string) string { return values[key] })
-	return c
+	return dnsChallenge(inCertbot, plugin, cmp.Or(file, "the environment"), func(key string) string { return values[key] })
 }
 
 // rfc2136 is a name server that takes dynamic updates, with its key.

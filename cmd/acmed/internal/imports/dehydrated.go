@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -93,17 +92,6 @@ func (d *dehydrated) add(text string) {
 	}
 }
 
-// server is the directory's URL: CA is one, or a name.
-func dehydratedServer(ca string) string {
-	if known := map[string]string{
-		"letsencrypt": "https://acme-v02.api.letsencrypt.org/directory", "letsencrypt-test": "https://acme-staging-v02.api.letsencrypt.org/directory",
-		"zerossl": "https://acme.zerossl.com/v2/DV90", "buypass": "https://api.buypass.com/acme/directory", "google": "https://dv.acme-v02.api.pki.goog/directory",
-	}[ca]; known != "" {
-		return known
-	}
-	return ca
-}
-
 // account reads the account at the CA. Its folder is called after the directory's URL, in base64 with the line feed.
 func (d *dehydrated) account() (*Account, error) {
 	f, err := openFolder(cmp.Or(d.conf["ACCOUNTDIR"], filepath.Join(d.Dir, "accounts")))
@@ -111,13 +99,13 @@ func (d *dehydrated) account() (*Account, error) {
 		return nil, err
 	}
 	defer f.close()
-	dir := base64.RawURLEncoding.EncodeToString([]byte(dehydratedServer(d.conf["CA"]) + "\n"))
+	dir := base64.RawURLEncoding.EncodeToString([]byte(directoryNamed(d.conf["CA"]) + "\n"))
 	text, err := f.read(dir + "/account_key.pem")
 	if err != nil {
 		return nil, err
 	}
 	a := &Account{ID: dir}
-	if a.Key, err = parseKey(text); err != nil {
+	if a.Key, err = certs.ParseKey(text); err != nil {
 		return nil, err
 	}
 	var id struct{ URL string }
@@ -147,7 +135,7 @@ func (d *dehydrated) lineage(dir string) (*Lineage, error) {
 		return nil, err
 	}
 	l := &Lineage{
-		Name: strings.Replace(dir, "*", "wildcard", 1), Server: dehydratedServer(conf["CA"]), Versions: append(d.earlier(dir, active), active),
+		Name: strings.Replace(dir, "*", "wildcard", 1), Server: directoryNamed(conf["CA"]), Versions: append(d.earlier(dir, active), active),
 		ReuseKey: conf["PRIVATE_KEY_RENEW"] == "no", MustStaple: conf["OCSP_MUST_STAPLE"] == "yes", PreferredChain: conf["PREFERRED_CHAIN"], Profile: conf["ACME_PROFILE"],
 	}
 	if days := conf["RENEW_DAYS"]; days != "" {
@@ -162,7 +150,7 @@ func (d *dehydrated) lineage(dir string) (*Lineage, error) {
 
 // earlier are the earlier versions that are sound, oldest first.
 func (d *dehydrated) earlier(dir string, active *certs.Bundle) (list []*certs.Bundle) {
-	for _, file := range d.f.glob(strings.NewReplacer("*", `\*`, "[", `\[`).Replace(dir) + "/fullchain-*.pem") {
+	for _, file := range d.f.glob(literal(dir) + "/fullchain-*.pem") {
 		b, err := d.f.bundle(file, strings.Replace(file, "/fullchain-", "/privkey-", 1))
 		if err == nil && b.Fingerprint() != active.Fingerprint() && b.Leaf.NotBefore.Before(active.Leaf.NotBefore) {
 			list = append(list, b)
@@ -195,10 +183,4 @@ func deployHook(hook string, names []string) []string {
 // recordHook calls a hook of dehydrated to set or remove a TXT record. acmed adds the verb, the name and the value.
 func recordHook(hook string) []string {
 	return []string{"/bin/sh", "-c", `case $1 in present) verb=deploy_challenge ;; *) verb=clean_challenge ;; esac; name=${2#_acme-challenge.}; exec "$0" "$verb" "${name%.}" - "$3"`, hook}
-}
-
-// exists reports whether there is a file or directory.
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

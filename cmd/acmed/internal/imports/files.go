@@ -2,12 +2,14 @@ package imports
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -98,6 +100,9 @@ func (f *folder) bundle(chain, key string) (*certs.Bundle, error) {
 	return newBundle(chainText, keyText)
 }
 
+// literal is a name as a pattern that matches it alone.
+func literal(name string) string { return strings.NewReplacer("*", `\*`, "[", `\[`).Replace(name) }
+
 // newBundle is [certs.NewBundle] for a certificate whose key must be there.
 func newBundle(chain, key []byte) (*certs.Bundle, error) {
 	if len(key) == 0 {
@@ -108,3 +113,19 @@ func newBundle(chain, key []byte) (*certs.Bundle, error) {
 
 // readFile reads a file that decides what acmed does: only root and this user can have put it there.
 func readFile(path string) ([]byte, error) { return vetted.ReadFile(path, 0, maxFile) }
+
+// keyBlock is the first private key in a text, or the text.
+func keyBlock(text []byte) []byte {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			return pem.EncodeToMemory(block)
+		}
+	}
+	return text
+}
+
+// exists reports whether there is a file or directory.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -173,7 +173,7 @@ func usual(p program) (string, error) {
 			}
 			dir = home + rest
 		}
-		if _, err := os.Stat(dir); err == nil {
+		if exists(dir) {
 			return dir, nil
 		}
 		if first == "" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -68,7 +67,7 @@ func (t *Tree) legoAccounts(f *folder) (list []legoAccount) {
 		text, err := f.read(path.Join(dir, "keys", path.Base(dir)+".key"))
 		var key = Account{ID: path.Base(dir), URI: a.Registration.URI, Contact: a.Email}
 		if err == nil {
-			key.Key, err = parseKey(text)
+			key.Key, err = certs.ParseKey(text)
 		}
 		if err != nil {
 			t.problem(dir, err)
@@ -90,27 +89,6 @@ func (l *Lineage) legoAccount(accounts []legoAccount, directory, certURL string)
 		}
 	}
 	l.Account = nil
-}
-
-// hostOf is the host of a URL, with its port.
-func hostOf(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	return u.Host
-}
-
-// directoryOf is the directory of a well-known CA that has a URL; "" for others.
-func directoryOf(address string) string {
-	return map[string]string{
-		"acme-v02.api.letsencrypt.org":         "https://acme-v02.api.letsencrypt.org/directory",
-		"acme-staging-v02.api.letsencrypt.org": "https://acme-staging-v02.api.letsencrypt.org/directory",
-		"acme.zerossl.com":                     "https://acme.zerossl.com/v2/DV90",
-		"dv.acme-v02.api.pki.goog":             "https://dv.acme-v02.api.pki.goog/directory",
-		"api.buypass.com":                      "https://api.buypass.com/acme/directory",
-		"acme.ssl.com":                         "https://acme.ssl.com/sslcom-dv-ecc",
-	}[hostOf(address)]
 }
 
 // legoJob takes settings, challenge and hook of the command line that renews the certificate.

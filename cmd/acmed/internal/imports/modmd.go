@@ -60,7 +60,7 @@ func (t *Tree) managedDomain(f *folder, dir string) ([]Lineage, error) {
 		return nil, err
 	}
 	var list []Lineage
-	for _, file := range f.glob(strings.NewReplacer("*", `\*`, "[", `\[`).Replace(dir) + "/pubcert*.pem") {
+	for _, file := range f.glob(literal(dir) + "/pubcert*.pem") {
 		b, err := f.bundle(file, strings.Replace(file, "/pubcert", "/privkey", 1))
 		if err != nil {
 			return nil, err
@@ -114,7 +114,7 @@ func modMDAccount(f *folder, id string) (*Account, error) {
 	account := &Account{ID: id, URI: a.URL, Contact: mail(a.Contact)}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "ENCRYPTED PRIVATE KEY" {
-		account.Key, err = parseKey(text)
+		account.Key, err = certs.ParseKey(text)
 		return account, err
 	}
 	var store struct{ Key string }

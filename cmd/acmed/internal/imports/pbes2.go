@@ -12,7 +12,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"hash"
-	"strings"
 
 	"github.com/acmed/acmed/pkg/certs"
 )
@@ -86,17 +85,4 @@ func (k *encryptedKey) block(passphrase []byte) (cipher.Block, error) {
 // parseKeyDER reads a private key in one of its DER forms. No error has any part of it.
 func parseKeyDER(der []byte) (crypto.Signer, error) {
 	return certs.ParseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-}
-
-// parseKey reads a private key in PEM, behind the curve's parameters that OpenSSL may write before it.
-func parseKey(text []byte) (crypto.Signer, error) { return certs.ParseKey(keyBlock(text)) }
-
-// keyBlock is the first private key in a text, or the text.
-func keyBlock(text []byte) []byte {
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
-			return pem.EncodeToMemory(block)
-		}
-	}
-	return text
 }

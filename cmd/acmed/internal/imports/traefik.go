@@ -3,6 +3,7 @@ package imports
 import (
 	"cmp"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -181,4 +182,26 @@ func set(doc map[string]any, path []string, value string) {
 	if last := path[len(path)-1]; value != "true" || doc[last] == nil {
 		doc[last] = value
 	}
+}
+
+// lowerKeys is what a YAML or TOML document decodes to, with keys in lower case.
+func lowerKeys(doc any) any {
+	m, ok := doc.(map[string]any)
+	if !ok {
+		return doc
+	}
+	lower := map[string]any{}
+	for key, value := range m {
+		lower[strings.ToLower(key)] = lowerKeys(value)
+	}
+	return lower
+}
+
+// convert decodes such a document into a struct.
+func convert(doc, into any) error {
+	text, err := json.Marshal(doc)
+	if err == nil {
+		err = json.Unmarshal(text, into)
+	}
+	return err
 }
