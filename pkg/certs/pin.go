@@ -88,12 +88,13 @@ func ParseTLSA(s string) (r TLSA, err error) {
 }
 
 // Digest is the SHA-256 of a certificate's SubjectPublicKeyInfo in hexadecimal.
-func Digest(c *x509.Certificate) string { return digestOf(pinOf(c.RawSubjectPublicKeyInfo)) }
+func Digest(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
+}
 
 // Digest is the SHA-256 of the key's SubjectPublicKeyInfo in hexadecimal.
-func (n NextKey) Digest() string { return digestOf(n.Pin) }
-
-func digestOf(pin string) string {
-	raw, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(pin, pinPrefix)) // made by pinOf
+func (n NextKey) Digest() string {
+	raw, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(n.Pin, pinPrefix)) // made by pinOf
 	return hex.EncodeToString(raw)
 }
