@@ -62,14 +62,21 @@ func (b *bench) live(t testing.TB, at time.Time) {
 	}
 }
 
+// newKeyed has a certificate whose next key is made ahead, and live after the notice.
+func newKeyed(t testing.TB, notice time.Duration) *bench {
+	t.Helper()
+	b := newBench(t, 90*24*time.Hour)
+	b.spec.NextKey, b.spec.Notice = true, notice
+	b.engine.Swap(b.set())
+	b.must(t, Options{})
+	return b
+}
+
 // TestNextKey: every renewal goes to the key that was announced, a restart changes nothing about it, and a compromise goes
 // to it as well.
 func TestNextKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 90*24*time.Hour)
-		b.spec.NextKey = true
-		b.engine.Swap(b.set())
-		b.must(t, Options{})
+		b := newKeyed(t, 0)
 		for n, opts := range []Options{{Force: true}, {Force: true}, {Force: true, NewKey: true}} {
 			active, next := b.pins(t)
 			if active == "" || next == "" || active == next {
@@ -96,10 +103,7 @@ func TestNextKey(t *testing.T) {
 // that others may know is never used.
 func TestNextKeyKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 90*24*time.Hour)
-		b.spec.NextKey = true
-		b.engine.Swap(b.set())
-		b.must(t, Options{})
+		b := newKeyed(t, 0)
 		_, next := b.pins(t)
 		b.ca.fail(&certs.UnavailableError{Directory: "https://ca.example", Err: errors.New("away")})
 		if result := b.engine.Run(t.Context(), "www", Options{Force: true}, nil); result.Err == nil {
@@ -128,13 +132,10 @@ func TestNextKeyKept(t *testing.T) {
 	})
 }
 
-// TestNotice: a key goes live no earlier than the notice after it was made; after a compromise at once.
+// TestNextKeyNotice: a key goes live no earlier than the notice after it was made; after a compromise at once.
 func TestNextKeyNotice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 90*24*time.Hour)
-		b.spec.NextKey, b.spec.Notice = true, 72*time.Hour
-		b.engine.Swap(b.set())
-		b.must(t, Options{})
+		b := newKeyed(t, 72*time.Hour)
 		made := time.Now()
 		active, next := b.pins(t)
 		time.Sleep(time.Hour)
@@ -160,10 +161,7 @@ func TestNextKeyNotice(t *testing.T) {
 // TestPinsAreClients: a certificate with another key than the pinned ones is held.
 func TestPinsAreClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 90*24*time.Hour)
-		b.spec.NextKey = true
-		b.engine.Swap(b.set())
-		b.must(t, Options{})
+		b := newKeyed(t, 0)
 		active, next := b.pins(t)
 		swap := func(pins ...string) {
 			set := b.set()

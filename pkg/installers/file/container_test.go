@@ -18,26 +18,33 @@ import (
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
 
-// TestContainer asks an engine that answers as the Docker Engine API documents "Kill a container": 204, 404 without the
-// container, 409 when it does not run.
-func TestContainer(t *testing.T) {
+// engine answers on a unix socket, whose path is short enough for one, until the test ends.
+func engine(t *testing.T, answers http.Handler) (socket string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "eng")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "sock")
+	socket = filepath.Join(dir, "sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	status, asked := http.StatusNoContent, ""
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = r.Method + " " + r.URL.String()
-		w.WriteHeader(status)
-	})}
+	server := &http.Server{Handler: answers}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })
+	return socket
+}
+
+// TestContainer asks an engine that answers as the Docker Engine API documents "Kill a container": 204, 404 without the
+// container, 409 when it does not run.
+func TestContainer(t *testing.T) {
+	status, asked := http.StatusNoContent, ""
+	socket := engine(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.Method + " " + r.URL.String()
+		w.WriteHeader(status)
+	}))
 
 	target, _, _ := installertest.Live(t, "a.example")
 	c := Config{Dir: t.TempDir(), Container: &fileset.Container{Name: "web", Socket: socket}}
@@ -121,20 +128,8 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // TestContainerByLabel: a program is run in every running container with a label, whatever it is called by now.
 func TestContainerByLabel(t *testing.T) {
-	dir, err := os.MkdirTemp("", "eng")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "sock")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
 	f := &fakeEngine{containers: map[string]string{"aaa": "running"}}
-	server := &http.Server{Handler: f}
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close() })
+	socket := engine(t, f)
 	target, _, _ := installertest.Live(t, "a.example")
 	c := Config{Dir: t.TempDir(), Container: &fileset.Container{Label: "service=web", Exec: []string{"nginx", "-s", "reload"}, Socket: socket}}
 	install := func() ([]string, error) {

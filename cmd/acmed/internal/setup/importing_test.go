@@ -1,46 +1,16 @@
 package setup
 
 import (
-	"crypto/rand"
-	"crypto/x509"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/imports"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/config"
+	"github.com/acmed/acmed/pkg/installers/installertest"
 )
-
-// bundle is a self-signed certificate.
-func bundle(t *testing.T, names ...string) *certs.Bundle {
-	t.Helper()
-	key, err := certs.NewKey(certs.EC256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now(), NotAfter: time.Now().Add(90 * 24 * time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := certs.EncodeKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := certs.NewBundle(certs.EncodeCert(leaf), text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 // TestImportHostile: names and notes of another program's files stay what they are: names and comments.
 func TestImportHostile(t *testing.T) {
@@ -50,7 +20,7 @@ func TestImportHostile(t *testing.T) {
 	}
 	tree := &imports.Tree{Program: "lego"}
 	for _, name := range []string{"../../etc/cron.d/x", "../../etc/cron.d/x", "a\ncertificates: []", strings.Repeat("n", 300)} {
-		l := imports.Lineage{Name: name, Server: "https://ca.example/dir", Versions: []*certs.Bundle{bundle(t, "a.example")}}
+		l := imports.Lineage{Name: name, Server: "https://ca.example/dir", Versions: []*certs.Bundle{installertest.SelfSigned(t, "a.example")}}
 		l.Notes = []string{"x\r\nsolvers: [evil]\x1b[2J\u2028y"}
 		l.Hooks = []imports.Hook{{Text: "no-such-program\nhooks: evil"}}
 		tree.Lineages = append(tree.Lineages, l)
@@ -85,7 +55,7 @@ func TestImportCredentials(t *testing.T) {
 	tree := &imports.Tree{Program: "lego"}
 	for name, token := range map[string]string{"a": "first", "b": "first", "c": "it's other"} {
 		tree.Lineages = append(tree.Lineages, imports.Lineage{
-			Name: name, Server: "https://ca.example/dir", Versions: []*certs.Bundle{bundle(t, name+".example.com")},
+			Name: name, Server: "https://ca.example/dir", Versions: []*certs.Bundle{installertest.SelfSigned(t, name+".example.com")},
 			Challenge: imports.Challenge{Provider: "cloudflare", Values: map[string]string{"CF_DNS_API_TOKEN": token}},
 		})
 	}
