@@ -146,13 +146,7 @@ func (m *mail) postfix() {
 		m.Fatal(err)
 	}
 	m.do("chown", "postfix", m.dir+"/data")
-	m.file("etc/master.cf", `127.0.0.1:25 inet n - n - - smtpd
-postlog unix-dgram n - n - 1 postlogd
-tlsmgr unix - - n 1000? 1 tlsmgr
-anvil unix - - n - 1 anvil
-rewrite unix - - n - - trivial-rewrite
-proxymap unix - - n - - proxymap
-`)
+	m.file("etc/master.cf", "127.0.0.1:25"+postfixServices)
 	m.file("etc/main.cf", fmt.Sprintf(`compatibility_level = 3.6
 queue_directory = %[1]s/queue
 data_directory = %[1]s/data

@@ -277,13 +277,7 @@ func TestRecipePostfix(t *testing.T) {
 		}
 	}
 	r.give("data", "postfix")
-	r.file("etc/master.cf", r.addr["25"]+` inet n - n - - smtpd
-postlog unix-dgram n - n - 1 postlogd
-tlsmgr unix - - n 1000? 1 tlsmgr
-anvil unix - - n - 1 anvil
-rewrite unix - - n - - trivial-rewrite
-proxymap unix - - n - - proxymap
-`)
+	r.file("etc/master.cf", r.addr["25"]+postfixServices)
 	r.file("etc/main.cf", fmt.Sprintf(`compatibility_level = 3.6
 queue_directory = %[1]s/queue
 data_directory = %[1]s/data
@@ -300,6 +294,15 @@ alias_database =
 	r.owned("tls/mail.pem", "root", "root", 0o600)
 	r.undo("postfix")
 }
+
+// postfixServices is a master.cf after the address of its first service.
+const postfixServices = ` inet n - n - - smtpd
+postlog unix-dgram n - n - 1 postlogd
+tlsmgr unix - - n 1000? 1 tlsmgr
+anvil unix - - n - 1 anvil
+rewrite unix - - n - - trivial-rewrite
+proxymap unix - - n - - proxymap
+`
 
 // stopPostfix ends the private master process, which leads a process group, and waits for it.
 func (r *recipe) stopPostfix() {
