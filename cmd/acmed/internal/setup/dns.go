@@ -47,7 +47,9 @@ func (m *Machine) EnvFile(provider string) string { return filepath.Join(m.secre
 const manualDir = "manual"
 
 // ManualDir is that directory of the configuration that will be.
-func (e *Enabling) ManualDir() string { return filepath.Join(e.state(), manualDir) }
+func (e *Enabling) ManualDir() string {
+	return filepath.Join(e.Machine.stateDir(e.Options.Main), manualDir)
+}
 
 // dns makes the solver for a DNS provider, and the file with its credentials.
 func (e *Enabling) dns(w *Wish, d *Dropin) error {
@@ -72,10 +74,7 @@ func (e *Enabling) dns(w *Wish, d *Dropin) error {
 		return nil
 	}
 	e.Change.Dirs = append(e.Change.Dirs, parents(filepath.Dir(file), 0o750)...)
-	uid, err := owner(e.state())
-	if err != nil {
-		uid = os.Geteuid()
-	}
+	uid := e.Machine.secretsOwner(e.Options.Main)
 	e.Change.Files = append(e.Change.Files, File{Path: file, Content: EnvText(o.Values), Secret: true, UID: uid, Certificate: w.Name})
 	return nil
 }

@@ -165,7 +165,7 @@ const staging = "letsencrypt-staging"
 
 // chooseHelper finds out who changes the web server: a daemon that runs as another user leaves it to acmed-installd.
 func (e *Enabling) chooseHelper(ctx context.Context) (err error) {
-	state := e.state()
+	state := e.Machine.stateDir(e.Options.Main)
 	owner, err := owner(state)
 	if err != nil || e.Wishes[0].Site == nil || owner == os.Geteuid() {
 		return nil
@@ -181,14 +181,6 @@ func (e *Enabling) chooseHelper(ctx context.Context) (err error) {
 		return err
 	}
 	return helper.Restart(ctx, "")
-}
-
-// state is the state directory of the configuration that will be.
-func (e *Enabling) state() string {
-	if c := e.Machine.Config; c != nil {
-		return c.StateDir
-	}
-	return cmp.Or(e.Options.Main.StateDir, config.DefaultStateDir)
 }
 
 func owner(path string) (uid int, err error) {

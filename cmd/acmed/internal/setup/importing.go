@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -273,14 +272,7 @@ func (i *importer) secretFile(certificate, name string, lines []string) (string,
 			}
 			continue
 		}
-		state := i.opts.Main.StateDir
-		if i.m.Config != nil {
-			state = i.m.Config.StateDir
-		}
-		uid, err := owner(state)
-		if err != nil {
-			uid = os.Geteuid()
-		}
+		uid := i.m.secretsOwner(i.opts.Main)
 		i.out.Change.Dirs = append(i.out.Change.Dirs, parents(filepath.Dir(path), 0o750)...)
 		i.out.Change.Files = append(i.out.Change.Files, File{Path: path, Content: content, Secret: true, UID: uid, Certificate: certificate})
 		return path, nil

@@ -52,6 +52,9 @@ func TestImportCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := m.stateDir(Main{}); got != config.DefaultStateDir { // whose owner the credentials get
+		t.Errorf("without an own state directory it is %s", got)
+	}
 	tree := &imports.Tree{Program: "lego"}
 	for name, token := range map[string]string{"a": "first", "b": "first", "c": "it's other"} {
 		tree.Lineages = append(tree.Lineages, imports.Lineage{

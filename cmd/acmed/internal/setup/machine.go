@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,16 +115,27 @@ func (d *Dropin) clone() *Dropin {
 	return c
 }
 
+// stateDir is the state directory of the configuration; main's where there is none yet.
+func (m *Machine) stateDir(main Main) string {
+	if m.Config != nil {
+		return m.Config.StateDir
+	}
+	return cmp.Or(main.StateDir, config.DefaultStateDir)
+}
+
+// secretsOwner is who reads the credentials: the owner of the state directory, and without one whoever makes it now.
+func (m *Machine) secretsOwner(main Main) (uid int) {
+	uid, err := owner(m.stateDir(main))
+	if err != nil {
+		return os.Geteuid()
+	}
+	return uid
+}
+
 // Begin makes the change that a new configuration starts with: the main file, unless there is one, and the directories.
 func (m *Machine) Begin(main Main) (*Change, error) {
 	c := &Change{Dirs: parents(m.dropins, 0o755), journal: journalDir(m.Path)}
-	state := config.DefaultStateDir
-	switch {
-	case m.Config != nil:
-		state = m.Config.StateDir
-	case main.StateDir != "":
-		state = main.StateDir
-	}
+	state := m.stateDir(main)
 	c.Dirs = append(c.Dirs, parents(filepath.Dir(state), 0o755)...)
 	c.Dirs = append(c.Dirs, Dir{state, 0o750})
 	if m.Config != nil {
