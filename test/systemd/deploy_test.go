@@ -52,6 +52,7 @@ func TestAnsible(t *testing.T) {
 // TestCloudInit does what cloud-init does with the example: it writes the files and runs the commands, with a package from here.
 func TestCloudInit(t *testing.T) {
 	t.Parallel()
+	m := boot(t)
 	data, err := os.ReadFile("../../deploy/cloud-init/user-data.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +81,6 @@ func TestCloudInit(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(text), &user); err != nil || !strings.HasPrefix(text, "#cloud-config\n") {
 		t.Fatal(err)
 	}
-	m := boot(t)
 	m.do("systemctl", "--quiet", "disable", "--now", "nginx", "apache2")
 	m.connect("")
 	m.shell("rm -f /etc/nginx/sites-enabled/*; systemctl --quiet enable --now nginx")
