@@ -11,11 +11,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/letsencrypt/pebble/v2/ca"
 	"github.com/letsencrypt/pebble/v2/core"
@@ -166,10 +168,20 @@ func (c *CA) Forget() error {
 	if err != nil {
 		return err
 	}
+	if o.env["PEBBLE_AUTHZREUSE"] == "0" {
+		neverReuse(&front)
+	}
 	c.mu.Lock()
 	c.acme, c.manage, c.store = front.Handler(), front.ManagementHandler(), store
 	c.mu.Unlock()
 	return c.load(o.alternateRoots + 1)
+}
+
+// neverReuse mends that Pebble at 0 percent still reuses one valid authorization in a hundred, by a percentage that its
+// environment does not take. It panics when a newer Pebble has another field.
+func neverReuse(front *wfe.WebFrontEndImpl) {
+	field := reflect.ValueOf(front).Elem().FieldByName("authzReusePercent")
+	*(*int)(unsafe.Pointer(field.UnsafeAddr())) = -1 //nolint:gosec // there is no other way to set it
 }
 
 func (c *CA) listen(addr string) error {

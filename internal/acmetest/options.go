@@ -62,8 +62,8 @@ func WithNonceReject(percent int) Option {
 	return func(o *options) { o.env["PEBBLE_WFE_NONCEREJECT"] = strconv.Itoa(percent) }
 }
 
-// WithAuthzReuse makes the CA reuse valid authorizations of earlier orders with this probability in percent. At 0 it
-// still reuses about one in a hundred.
+// WithAuthzReuse makes the CA reuse valid authorizations of earlier orders with this probability in percent; by
+// default never.
 func WithAuthzReuse(percent int) Option {
 	return func(o *options) { o.env["PEBBLE_AUTHZREUSE"] = strconv.Itoa(percent) }
 }

@@ -47,6 +47,25 @@ func TestNonceReject(t *testing.T) {
 	t.Error("not one nonce was refused")
 }
 
+// Tests count validations, so none may be left out by chance.
+func TestNoAuthorizationIsReused(t *testing.T) {
+	ca := acmetest.Start(t, acmetest.WithAlwaysValid())
+	client, err := acmetest.NewBare(ca.Server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	const orders = 200
+	for range orders {
+		if _, _, err := client.Order(t.Context(), "", "a.example.com"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := ca.Requests(acmetest.Challenge); n != orders {
+		t.Errorf("%d validations for %d orders", n, orders)
+	}
+}
+
 func TestAlwaysValid(t *testing.T) {
 	ca := acmetest.Start(t, acmetest.WithAlwaysValid())
 	ca.DNS.AddDNSServFailRecord("a.example.com.")

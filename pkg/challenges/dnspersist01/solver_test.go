@@ -122,7 +122,7 @@ func identifiers(t *testing.T, names ...string) (list []certs.Identifier) {
 func setUp(t *testing.T) (*bind, *acmetest.CA, *issuer.Issuer) {
 	t.Helper()
 	b := startBIND(t)
-	ca := acmetest.Start(t, acmetest.WithCAAIdentities("ca.example", "other-name.example"), acmetest.WithAuthzReuse(0))
+	ca := acmetest.Start(t, acmetest.WithCAAIdentities("ca.example", "other-name.example"))
 	ca.DNS.Addr = b.addr
 	if err := ca.Forget(); err != nil {
 		t.Fatal(err)
