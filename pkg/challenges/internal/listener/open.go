@@ -39,6 +39,9 @@ const socketMode fs.FileMode = 0o666
 
 // Open listens. Errors of the operating system are [*challenges.BindError].
 func (c *Config) Open(ctx context.Context) (net.Listener, error) {
+	if err := ctx.Err(); err != nil { // a lookup that is quicker than the end of ctx would still listen
+		return nil, err
+	}
 	ln := c.Listener
 	if ln == nil {
 		var err error
