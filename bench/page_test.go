@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // slowestPage is three times the second that a visitor waits for the status page without wondering.
@@ -46,13 +47,10 @@ func BenchmarkPage(b *testing.B) {
 		_ = cmd.Wait()
 	}()
 	url := "http://" + address + "/"
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := page(url); err == nil {
-			break
-		} else if time.Now().After(end) {
-			b.Fatal(err)
-		}
-	}
+	await.NoError(b, func() error {
+		_, err := page(url)
+		return err
+	})
 	b.ResetTimer()
 	var again time.Duration
 	for b.Loop() {

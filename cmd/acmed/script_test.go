@@ -108,7 +108,7 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// until repeats a command until it succeeds, for at most 20 seconds.
+// until repeats a command until it succeeds, for at most two minutes.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	var err error
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {

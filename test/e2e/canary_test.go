@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/internal/acmetest/canary"
@@ -66,7 +65,6 @@ func TestCanary(t *testing.T) {
 		}
 	}
 	arguments()
-	s.patience = 90 * time.Second // the DNS service is asked three times before the ladder goes on
 	s.waitFor("installed", isOK)
 	for _, path := range []string{"/", "/metrics", "/certificate/www"} {
 		outputs.WriteString(fetch(t, "http://"+page+path))

@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // certbotMachine is a machine on which certbot, the Debian package, looked after certificates so far.
@@ -255,12 +255,10 @@ func (m *certbotMachine) stopNginx() {
 	if out, err := exec.Command(m.nginxCtl(), "-c", m.nginxConf, "-s", "stop").CombinedOutput(); err != nil {
 		m.t.Fatalf("%v: %s", err, out)
 	}
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(m.dir, "nginx.pid")); err != nil {
-			return
-		}
-	}
-	m.t.Fatal("nginx does not stop")
+	await.True(m.t, "nginx stops", func() bool {
+		_, err := os.Stat(filepath.Join(m.dir, "nginx.pid"))
+		return err != nil
+	})
 }
 
 // nginxCtl is a program that runs nginx on the test's own configuration, for certbot's plugin.

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/challenges/snippet"
 )
 
@@ -141,11 +141,7 @@ func (b *box) kill(sig syscall.Signal) {
 // await polls until want is true.
 func (b *box) await(what string, want func() bool) {
 	b.Helper()
-	for end := time.Now().Add(2 * time.Minute); !want(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			b.Fatalf("never %s", what)
-		}
-	}
+	await.True(b, what, want)
 }
 
 func (b *box) healthy() bool {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/internal/acmetest/canary"
@@ -33,7 +32,7 @@ func TestCrash(t *testing.T) {
 	} {
 		t.Run(tt.name+" "+tt.signal.String(), func(t *testing.T) {
 			t.Parallel()
-			s, secrets, busy := hangingSite(t)
+			s, secrets := hangingSite(t)
 			where := t.TempDir()
 			s.daemon = exec.Command("sh", "-c", crashing, "sh", acmed, "-c", filepath.Join(s.dir, "acmed.yaml"), tt.command)
 			s.daemon.Dir, s.daemon.Stdout, s.daemon.Stderr = where, &s.log, &s.log
@@ -42,14 +41,7 @@ func TestCrash(t *testing.T) {
 				t.Fatal(err)
 			}
 			process := s.daemon
-			for end := time.Now().Add(s.patience); ; time.Sleep(20 * time.Millisecond) {
-				if _, err := os.Stat(busy); err == nil {
-					break
-				}
-				if time.Now().After(end) {
-					t.Fatal("no order is under way")
-				}
-			}
+			s.waitForFile("busy")
 			s.kill(tt.signal)
 			if how := process.ProcessState.Sys().(syscall.WaitStatus); !how.Signaled() {
 				t.Errorf("it ended with %s, which is no crash", process.ProcessState)
@@ -85,16 +77,15 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// hangingSite is one whose only order never gets beyond its DNS program, which makes a file when it is asked.
-func hangingSite(t *testing.T) (s *site, secrets map[string]string, busy string) {
+// hangingSite is one whose only order never gets beyond its DNS program, which makes the file busy when it is asked.
+func hangingSite(t *testing.T) (s *site, secrets map[string]string) {
 	t.Helper()
 	secrets = map[string]string{"the HMAC": base64.RawURLEncoding.EncodeToString(randomBytes(t, 32)), "the DNS token": hex.EncodeToString(randomBytes(t, 16))}
 	s = newSite(t, acmetest.WithEAB(map[string]string{"kid-1": secrets["the HMAC"]}))
-	busy = filepath.Join(s.dir, "busy")
 	s.write("hmac", secrets["the HMAC"])
 	s.write("dns.env", "DNS_TOKEN="+secrets["the DNS token"]+"\n")
 	program := filepath.Join(s.dir, "dns.sh")
-	s.write("dns.sh", "#!/bin/sh\ntest -n \"$DNS_TOKEN\" && touch "+busy+"\nexec sleep 5\n")
+	s.write("dns.sh", "#!/bin/sh\ntest -n \"$DNS_TOKEN\" && touch "+filepath.Join(s.dir, "busy")+"\nexec sleep 5\n")
 	for path, mode := range map[string]os.FileMode{"hmac": 0o600, "dns.env": 0o600, "dns.sh": 0o755} {
 		if err := os.Chmod(filepath.Join(s.dir, path), mode); err != nil {
 			t.Fatal(err)
@@ -104,7 +95,7 @@ func hangingSite(t *testing.T) (s *site, secrets map[string]string, busy string)
 	config = strings.Replace(config, "solvers:\n", fmt.Sprintf("log: { level: debug }\nsolvers:\n  - { name: dns, dns-01: { exec: { command: [%s], env_file: %s }, resolvers: [\"%s\"] } }\n",
 		program, filepath.Join(s.dir, "dns.env"), s.ca.DNS.Addr), 1)
 	s.write("acmed.yaml", strings.Replace(config, "solvers: [standalone]", "solvers: [dns]", 1))
-	return s, secrets, busy
+	return s, secrets
 }
 
 // cores counts core files.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // TestCrashLoop kills the daemon in ten orders in a row. The second try comes at the next start, and then a start places
@@ -55,11 +57,7 @@ func (s *site) dieIn(e acmetest.Endpoint) {
 	s.ca.Use(fault)
 	defer s.ca.Use()
 	s.start()
-	select {
-	case <-reached:
-	case <-time.After(s.patience):
-		s.t.Fatalf("%s was never asked", e)
-	}
+	await.Value(s.t, fmt.Sprintf("%s is asked", e), reached)
 	s.kill(syscall.SIGKILL)
 }
 

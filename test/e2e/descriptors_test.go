@@ -9,9 +9,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // TestDescriptors: with too few file descriptors, a renewal either works or fails with the reason, never halfway. The
@@ -79,11 +80,12 @@ func (s *site) starve(some int) {
 	if after := s.waitFor("recovered", isOK); after.Version == before.Version {
 		s.t.Errorf("no new version: %+v", after)
 	}
-	for end := time.Now().Add(time.Minute); s.openFiles(pid) > open+2; time.Sleep(100 * time.Millisecond) { // idle connections to the CA end later
-		if time.Now().After(end) {
-			s.t.Fatalf("%d files are open, %d were before", s.openFiles(pid), open)
+	await.NoError(s.t, func() error { // idle connections to the CA end later
+		if now := s.openFiles(pid); now > open+2 {
+			return fmt.Errorf("%d files are open, %d were before", now, open)
 		}
-	}
+		return nil
+	})
 	s.kill(syscall.SIGTERM)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/advice"
 )
 
@@ -447,19 +448,18 @@ func (s *sick) night(f failure) {
 // until fetches a page of the daemon until it has a text.
 func (s *sick) until(path, text string) {
 	s.Helper()
-	var body []byte
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	await.NoError(s, func() error {
 		resp, err := http.Get("http://" + s.page + path)
 		if err != nil {
-			continue
+			return err
 		}
-		body, _ = io.ReadAll(resp.Body)
+		body, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if strings.Contains(string(body), text) {
-			return
+		if !strings.Contains(string(body), text) {
+			return fmt.Errorf("%s never had %q, last:\n%s", path, text, body)
 		}
-	}
-	s.Fatalf("%s never had %q, last:\n%s", path, text, body)
+		return nil
+	})
 }
 
 // checkStatus reads the code from what was stored.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // TestFleet: 1,000 certificates are pushed as files and reloaded, one of them broken. The rest run, the broken one is
@@ -24,14 +25,7 @@ func TestFleet(t *testing.T) {
 	main, _, _ := strings.Cut(s.read("acmed.yaml"), "certificates:")
 	s.write("acmed.yaml", main+"log: { level: warn }\nrenewal: { splay: 0s, concurrency: 16 }\ninclude: conf.d/*.yaml\n")
 	s.start()
-	for end := time.Now().Add(s.patience); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(s.dir, "acmed.sock")); err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("the daemon never listened")
-		}
-	}
+	s.waitForFile("acmed.sock")
 	for i := range count {
 		text := fmt.Sprintf("certificates:\n  - { name: c%[1]d, names: [c%[1]d.example.com] }\n", i)
 		if i == 500 {
@@ -49,13 +43,8 @@ func TestFleet(t *testing.T) {
 		_, err := os.Stat(filepath.Join(s.dir, fmt.Sprintf("state/certs/c%d/current/fullchain.pem", i)))
 		return err == nil
 	}
-	for i, end := 0, time.Now().Add(3*time.Minute); i < count; i++ {
-		for i != 500 && !live(i) {
-			if time.Now().After(end) {
-				t.Fatalf("c%d was not obtained", i)
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
+	for i := range count {
+		await.True(t, fmt.Sprintf("c%d is obtained", i), func() bool { return i == 500 || live(i) })
 	}
 	t.Logf("%d certificates obtained after %s", count-1, time.Since(begun).Round(time.Millisecond))
 	if live(500) {

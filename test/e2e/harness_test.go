@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/internal/acmetest/canary"
 )
 
@@ -61,14 +62,13 @@ type site struct {
 	daemon    *exec.Cmd
 	log       bytes.Buffer
 	nginxConf string
-	patience  time.Duration // how long waitFor waits
 }
 
 var names = []string{"example.com", "www.example.com"}
 
 func newSite(t *testing.T, opts ...acmetest.Option) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), ca: acmetest.Start(t, opts...), plain: acmetest.FreePort(t), tls: acmetest.FreePort(t), patience: 30 * time.Second}
+	s := &site{t: t, dir: t.TempDir(), ca: acmetest.Start(t, opts...), plain: acmetest.FreePort(t), tls: acmetest.FreePort(t)}
 	s.nginxConf = filepath.Join(s.dir, "nginx.conf")
 	s.write("ca.pem", string(s.ca.RootPEM))
 	s.write("nginx.conf", fmt.Sprintf(`worker_processes 2;
@@ -148,15 +148,13 @@ func (s *site) start() {
 // up waits for a daemon's answer at one of its pages. Unlike commands, which do without a daemon, it is one by then.
 func up(t *testing.T, address string) {
 	t.Helper()
-	var err error
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		var resp *http.Response
-		if resp, err = http.Get(address); err == nil {
-			_ = resp.Body.Close()
-			return
+	await.NoError(t, func() error {
+		resp, err := http.Get(address)
+		if err != nil {
+			return err
 		}
-	}
-	t.Fatal(err)
+		return resp.Body.Close()
+	})
 }
 
 // kill ends the daemon and waits for it.
@@ -210,14 +208,16 @@ func (s *site) status() (c certStatus, ok bool) {
 func (s *site) waitFor(what string, want func(certStatus) bool) certStatus {
 	s.t.Helper()
 	var last certStatus
-	for end := time.Now().Add(s.patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if c, ok := s.status(); ok {
-			if last = c; want(c) {
-				return c
-			}
+	await.NoError(s.t, func() error {
+		c, ok := s.status()
+		if ok {
+			last = c
 		}
-	}
-	s.t.Fatalf("never %s, last %+v", what, last)
+		if !ok || !want(c) {
+			return fmt.Errorf("never %s, last %+v", what, last)
+		}
+		return nil
+	})
 	return last
 }
 

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -290,21 +291,18 @@ SSLEngine on
 	}
 	m.exec(nil, "apache2", "-f", m.conf)
 	t.Cleanup(func() { _ = exec.Command("apache2", "-f", m.conf, "-k", "stop").Run() })
-	for end := time.Now().Add(2 * time.Minute); !strings.Contains(m.read("error.log"), "AH10059"); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("mod_md got no certificate:\n%s", m.read("error.log"))
+	await.NoError(t, func() error {
+		if log := m.read("error.log"); !strings.Contains(log, "AH10059") {
+			return fmt.Errorf("mod_md got no certificate:\n%s", log)
 		}
-	}
+		return nil
+	})
 	graceful := func() { m.exec(nil, "apache2", "-f", m.conf, "-k", "graceful") }
 	graceful()
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if _, err := os.Stat(m.home + "/domains/example.com/pubcert.pem"); err == nil && m.tlsUp() {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("Apache does not serve the certificate of mod_md")
-		}
-	}
+	await.True(t, "Apache serves the certificate of mod_md", func() bool {
+		_, err := os.Stat(m.home + "/domains/example.com/pubcert.pem")
+		return err == nil && m.tlsUp()
+	})
 	m.server = []string{"--server", "apache"}
 	for _, pair := range []string{
 		"config=" + m.conf, "root=" + m.dir, "pid_file=" + m.dir + "/httpd.pid", "binary=/usr/sbin/apache2", fmt.Sprintf("listen=%d", m.tls), "verify_timeout=5s",
@@ -434,11 +432,7 @@ func TestImportCaddy(t *testing.T) {
 			t.Logf("Caddy's log:\n%s", log.String())
 		}
 	})
-	for end := time.Now().Add(2 * time.Minute); !m.tlsUp(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("Caddy has no certificate")
-		}
-	}
+	await.True(t, "Caddy has a certificate", m.tlsUp)
 	reload := func() {
 		m.exec(env, "caddy", "reload", "--force", "--address", "unix/"+m.dir+"/admin.sock", "--config", m.conf, "--adapter", "caddyfile")
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"crypto/x509"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // TestRenewUnderLoad: forced renewals under constant HTTPS load lose no request.
@@ -95,11 +97,7 @@ func TestKilledInFirstOrder(t *testing.T) {
 				fault, reached := stall(e, after)
 				s.ca.Use(fault)
 				s.start()
-				select {
-				case <-reached:
-				case <-time.After(time.Minute):
-					t.Fatal("the request never came")
-				}
+				await.Value(t, "the request comes", reached)
 				s.kill(syscall.SIGKILL)
 				s.ca.Use()
 				plain := s.read("nginx.conf")
@@ -159,16 +157,15 @@ func TestKilledInRenewal(t *testing.T) {
 // workers still answer.
 func (s *site) settled() *x509.Certificate {
 	s.t.Helper()
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		leaf := s.served()
-		c, ok := s.status()
-		if ok && c.Serial == leaf.SerialNumber.Text(16) {
-			return leaf
+	var leaf *x509.Certificate
+	await.NoError(s.t, func() error {
+		leaf = s.served()
+		if c, ok := s.status(); !ok || c.Serial != leaf.SerialNumber.Text(16) {
+			return fmt.Errorf("served is %x, status says %s", leaf.SerialNumber, c.Serial)
 		}
-		if time.Now().After(end) {
-			s.t.Fatalf("served is %x, status says %s", leaf.SerialNumber, c.Serial)
-		}
-	}
+		return nil
+	})
+	return leaf
 }
 
 // TestBrokenNginx: nginx's own test fails before acmed touches anything.

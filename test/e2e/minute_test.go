@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // terminal is a program at a pseudo-terminal of its own.
@@ -99,13 +100,14 @@ func (p *terminal) text() string {
 // expect waits for a text after the one expected before.
 func (p *terminal) expect(text string) {
 	p.t.Helper()
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if i := strings.Index(p.text()[p.seen:], text); i >= 0 {
-			p.seen += i + len(text)
-			return
+	await.NoError(p.t, func() error {
+		i := strings.Index(p.text()[p.seen:], text)
+		if i < 0 {
+			return fmt.Errorf("the terminal never says %q; it says:\n%s", text, p.text())
 		}
-	}
-	p.t.Fatalf("the terminal never says %q; it says:\n%s", text, p.text())
+		p.seen += i + len(text)
+		return nil
+	})
 }
 
 func (p *terminal) typeText(text string) {

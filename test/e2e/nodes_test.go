@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/internal/acmetest/canary"
 )
 
@@ -236,24 +237,10 @@ func (m *machine) fleet() (f fleetAnswer) {
 	return f
 }
 
-// until waits for something; the test's own timeout bounds it.
-func (f *fleetSite) until(what string, ok func() bool) {
-	f.t.Helper()
-	deadline, _ := f.t.Deadline()
-	for end := deadline.Add(-30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		if ok() {
-			return
-		}
-		if !deadline.IsZero() && time.Now().After(end) {
-			f.t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 // agree waits until all machines serve the same leaf, and returns it.
 func (f *fleetSite) agree(other string) string {
 	f.t.Helper()
-	f.until("all serve one certificate", func() bool {
+	await.True(f.t, "all serve one certificate", func() bool {
 		for _, m := range f.nodes {
 			if s := m.serves(); s == "" || s == other || s != f.nodes[0].serves() {
 				return false
@@ -381,12 +368,12 @@ func TestSingleMachineToFleetAndBack(t *testing.T) {
 	if f.agree("") != leaf {
 		t.Fatal("another certificate is served")
 	}
-	f.until("both nodes are in the fleet", func() bool {
+	await.True(f.t, "both nodes are in the fleet", func() bool {
 		got := two.fleet()
 		return got.Store.Up && len(got.Nodes) == 2 && len(got.Certificates) == 1 && got.Certificates[0].N == 1 && got.Certificates[0].Active
 	})
 	f.etcd.stop()
-	f.until("status names the store", func() bool { out, _ := one.run("status"); return strings.Contains(out, "fleet's store") })
+	await.True(f.t, "status names the store", func() bool { out, _ := one.run("status"); return strings.Contains(out, "fleet's store") })
 	for _, m := range f.nodes {
 		m.kill(syscall.SIGTERM)
 		m.configure(false)

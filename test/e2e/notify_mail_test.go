@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // TestMailThroughPostfix: a test message goes through a real Postfix, which insists on STARTTLS, into a mailbox. A
@@ -72,23 +74,23 @@ notify:
     email: { server: "%[2]s", from: acmed@example.com, to: [ops@example.com] }
 `, r.dir, r.addr["25"]))
 	var out string
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if out, _ = r.acmed.run("notify", "test"); strings.Contains(out, "mail (email): ok\n") {
-			break
+	await.NoError(t, func() error {
+		if out, _ = r.acmed.run("notify", "test"); !strings.Contains(out, "mail (email): ok\n") {
+			log, _ := os.ReadFile(r.path("mail.log"))
+			return fmt.Errorf("%s\n%s", out, log)
 		}
-	}
-	if !strings.Contains(out, "mail (email): ok\n") || !strings.Contains(out, "careless (email): failed: mail server "+r.addr["25"]+": STARTTLS: ") {
+		return nil
+	})
+	if !strings.Contains(out, "careless (email): failed: mail server "+r.addr["25"]+": STARTTLS: ") {
 		log, _ := os.ReadFile(r.path("mail.log"))
 		t.Fatalf("%s\n%s", out, log)
 	}
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	await.NoError(t, func() error {
 		text, err := os.ReadFile(r.path("box/ops"))
 		if err == nil && strings.Contains(string(text), "this is a test: notifications of acmed arrive") && strings.Contains(string(text), "Auto-Submitted: auto-generated") {
-			return
+			return nil
 		}
-		if time.Now().After(end) {
-			log, _ := os.ReadFile(r.path("mail.log"))
-			t.Fatalf("%s\n%v\n%s", text, err, log)
-		}
-	}
+		log, _ := os.ReadFile(r.path("mail.log"))
+		return errors.Join(fmt.Errorf("%s\n%s", text, log), err)
+	})
 }

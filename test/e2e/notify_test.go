@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // post is what somebody sent to the server of the test.
@@ -63,13 +64,13 @@ func (o *office) at(path string) []post {
 func (o *office) until(t *testing.T, path string, n int) []post {
 	t.Helper()
 	var list []post
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if list = o.at(path); len(list) >= n {
-			return list
+	await.NoError(t, func() error {
+		if list = o.at(path); len(list) < n {
+			return fmt.Errorf("%d posts at %s, want %d: %v", len(list), path, n, list)
 		}
-	}
-	t.Fatalf("%d posts at %s, want %d: %v", len(list), path, n, list)
-	return nil
+		return nil
+	})
+	return list
 }
 
 // TestNotifications: an outage of the CA is told once to everybody, over tries and a kill, and its end is told once.
@@ -77,7 +78,7 @@ func (o *office) until(t *testing.T, path string, n int) []post {
 func TestNotifications(t *testing.T) {
 	t.Parallel()
 	const canary = "canary-4c1d77"
-	s := &site{t: t, dir: t.TempDir(), ca: acmetest.Start(t), patience: 30 * time.Second}
+	s := &site{t: t, dir: t.TempDir(), ca: acmetest.Start(t)}
 	o := newOffice(t)
 	s.write("ca.pem", string(s.ca.RootPEM))
 	for name, text := range map[string]string{
@@ -194,7 +195,7 @@ func counted(t *testing.T, address string) string {
 	want := regexp.MustCompile(`(?s)\nacmed_notifications_total\{notifier="broken",outcome="failed"\} [1-9]\d*\n.*` +
 		`\nacmed_notifications_total\{notifier="hook",outcome="sent"\} 2\n`)
 	var text []byte
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	await.NoError(t, func() error {
 		resp, err := http.Get(address)
 		if err != nil {
 			t.Fatal(err)
@@ -204,12 +205,12 @@ func counted(t *testing.T, address string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want.Match(text) {
-			return string(text)
+		if !want.Match(text) {
+			return fmt.Errorf("the metrics never counted what was sent and what failed:\n%s", text)
 		}
-	}
-	t.Fatalf("the metrics never counted what was sent and what failed:\n%s", text)
-	return ""
+		return nil
+	})
+	return string(text)
 }
 
 var guideProgram = regexp.MustCompile("(?s)```python\n(.*?)```")

@@ -15,9 +15,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/internal/acmetest/canary"
 )
 
@@ -104,11 +104,7 @@ func (w *watcher) collect(from io.Reader) {
 func (w *watcher) look() {
 	w.t.Helper()
 	for range 2 {
-		select {
-		case <-w.pass:
-		case <-time.After(2 * time.Minute):
-			w.t.Fatal("the spy has ended")
-		}
+		await.Value(w.t, "the spy has tried everything", w.pass)
 	}
 }
 
@@ -307,7 +303,7 @@ certificates:
       - file: { dir: %[1]s/tls, cert: cert.pem, combined: all.pem, pkcs12: key.p12, password_file: %[1]s/secrets/keystore }
 `, l.dir, issuer))
 	l.start()
-	l.event("hook.runs")
+	l.waitForFile("hook.runs")
 	l.spy.look()
 	l.write("hook.ends", "")
 	up(l.t, fmt.Sprintf("http://127.0.0.1:%d/", l.web))
@@ -316,17 +312,6 @@ certificates:
 	l.command("revoke", "mail", "--yes", "--reason", "keyCompromise")
 	l.command("status")
 	l.command("account", "rollover", issuer)
-}
-
-// event waits for a file.
-func (l *othersLife) event(name string) {
-	l.t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(l.dir, name)); err == nil {
-			return
-		}
-	}
-	l.t.Fatalf("there is never a file %s", name)
 }
 
 func (l *othersLife) end() {

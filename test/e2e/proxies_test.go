@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/http01"
@@ -154,8 +155,7 @@ func (f *front) start(port int, argv ...string) {
 			<-ended
 		}
 	})
-	deadline := time.Now().Add(2 * time.Minute)
-	for time.Now().Before(deadline) {
+	await.NoError(f, func() error {
 		select {
 		case err := <-ended:
 			ended <- err
@@ -163,13 +163,11 @@ func (f *front) start(port int, argv ...string) {
 		default:
 		}
 		conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
-		if err == nil {
-			_ = conn.Close()
-			return
+		if err != nil {
+			return fmt.Errorf("%s does not listen on port %d: %w", argv[0], port, err)
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	f.Fatalf("%s does not listen on port %d", argv[0], port)
+		return conn.Close()
+	})
 }
 
 // The ways to run each server with a snippet at the CA's http-01 port. Everything else gets the page "site".

@@ -45,7 +45,7 @@ func newRecipe(t *testing.T, domain string, ports ...string) *recipe {
 	}
 	f := &front{T: t, dir: openDir(t), ca: acmetest.Start(t)}
 	r := &recipe{front: f, domain: domain, addr: map[string]string{}}
-	r.acmed = &site{t: t, dir: f.dir, ca: f.ca, patience: 20 * time.Second}
+	r.acmed = &site{t: t, dir: f.dir, ca: f.ca}
 	for _, port := range ports {
 		r.addr[port] = f.free()
 	}

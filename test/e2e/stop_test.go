@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // phase is a place in the life of a certificate at which the daemon is told to stop.
@@ -58,7 +59,6 @@ func TestStopInPhase(t *testing.T) {
 
 func stopIn(t *testing.T, p phase) {
 	s := newSite(t, acmetest.WithAlwaysValid())
-	s.patience = time.Minute
 	reached := s.prepare(p)
 	if p.stalled != "" {
 		var fault acmetest.Middleware
@@ -69,11 +69,7 @@ func stopIn(t *testing.T, p phase) {
 	if p.lookFor != "" {
 		s.waitForFile(p.lookFor)
 	} else {
-		select {
-		case <-reached:
-		case <-time.After(s.patience):
-			t.Fatal("the phase was never reached")
-		}
+		await.Value(t, "the phase is reached", reached)
 	}
 	challenges := filepath.Join(s.dir, "webroot/.well-known/acme-challenge/*")
 	if files, _ := filepath.Glob(challenges); p.name == "validate" && len(files) == 0 {
@@ -169,16 +165,13 @@ func (s *site) startUnder(strace []string) {
 	}
 }
 
+// waitForFile waits until there is a file whose path in the site's directory matches.
 func (s *site) waitForFile(pattern string) {
 	s.t.Helper()
-	for end := time.Now().Add(s.patience); ; time.Sleep(5 * time.Millisecond) {
-		if files, _ := filepath.Glob(filepath.Join(s.dir, pattern)); len(files) > 0 {
-			return
-		}
-		if time.Now().After(end) {
-			s.t.Fatalf("%s never appeared", pattern)
-		}
-	}
+	await.True(s.t, "there is "+pattern, func() bool {
+		files, _ := filepath.Glob(filepath.Join(s.dir, pattern))
+		return len(files) > 0
+	})
 }
 
 // pid is the daemon's, which is not that of strace.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
@@ -156,12 +157,10 @@ func (n *named) write(name, text string) {
 
 func (n *named) await(zone string) {
 	n.t.Helper()
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if m, err := dnsquery.Ask(n.t.Context(), n.addr, dnsquery.Question(dns.Fqdn(zone), dns.TypeSOA, false), 0); err == nil && len(m.Answer) > 0 {
-			return
-		}
-	}
-	n.t.Fatalf("named on %s does not serve %s", n.addr, zone)
+	await.True(n.t, fmt.Sprintf("named on %s serves %s", n.addr, zone), func() bool {
+		m, err := dnsquery.Ask(n.t.Context(), n.addr, dnsquery.Question(dns.Fqdn(zone), dns.TypeSOA, false), 0)
+		return err == nil && len(m.Answer) > 0
+	})
 }
 
 // txt lists the values at a name, sorted.

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // fakeWorker is this test binary as a worker that misbehaves. Its answers to present tell its process ID.
@@ -274,12 +276,7 @@ func stop(t *testing.T, pid int) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if stopped(t, pid) {
-			return
-		}
-	}
-	t.Fatalf("process %d runs after SIGSTOP", pid)
+	await.True(t, fmt.Sprintf("process %d stops after SIGSTOP", pid), func() bool { return stopped(t, pid) })
 }
 
 // stopped reads the states of a process's threads, after the name in parentheses (proc_pid_stat(5)).

@@ -3,6 +3,7 @@ package preflight_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	_ "github.com/acmed/acmed/internal/acmetest/umask"
 	"github.com/acmed/acmed/pkg/challenges/preflight"
 )
@@ -186,13 +188,11 @@ func awaitValidation(t *testing.T, resolver string) {
 	t.Helper()
 	question := new(dns.Msg).SetQuestion("intact.example.", dns.TypeA)
 	question.SetEdns0(1232, true)
-	var last any
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	await.NoError(t, func() error {
 		answer, err := dns.ExchangeContext(t.Context(), question, resolver)
-		if err == nil && answer.AuthenticatedData && len(answer.Answer) > 0 {
-			return
+		if err != nil || !answer.AuthenticatedData || len(answer.Answer) == 0 {
+			return errors.Join(fmt.Errorf("the resolver does not validate: %v", answer), err)
 		}
-		last = []any{answer, err}
-	}
-	t.Fatalf("the resolver does not validate: %v", last)
+		return nil
+	})
 }

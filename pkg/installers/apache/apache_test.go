@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -139,7 +140,7 @@ func (a *instance) start() {
 		a.t.Fatalf("%v\n%s\n%s", err, said, log)
 	}
 	a.t.Cleanup(a.stop)
-	poll(a.t, "Apache answers", func() bool {
+	await.True(a.t, "Apache answers", func() bool {
 		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(a.plain)))
 		if err == nil {
 			conn.Close()
@@ -209,7 +210,7 @@ func (a *instance) stop() {
 		return
 	}
 	_ = syscall.Kill(-pid, syscall.SIGKILL) // the group that Apache made for itself; a polite end takes seconds
-	poll(a.t, "Apache ends", func() bool {
+	await.True(a.t, "Apache ends", func() bool {
 		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		return err != nil || len(title) == 0
 	})
@@ -322,15 +323,6 @@ func (a *instance) wantFiles(before map[string]string, what string) {
 	a.t.Helper()
 	if diff := cmp.Diff(before, a.files()); diff != "" {
 		a.t.Errorf("%s (-before +after):\n%s", what, diff)
-	}
-}
-
-func poll(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("gave up waiting until %s", what)
-		}
 	}
 }
 

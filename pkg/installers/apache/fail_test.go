@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
@@ -78,7 +79,7 @@ func TestPortTakenMeanwhile(t *testing.T) {
 	cfg.Reload = []string{script}
 	done := make(chan error)
 	go func() { done <- a.installer(cfg, l).Install(t.Context(), b) }()
-	poll(t, "the reload begins", func() bool { return exists(filepath.Join(a.run, "now")) })
+	await.True(t, "the reload begins", func() bool { return exists(filepath.Join(a.run, "now")) })
 	other, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(a.tls)))
 	must(t, err)
 	defer other.Close()

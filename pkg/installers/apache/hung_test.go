@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
@@ -20,7 +21,7 @@ import (
 // workers are the child processes of this instance's Apache.
 func (a *instance) workers() (pids []int) {
 	a.t.Helper()
-	poll(a.t, "Apache has a worker", func() bool {
+	await.True(a.t, "Apache has a worker", func() bool {
 		pids = a.children()
 		return len(pids) > 0
 	})
@@ -116,7 +117,7 @@ func TestHungAtRenewal(t *testing.T) {
 				t.Errorf("a file was written again (-before +after):\n%s", diff)
 			}
 			if tt.name != "parent" {
-				poll(t, "the workers that hung are gone", func() bool {
+				await.True(t, "the workers that hung are gone", func() bool {
 					return !slices.ContainsFunc(a.workers(), func(pid int) bool { return slices.Contains(hung, pid) })
 				})
 			}

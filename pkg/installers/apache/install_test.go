@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -96,7 +97,7 @@ func TestTwin(t *testing.T) {
 	}
 	must(t, i.Uninstall(t.Context()))
 	a.wantFiles(before, "Uninstall left something")
-	poll(t, "only the processes of after the reload answer", func() bool {
+	await.True(t, "only the processes of after the reload answer", func() bool {
 		_, body := a.get("http", "a.example", "/")
 		return body == "hello"
 	})

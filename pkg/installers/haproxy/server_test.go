@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
@@ -135,15 +136,12 @@ func (h *instance) run() {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(h.stop)
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		err := h.answers()
-		if err == nil {
-			return
+	await.NoError(h.t, func() error {
+		if err := h.answers(); err != nil {
+			return fmt.Errorf("HAProxy does not answer: %w\n%s", err, output.String())
 		}
-		if time.Now().After(deadline) {
-			h.t.Fatalf("HAProxy does not answer: %v\n%s", err, output.String())
-		}
-	}
+		return nil
+	})
 }
 
 // stop ends all processes of HAProxy.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
 
@@ -73,7 +74,7 @@ func TestHungRenewal(t *testing.T) {
 			cfg.VerifyTimeout = time.Second
 			i := n.installer(cfg, l)
 			mustInstall(t, i, l, installertest.Bundle(t, "a.example"))
-			poll(t, "the old worker ends", func() bool { return len(n.workers()) == 1 })
+			await.True(t, "the old worker ends", func() bool { return len(n.workers()) == 1 })
 			before, reloads := treeTexts(t, n.conf), n.reloads()
 
 			thaw := n.freeze(tt.hang(n)...)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -160,7 +161,7 @@ func (n *instance) stop() {
 		return
 	}
 	_ = syscall.Kill(pid, syscall.SIGTERM)
-	poll(n.t, "nginx ends", func() bool { return n.pid() == 0 })
+	await.True(n.t, "nginx ends", func() bool { return n.pid() == 0 })
 }
 
 // config is the target's configuration for this nginx.
@@ -224,15 +225,6 @@ func (n *instance) get(scheme, host, path string) (*http.Response, string) {
 		n.t.Fatal(err)
 	}
 	return resp, string(body)
-}
-
-func poll(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("gave up waiting until %s", what)
-		}
-	}
 }
 
 // site is a plain server block for names.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
@@ -39,7 +40,7 @@ func TestSharedSnippet(t *testing.T) {
 	}
 	serves := func(name string, want bool) {
 		t.Helper()
-		poll(t, "the new workers answer for "+name, func() bool {
+		await.True(t, "the new workers answer for "+name, func() bool {
 			chain, err := endpoint.Handshake(t.Context(), endpoint.Endpoint{Addr: n.addr(), ServerName: name})
 			return err == nil && chain[0].Equal(b.Leaf) == want
 		})

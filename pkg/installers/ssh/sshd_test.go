@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
@@ -101,16 +102,13 @@ func (m *machine) start(script string) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
 	})
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	await.NoError(m.t, func() error {
 		conn, err := net.Dial("tcp", m.addr())
-		if err == nil {
-			conn.Close()
-			return
+		if err != nil {
+			return fmt.Errorf("sshd does not answer: %w\n%s", err, m.output.text())
 		}
-		if time.Now().After(deadline) {
-			m.t.Fatalf("sshd does not answer: %v\n%s", err, m.output.text())
-		}
-	}
+		return conn.Close()
+	})
 }
 
 func (m *machine) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(m.port)) }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/config"
 )
 
@@ -27,24 +28,18 @@ func TestReloadSchedule(t *testing.T) {
 		}
 		return m.scheduler.Summary().Next
 	}
-	for end := time.Now().Add(2 * time.Minute); sweeps().IsZero(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("no sweep was planned")
-		}
-	}
+	await.True(t, "a sweep is planned", func() bool { return !sweeps().IsZero() })
 	m.configure("renewal: { schedule: \"* * * * *\", splay: 0s }")
 	if err := m.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	await.NoError(t, func() error {
 		next := sweeps()
-		if wait := time.Until(next); wait > 0 && wait <= time.Minute && next.Equal(next.Truncate(time.Minute)) {
-			break
+		if wait := time.Until(next); wait <= 0 || wait > time.Minute || !next.Equal(next.Truncate(time.Minute)) {
+			return fmt.Errorf("the next sweep is at %s", next)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("the next sweep is at %s", next)
-		}
-	}
+		return nil
+	})
 	for more, key := range map[string]string{"log: { level: debug }": "log.level", "log: { format: json }": "log.format"} {
 		m.configure(more)
 		var answer *control.Error

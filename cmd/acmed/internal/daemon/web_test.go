@@ -16,6 +16,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -122,18 +123,15 @@ func (m *machine) fetch(address string) string {
 // until fetches a page until it has all the texts.
 func (m *machine) until(address string, texts ...string) {
 	m.t.Helper()
-	var page string
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		page = m.fetch(address)
-		missing := false
+	await.NoError(m.t, func() error {
+		page := m.fetch(address)
 		for _, text := range texts {
-			missing = missing || !strings.Contains(page, text)
+			if !strings.Contains(page, text) {
+				return fmt.Errorf("%s never had all of %q, last:\n%s", address, texts, page)
+			}
 		}
-		if !missing {
-			return
-		}
-	}
-	m.t.Fatalf("%s never had all of %q, last:\n%s", address, texts, page)
+		return nil
+	})
 }
 
 func freeAddress(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", acmetest.FreePort(t)) }

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 )
 
 // TestMain lets this test binary be the program itself.
@@ -104,16 +104,7 @@ func TestEndsWithParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	host := strings.TrimSuffix(strings.TrimPrefix(lines["directory"], "https://"), "/dir")
-	deadline := time.Now().Add(time.Minute)
-	for {
-		if err := reach(t.Context(), host); err != nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("it outlives its parent")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	await.True(t, "it ends with its parent", func() bool { return reach(t.Context(), host) != nil })
 }
 
 // reach connects to host.
