@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/renewal"
 )
@@ -25,6 +27,7 @@ type selection struct {
 
 func newStatus(a *app) *cobra.Command {
 	var s selection
+	var live bool
 	cmd := &cobra.Command{
 		Use:   "status [NAME...]",
 		Short: "Show certificates and their next action",
@@ -34,19 +37,49 @@ pattern with * and ?, in quotes. On a terminal the table is cut at its edge; a s
 
 What is wrong with acmed itself or with this machine comes first: no daemon, a broken configuration file, a full disk.
 
-The exit code is 3 if acmed, this machine or one of the certificates shown needs attention.`,
+The exit code is 3 if acmed, this machine or one of the certificates shown needs attention. With --live, it is 3 only if no
+daemon answers or the daemon is stuck: what restarts a daemon asks that.`,
 		Example: `  acmed status www
   acmed status --failing
+  acmed status --live
   acmed status --expiring 14d 'shop-*'`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			s.names = names
+			if live {
+				return a.live(cmd.Context(), s)
+			}
 			return a.status(cmd.Context(), s)
 		},
 	}
 	cmd.Flags().BoolVar(&s.failing, "failing", false, "only certificates that need attention")
+	cmd.Flags().BoolVar(&live, "live", false, "only whether a daemon answers and is not stuck, for a check that restarts it")
 	cmd.Flags().StringVar(&s.expiring, "expiring", "", "only certificates that expire within this `time`, such as 14d")
 	cmd.Flags().StringVarP(&s.output, "output", "o", "table", "table, wide or json")
 	return cmd
+}
+
+// live reports whether a restart of the daemon would help.
+func (a *app) live(ctx context.Context, sel selection) error {
+	if len(sel.names) > 0 || sel.filtered() || sel.output != "table" {
+		return usageError(errors.New("--live is about the daemon alone and takes no names and no other options"))
+	}
+	b, done, err := a.reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	s, err := b.Status(ctx, control.StatusRequest{})
+	if err != nil {
+		return err
+	}
+	stuck := slices.DeleteFunc(s.Conditions, func(c control.Condition) bool {
+		return c.Code != advice.DaemonNotRunning && c.Code != advice.DaemonStuck
+	})
+	a.conditions(stuck)
+	if len(stuck) > 0 {
+		return &exitError{code: exitAttention}
+	}
+	return nil
 }
 
 func checkOutput(output string, allowed ...string) error {

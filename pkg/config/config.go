@@ -85,7 +85,7 @@ type Log struct {
 	Format string `mapstructure:"format"`
 }
 
-// Web configures the HTTP server with the status page (/), metrics for Prometheus (/metrics) and a health check (/healthz).
+// Web configures the HTTP server with the status page (/), metrics for Prometheus (/metrics) and health checks (/healthz, /livez).
 // It asks for no password and has no TLS: who reaches the address can read it. For others than this machine, put a web
 // server with a login in front.
 type Web struct {

@@ -408,7 +408,7 @@ func TestFailures(t *testing.T) {
 }
 
 // night is 3 a.m.: an operator who knows nothing runs "acmed status", and learns the cause and the remedy. So does who
-// looks at the page, and a program that reads the JSON; /healthz tells what is wrong with the machine.
+// looks at the page or at /healthz, and a program that reads the JSON.
 func (s *sick) night(f failure) {
 	s.Helper()
 	code := cmp.Or(f.stored, f.code)
@@ -439,8 +439,9 @@ func (s *sick) night(f failure) {
 	if out, exit := s.run("status", "-o", "json"); exit != 3 || !strings.Contains(out, fmt.Sprintf(`"code": %q`, code)) || strings.Contains(out, string(advice.DaemonNotRunning)) {
 		s.Errorf("JSON, with exit code %d: %s", exit, out)
 	}
+	s.until("/healthz", string(code)+": ")
+	s.until("/livez", "ok\n")
 	if machine {
-		s.until("/healthz", string(code)+": ")
 		s.until("/metrics", fmt.Sprintf("acmed_condition{code=%q} 1", code))
 	}
 }

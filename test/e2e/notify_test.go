@@ -143,7 +143,7 @@ web: { listen: "%[7]s" }
 	time.Sleep(time.Second) // what must not come had time to come
 	s.kill(syscall.SIGKILL)
 	s.start()
-	up(t, "http://"+page+"/healthz") // commands that come earlier do without it
+	up(t, "http://"+page+"/livez") // commands that come earlier do without it
 	run(1, "renew", "--force", "www")
 	run(1, "notify", "test")
 	if err := s.ca.Resume(); err != nil {

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,7 +12,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/cmd/acmed/internal/web"
 	"github.com/acmed/acmed/internal/guard"
 	"github.com/acmed/acmed/pkg/advice"
@@ -147,16 +145,13 @@ func unreadable(name string, err error) renewal.Status {
 	}
 }
 
-// Conditions lists what is wrong with the daemon and its machine.
-func (s shown) Conditions() []control.Condition { return s.d.conditions() }
-
 // Progress asks the scheduler.
 func (s shown) Progress() error {
 	s.d.mu.Lock()
 	scheduler := s.d.scheduler
 	s.d.mu.Unlock()
 	if scheduler == nil {
-		return errors.New("acmed is starting")
+		return renewal.ErrStarting
 	}
 	return scheduler.Progress()
 }

@@ -218,7 +218,8 @@ func TestCADown(t *testing.T) {
 	m.start()
 	metric := `acmed_condition{code="ca-unreachable",issuer="test-ca"} `
 	m.until(address+"/metrics", metric+"1", `acmed_condition{code="clock-wrong"} 0`)
-	m.until(address+"/healthz", "ca-unreachable: ", "test-ca since ", "3 certificates wait, next attempt at ")
+	m.until(address+"/healthz", "ca-unreachable: ", "test-ca since ", "3 certificates wait, next attempt at ", "ca-unreachable: the CA is unavailable: www\n")
+	m.until(address+"/livez", "ok\n")
 	m.until(address+"/", "test-ca since ", "/errors/ca-unreachable")
 	s, err := m.Status(t.Context(), control.StatusRequest{})
 	if err != nil {
@@ -233,5 +234,5 @@ func TestCADown(t *testing.T) {
 	if _, err := m.Renew(t.Context(), control.RenewRequest{Names: []string{"www"}, Force: true}, func(control.Progress) {}); err != nil {
 		t.Fatal(err)
 	}
-	m.until(address+"/healthz", "ok\n") // the others wait for their own time, but the CA is not down
+	m.until(address+"/metrics", `acmed_condition{code="ca-unreachable"} 0`) // the others wait for their own time, but the CA is not down
 }

@@ -43,10 +43,10 @@ func TestIdleCrowd(t *testing.T) {
 	}
 	for i := range 3 * maxConns { // half of them have been answered once, the others never ask
 		if conn := dial(); i%2 == 0 {
-			ask(conn, "/healthz")
+			ask(conn, "/livez")
 		}
 	}
-	for _, path := range []string{"/healthz", "/", "/metrics"} {
+	for _, path := range []string{"/livez", "/", "/metrics"} {
 		ask(dial(), path)
 	}
 	now, cancel := context.WithCancel(t.Context())

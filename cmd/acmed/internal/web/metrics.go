@@ -25,7 +25,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	e := newExposition(bufio.NewWriterSize(w, 32<<10))
-	e.daemon(v, s.Source.Progress())
+	e.daemon(v, s.stuck())
 	e.fleet(v.Fleet)
 	e.certificates(v)
 	e.targets(v)
@@ -34,7 +34,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	_ = e.Flush()
 }
 
-func (e *exposition) daemon(v *view, progress error) {
+func (e *exposition) daemon(v *view, stuck error) {
 	e.family("acmed_build_info", "gauge", "The release that runs; the value is always 1.")
 	e.sample(1, "version", v.Version, "goversion", runtime.Version())
 	e.family("acmed_config_last_reload_success", "gauge", "Whether the configuration on disk is the one in use.")
@@ -42,7 +42,7 @@ func (e *exposition) daemon(v *view, progress error) {
 	e.family("acmed_config_last_reload_success_timestamp_seconds", "gauge", "When the configuration in use was read.")
 	e.sample(seconds(v.Reloaded))
 	e.family("acmed_scheduler_healthy", "gauge", "Whether the daemon manages certificates.")
-	e.sample(yes(progress == nil))
+	e.sample(yes(stuck == nil))
 	e.family("acmed_clock_doubted", "gauge", "Whether the clock of a CA, or a jump, contradicts the clock of this machine.")
 	e.sample(yes(slices.ContainsFunc(v.Conditions, func(c control.Condition) bool { return c.Code == advice.ClockWrong })))
 	e.family("acmed_condition", "gauge", "Whether acmed or its machine has this failure, as \"acmed status\" shows it above the table.")

@@ -176,7 +176,7 @@ func TestSlowReaders(t *testing.T) {
 		}
 	}
 	client := &http.Client{Timeout: 2 * time.Minute}
-	for _, path := range []string{"/healthz", "/", "/metrics"} {
+	for _, path := range []string{"/livez", "/", "/metrics"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+path, nil)
 		if err != nil {
 			t.Fatal(err)

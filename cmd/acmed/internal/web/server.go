@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/internal/httplog"
-	"github.com/acmed/acmed/internal/text"
 )
 
 // The bounds on clients. A monitoring system and a few people need far less.
@@ -59,6 +58,7 @@ func New(c Config) *Server {
 	mux.HandleFunc("/errors/{code}", s.explain)
 	mux.HandleFunc("/metrics", s.metrics)
 	mux.HandleFunc("/healthz", s.health)
+	mux.HandleFunc("/livez", s.live)
 	s.http = &http.Server{
 		Handler: s.guard(mux), ReadHeaderTimeout: headerTime, ReadTimeout: 2 * headerTime, WriteTimeout: writeTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ConnState: new(crowd).state, ErrorLog: httplog.Panics(c.Log, "status page"),
@@ -139,25 +139,4 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 	}
 	s.Log.Warn("status page not made", zap.Error(err))
 	http.Error(w, "the state cannot be read at the moment; acmed's log says why", http.StatusServiceUnavailable)
-}
-
-// health is for monitoring and load balancers: acmed and its machine are well, or one line for each thing that is wrong. It
-// looks at no certificate.
-func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
-	err := s.Source.Progress()
-	list := troubles(s.Source.Conditions())
-	if err != nil && len(list) == 0 {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	if len(list) > 0 {
-		lines := make([]string, len(list))
-		for i, t := range list {
-			lines[i] = string(t.Code) + ": " + t.Summary + ": " + text.Printable(t.Detail)
-		}
-		http.Error(w, strings.Join(lines, "\n"), http.StatusServiceUnavailable)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte("ok\n"))
 }

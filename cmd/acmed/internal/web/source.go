@@ -19,8 +19,6 @@ type Source interface {
 	Certificate(ctx context.Context, name string) (renewal.Status, error)
 	// Progress is nil while certificates are managed, and otherwise says in one line why not.
 	Progress() error
-	// Conditions lists what is wrong with the daemon and its machine. It looks at no certificate.
-	Conditions() []control.Condition
 }
 
 // ErrUnknown says that no certificate has the name.

@@ -197,24 +197,40 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestHealth: the health check fails when a condition or a certificate needs attention, and names each of them with its
+// cause; the check for those who restart what fails does not.
 func TestHealth(t *testing.T) {
-	f := &fake{}
-	s := server(f)
-	if code, text := get(t, s, "/healthz"); code != http.StatusOK || text != "ok\n" {
-		t.Error(code, text)
+	f := &fake{list: []renewal.Status{valid("www", 20, "example.com")}}
+	check := func(path string, code int, want string) {
+		t.Helper()
+		if got, text := get(t, server(f), path); got != code || text != want { // a new server has nothing in its cache
+			t.Errorf("%s: %d\n%s, want %d\n%s", path, got, text, code, want)
+		}
 	}
-	f.progress = errors.New("the scheduler stands still since 10:00")
-	if code, text := get(t, s, "/healthz"); code != http.StatusServiceUnavailable || text != "the scheduler stands still since 10:00\n" {
-		t.Error(code, text)
+	check("/healthz", http.StatusOK, "ok\n")
+	for _, health := range states() {
+		f.list[0].Health = health
+		if health != renewal.HealthOK {
+			check("/healthz", http.StatusServiceUnavailable, string(health)+": www\n")
+		}
+		check("/livez", http.StatusOK, "ok\n")
 	}
+	f.list = few()
+	f.list[1].Code, f.list[2].Targets[0].Code = advice.PortClosed, advice.ServerTestFailed
+	failing := "port-closed: the CA could not connect: mail\nserver-test-failed: the server's configuration test fails: api\n"
+	check("/healthz", http.StatusServiceUnavailable, failing)
+
+	f.progress = renewal.ErrStarting
+	check("/livez", http.StatusOK, "ok\n")
+	f.progress = errors.New("no job has ended since 10:00")
+	check("/livez", http.StatusServiceUnavailable, "no job has ended since 10:00\n")
 	f.conditions = []control.Condition{
 		{Code: advice.ClockWrong, Detail: "the clock is 1h ahead"},
 		{Code: advice.ConfigBroken, Detail: "conf.d/www.yaml:7: root:x:0:0", File: "conf.d/www.yaml", Line: 7},
 	}
-	want := "clock-wrong: the clock of this machine is wrong: the clock is 1h ahead\nconfiguration-broken: a configuration file is broken: conf.d/www.yaml, line 7\n"
-	if code, text := get(t, s, "/healthz"); code != http.StatusServiceUnavailable || text != want {
-		t.Error(code, text)
-	}
+	check("/healthz", http.StatusServiceUnavailable,
+		"clock-wrong: the clock of this machine is wrong: the clock is 1h ahead\nconfiguration-broken: a configuration file is broken: conf.d/www.yaml, line 7\n"+failing)
+	s := server(f)
 	if _, page := get(t, s, "/"); strings.Contains(page, "root:x") {
 		t.Error("the page quotes a configuration file")
 	}
@@ -224,10 +240,13 @@ func TestHealth(t *testing.T) {
 	if code, _ := get(t, s, "/errors/README"); code != http.StatusNotFound {
 		t.Error(code)
 	}
-	s = server(f) // which has no page in its cache
+	f.conditions, f.list = nil, many(40_000)
+	if _, text := get(t, server(f), "/healthz"); strings.Count(text, "\n") != healthMost+1 || !strings.HasSuffix(text, " of 40,000 certificates need attention; 'acmed status --failing' lists them\n") {
+		t.Error(text)
+	}
 	f.err = errors.New("disk on fire: secret path")
-	for _, address := range []string{"/", "/metrics"} {
-		if code, text := get(t, s, address); code != http.StatusServiceUnavailable || strings.Contains(text, "secret") {
+	for _, address := range []string{"/", "/metrics", "/healthz"} {
+		if code, text := get(t, server(f), address); code != http.StatusServiceUnavailable || strings.Contains(text, "secret") {
 			t.Error(address, code, text)
 		}
 	}
