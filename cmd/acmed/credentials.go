@@ -13,6 +13,7 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/daemon"
 	"github.com/acmed/acmed/cmd/acmed/internal/setup"
+	"github.com/acmed/acmed/internal/vetted"
 )
 
 // newManualDNS is the program that a solver of "acmed enable --manual" runs: it notes which record somebody has to
@@ -43,7 +44,7 @@ func (a *app) watchManual(ctx context.Context, e *setup.Enabling, d *display) (s
 		for {
 			files, _ := filepath.Glob(filepath.Join(e.ManualDir(), "*.txt"))
 			for _, file := range files {
-				text, err := os.ReadFile(file)
+				text, err := vetted.ReadFile(file, 0, 1<<10)
 				if err != nil || seen[file] {
 					continue
 				}

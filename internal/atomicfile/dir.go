@@ -37,6 +37,20 @@ func OpenDir(name string, guard Guard) (*Dir, error) {
 	return &Dir{root: root, guard: guard}, nil
 }
 
+// OpenOwnDir opens an existing directory that nobody else can change or replace, as [vetted.OpenOwnRoot] does.
+func OpenOwnDir(name string, guard Guard) (*Dir, error) {
+	root, err := vetted.OpenOwnRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{root: root, guard: guard}, nil
+}
+
+// Open returns the directory itself, or a file below it that is made if it is missing, to take a lock on it.
+func (d *Dir) Open(name string, flag int, mode fs.FileMode) (*os.File, error) {
+	return d.root.OpenFile(name, flag|syscall.O_NOFOLLOW, mode)
+}
+
 // Resolve returns the path without symbolic links of the directory that OpenDir opens.
 func Resolve(name string) (string, error) {
 	root, err := vetted.OpenRoot(name)

@@ -23,28 +23,11 @@ import (
 // must belong to root or to the user that runs acmed, and nobody else may be able to change them. A mode with a bit of
 // forbidden is refused too: 0o077 for a secret, which may also belong to the user acmed when root reads it.
 func ReadFile(path string, forbidden fs.FileMode, most int64) ([]byte, error) {
-	rule := strict
-	if forbidden&0o004 != 0 {
-		rule = secret
-	}
-	f, _, err := (&walker{last: asFile, judge: rule}).open(path)
+	f, err := Open(path, forbidden)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	mode := info.Mode().Perm()
-	switch {
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file (%s)", path, info.Mode().Type())
-	case mode&forbidden&0o044 != 0:
-		return nil, fmt.Errorf("%s holds a secret and can be read by others (mode %04o): chmod 600 %s", path, mode, path)
-	case mode&0o022 != 0:
-		return nil, changeable(path, mode)
-	}
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return nil, err
@@ -53,6 +36,50 @@ func ReadFile(path string, forbidden fs.FileMode, most int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d KiB", path, most>>10)
 	}
 	return data, nil
+}
+
+// Open opens what [ReadFile] would read.
+func Open(path string, forbidden fs.FileMode) (*os.File, error) {
+	rule := strict
+	if forbidden&0o004 != 0 {
+		rule = secret
+	}
+	f, _, err := (&walker{last: asFile, judge: rule}).open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		switch mode := info.Mode().Perm(); {
+		case !info.Mode().IsRegular():
+			err = fmt.Errorf("%s is not a regular file (%s)", path, info.Mode().Type())
+		case mode&forbidden&0o044 != 0:
+			err = fmt.Errorf("%s holds a secret and can be read by others (mode %04o): chmod 600 %s", path, mode, path)
+		case mode&0o022 != 0:
+			err = changeable(path, mode)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// OpenRegular opens a regular file that may belong to any user: the configuration of a server, its error log. Another user's
+// symbolic link to a file of somebody else is not followed.
+func OpenRegular(path string) (*os.File, fs.FileInfo, error) {
+	f, _, err := (&walker{last: asFile, owners: map[string]uint32{}}).open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
 }
 
 // Program reports why a program is not run: it is not an executable file, or somebody besides root and the user that runs
@@ -83,8 +110,13 @@ func Program(path string) error {
 // OpenRoot opens a directory to write below it, which may belong to another user. A symbolic link on the way is followed if
 // root or this user made it, or if what it leads to has the owner of the link: everybody else could make acmed write where
 // only acmed may.
-func OpenRoot(path string) (*os.Root, error) {
-	f, resolved, err := (&walker{last: asDir, owners: map[string]uint32{}}).open(path)
+func OpenRoot(path string) (*os.Root, error) { return openRoot(path, nil) }
+
+// OpenOwnRoot opens a directory that nobody but root and this user may be able to change or to replace.
+func OpenOwnRoot(path string) (*os.Root, error) { return openRoot(path, strict) }
+
+func openRoot(path string, judge func(string, *unix.Stat_t) error) (*os.Root, error) {
+	f, resolved, err := (&walker{last: asDir, judge: judge, owners: map[string]uint32{}}).open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 }
 
 func (c Command) failure(ctx context.Context, end *os.ProcessState, err error, output string) error {
-	failed := &CommandError{Argv0: c.Argv[0], ExitCode: -1, Output: output, Err: err}
+	failed := &CommandError{Argv0: c.Argv[0], ExitCode: -1, Output: withhold(output), Err: err}
 	if end != nil {
 		failed.ExitCode = end.ExitCode()
 	}

@@ -15,16 +15,17 @@ import (
 	"syscall"
 
 	"github.com/acmed/acmed/internal/text"
+	"github.com/acmed/acmed/internal/vetted"
 )
 
 // MaxFile is the largest file that is read or edited, in bytes. The largest web server configurations have a few
 // megabytes.
 const MaxFile = 16 << 20
 
-// ReadRegular reads a regular file of at most [MaxFile] bytes, following symbolic links. It does not block on a FIFO
-// and reads no device.
+// ReadRegular reads a regular file of at most [MaxFile] bytes, following symbolic links as [vetted.OpenRegular] does. It does
+// not block on a FIFO and reads no device.
 func ReadRegular(path string) ([]byte, error) {
-	f, info, err := openRegular(path)
+	f, info, err := vetted.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -38,21 +39,6 @@ func ReadRegular(path string) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, MaxFile)
 	}
 	return text.Bytes(), err
-}
-
-func openRegular(path string) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	return f, info, nil
 }
 
 // PIDFileActive asks the process of a pid file, for [NewServer]. A pid that was left by a crash may belong to anybody, so
@@ -97,7 +83,7 @@ func (l *LogTail) Explain(err error) error {
 	if err == nil || l.Path == "" {
 		return err
 	}
-	if said := text.Tail(string(l.since()), text.Most); said != "" {
+	if said := text.Tail(withhold(string(l.since())), text.Most); said != "" {
 		return fmt.Errorf("%w; the server logged: %s", err, said)
 	}
 	return err
@@ -105,11 +91,14 @@ func (l *LogTail) Explain(err error) error {
 
 // since are the last bytes behind the mark, from the beginning of a line. A log that cannot be read says nothing.
 func (l *LogTail) since() []byte {
-	f, info, err := openRegular(l.Path)
+	f, info, err := vetted.OpenRegular(l.Path)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = f.Close() }()
+	if info.Sys().(*syscall.Stat_t).Nlink != 1 { // the other name may be a file of somebody else
+		return nil
+	}
 	from := max(l.from, info.Size()-text.Most)
 	text, err := io.ReadAll(io.NewSectionReader(f, from, text.Most))
 	if err != nil {

@@ -6,17 +6,20 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/internal/guard"
+	"github.com/acmed/acmed/internal/vetted"
 )
 
 // stateVersion is the version of the file. A later one is neither used nor overwritten.
 const stateVersion = 1
+
+// maxState bounds the file, in which the length of every list is bounded.
+const maxState = 64 << 20
 
 type state struct {
 	Version   int              `json:"version"`
@@ -42,7 +45,7 @@ func (h *Hub) load() {
 		return
 	}
 	var s state
-	text, err := os.ReadFile(h.conf.File)
+	text, err := vetted.ReadFile(h.conf.File, 0, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}

@@ -94,7 +94,9 @@ func openTest(t testing.TB, dir string, guard atomicfile.Guard) *Store {
 // stateDir makes an empty state directory.
 func stateDir(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "acmed")
+	top := t.TempDir()
+	must(t, os.Chmod(top, 0o755)) // whatever the umask
+	dir := filepath.Join(top, "acmed")
 	must(t, os.Mkdir(dir, 0o750))
 	return dir
 }

@@ -121,13 +121,13 @@ func open(dir string, guard atomicfile.Guard) (*Store, error) {
 	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
-	lock, err := takeLock(dir)
+	d, err := atomicfile.OpenOwnDir(dir, guard)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	d, err := atomicfile.OpenDir(dir, guard)
+	lock, err := takeLock(d, dir)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("state directory: %w", err), lock.Close())
+		return nil, errors.Join(err, d.Close())
 	}
 	s := &Store{path: dir, dir: d, lock: lock, entries: map[string]*entry{}}
 	if err := s.prepare(); err != nil {
@@ -167,12 +167,11 @@ func userName(uid int) string {
 }
 
 // takeLock opens and locks the lock file, which is never removed, and writes the process ID into it for messages.
-func takeLock(dir string) (*os.File, error) {
-	name := filepath.Join(dir, lockFile)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, publicFile)
+func takeLock(d *atomicfile.Dir, dir string) (*os.File, error) {
+	f, err := d.Open(lockFile, os.O_RDWR|os.O_CREATE, publicFile)
 	readOnly := errors.Is(err, syscall.EROFS)
 	if readOnly {
-		f, err = os.Open(name)
+		f, err = d.Open(lockFile, os.O_RDONLY, 0)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the state directory: %w", err)
@@ -187,7 +186,7 @@ func takeLock(dir string) (*os.File, error) {
 		err = writePID(f)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", filepath.Join(dir, lockFile), err), f.Close())
 	}
 	return f, nil
 }

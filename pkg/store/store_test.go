@@ -5,9 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -69,6 +71,28 @@ func TestOpenDoesNotFollowALinkForTheLock(t *testing.T) {
 	}
 	if text, _ := os.ReadFile(victim); string(text) != "kept" {
 		t.Errorf("the file behind the link became %q", text)
+	}
+}
+
+// TestOpenBelowAnotherUser: a directory of root below one of another user is not used, because that user can put another
+// directory of root into its place. Here the user does, and nothing is written there.
+func TestOpenBelowAnotherUser(t *testing.T) {
+	theirs := acmetest.TheirDir(t)
+	dir, victim := filepath.Join(theirs, "acmed"), filepath.Join(filepath.Dir(theirs), "victim")
+	must(t, os.Mkdir(dir, 0o750))
+	must(t, os.Mkdir(victim, 0o755))
+	for _, prepare := range []string{"true", "mv acmed away; ln -s ../victim acmed"} {
+		acmetest.AsNobody(t, theirs, prepare)
+		if s, err := Open(dir); err == nil {
+			t.Errorf("%s: opened %s", prepare, s.Dir())
+		} else if !strings.Contains(err.Error(), "the directory "+theirs+" belongs to user 65534") {
+			t.Errorf("%s: %v", prepare, err)
+		}
+	}
+	for _, untouched := range []string{filepath.Join(theirs, "away"), victim} {
+		if entries, err := os.ReadDir(untouched); err != nil || len(entries) > 0 {
+			t.Errorf("%s: %v, %v", untouched, entries, err)
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ func readSource(path, certificate string) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the Apache configuration: %w", err)
 	}
-	disk, err := installers.ReadRegular(resolved)
+	disk, err := installers.ReadRegular(path) // which judges the links on the way
 	if err != nil {
 		return nil, fmt.Errorf("read the Apache configuration: %w", err)
 	}

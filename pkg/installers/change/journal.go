@@ -69,15 +69,16 @@ func openJournal(ctx context.Context, path string, m medium) (*journal, error) {
 	if err := makeDir(path, guard); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	lock, err := lockDir(ctx, path)
+	dir, err := atomicfile.OpenDir(path, guard)
 	if err != nil {
-		return nil, fmt.Errorf("journal %s: %w", path, err)
+		return nil, err
 	}
-	j := &journal{path: path, lock: lock, guard: guard, disk: m.disk}
-	if j.dir, err = atomicfile.OpenDir(path, guard); err == nil {
-		err = j.load()
-	}
+	lock, err := lockDir(ctx, dir)
 	if err != nil {
+		return nil, errors.Join(fmt.Errorf("journal %s: %w", path, err), dir.Close())
+	}
+	j := &journal{path: path, dir: dir, lock: lock, guard: guard, disk: m.disk}
+	if err := j.load(); err != nil {
 		j.close()
 		return nil, err
 	}
@@ -85,9 +86,7 @@ func openJournal(ctx context.Context, path string, m medium) (*journal, error) {
 }
 
 func (j *journal) close() {
-	if j.dir != nil {
-		_ = j.dir.Close() // only looked up through; every write was synced by itself
-	}
+	_ = j.dir.Close()  // only looked up through; every write was synced by itself
 	_ = j.lock.Close() // gives the lock back
 }
 
@@ -115,8 +114,8 @@ func makeDir(path string, guard atomicfile.Guard) error {
 }
 
 // lockDir takes the directory's lock, which the kernel gives back when the process dies.
-func lockDir(ctx context.Context, path string) (*os.File, error) {
-	dir, err := os.Open(path)
+func lockDir(ctx context.Context, d *atomicfile.Dir) (*os.File, error) {
+	dir, err := d.Open(".", os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}

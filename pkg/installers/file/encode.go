@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"syscall"
 
 	"github.com/pavlo-v-chernykh/keystore-go/v4"
 	"software.sslmate.com/src/go-pkcs12"
 
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 )
 
@@ -131,21 +130,7 @@ func (c *Config) password() (password certs.Secret, err error) {
 	if c.PasswordFile == "" {
 		return nil, nil
 	}
-	f, err := os.OpenFile(c.PasswordFile, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("password_file: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // only read from
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("password_file: %w", err)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("password_file: %s is not a regular file", c.PasswordFile)
-	case info.Mode().Perm()&0o007 != 0:
-		return nil, fmt.Errorf("password_file: others have access to %s: run chmod o= on it", c.PasswordFile)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxPassword))
+	text, err := vetted.ReadFile(c.PasswordFile, 0o007, maxPassword)
 	if err != nil {
 		return nil, fmt.Errorf("password_file: %w", err)
 	}

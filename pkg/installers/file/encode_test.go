@@ -178,7 +178,7 @@ func TestPasswordFile(t *testing.T) {
 		mode          os.FileMode
 		want          string
 	}{
-		{"open", password, 0o644, "others have access"},
+		{"open", password, 0o644, "can be read by others"},
 		{"short", "12345\n", 0o600, "fewer than 6"},
 		{"missing", "", 0, "no such file"},
 		{"good", password, 0o600, ""},

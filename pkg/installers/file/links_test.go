@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers/installertest"
@@ -190,5 +191,18 @@ func TestLinksOfRootAreFollowed(t *testing.T) {
 	}
 	if _, err := atomicfile.Resolve(filepath.Join(top, "nowhere")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nowhere: %v", err)
+	}
+}
+
+// TestPlantedPassword: a link that another user made is no password file, and the error has nothing of what it leads to.
+func TestPlantedPassword(t *testing.T) {
+	dir := acmetest.TheirDir(t)
+	write(t, filepath.Join(dir, "../shadow"), "root:$6$saltandhash", 0o600)
+	acmetest.AsNobody(t, dir, "ln -s ../shadow link; echo correct horse >own; chmod 600 own")
+	for _, name := range []string{"link", "own"} {
+		c := Config{PasswordFile: filepath.Join(dir, name)}
+		if got, err := c.password(); err == nil || len(got) > 0 || strings.Contains(err.Error(), "$6$") || !strings.Contains(err.Error(), "belongs to user 65534") {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 )
@@ -23,6 +24,8 @@ const (
 	patience = 15 * time.Second
 	// lookAgain is when the cloud is looked at again after that.
 	lookAgain = time.Minute
+	// maxRecord bounds the own record of the last upload.
+	maxRecord = 1 << 20
 )
 
 // Installer uploads to one site. It is safe for concurrent use.
@@ -202,7 +205,7 @@ func (p *Installer) recordFile() string { return filepath.Join(p.target.Journal,
 // load returns the zero record when there is none that can be used: then the certificate is uploaded again.
 func (p *Installer) load() (record, error) {
 	var last record
-	text, err := os.ReadFile(p.recordFile())
+	text, err := vetted.ReadFile(p.recordFile(), 0, maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return last, nil
 	}

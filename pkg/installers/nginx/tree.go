@@ -73,7 +73,7 @@ func (t *tree) open(path string) (file string, text []byte, err error) {
 	if text, ok := t.overlay[file]; ok {
 		return file, text, nil
 	}
-	text, err = installers.ReadRegular(file)
+	text, err = installers.ReadRegular(path) // which judges the links on the way
 	return file, text, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/acmed/acmed/internal/text"
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/change"
@@ -301,10 +301,7 @@ func (h *Host) hostKeys(address string) (tries [][]string, check ssh.HostKeyCall
 		}
 		return tries, check, nil
 	}
-	if info, err := os.Stat(h.config.KnownHosts); err != nil || info.Mode().Perm()&0o022 != 0 {
-		return nil, nil, errors.Join(fmt.Errorf("known_hosts: %s cannot be read, or others can write to it", h.config.KnownHosts), err)
-	}
-	known, err := knownhosts.New(h.config.KnownHosts)
+	known, err := knownHosts(h.config.KnownHosts)
 	if err != nil {
 		return nil, nil, fmt.Errorf("known_hosts: %w", err)
 	}
@@ -330,6 +327,21 @@ func (h *Host) hostKeys(address string) (tries [][]string, check ssh.HostKeyCall
 		tries = [][]string{nil} // the host is not in the file, which the check will say
 	}
 	return tries, check, nil
+}
+
+// knownHosts reads the file by the descriptor that was vetted: the parser takes only names.
+func knownHosts(path string) (ssh.HostKeyCallback, error) {
+	f, err := vetted.Open(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	byDescriptor := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	known, err := knownhosts.New(byDescriptor)
+	if err != nil {
+		err = errors.New(strings.ReplaceAll(err.Error(), byDescriptor, path))
+	}
+	return known, err
 }
 
 // algorithms are the signatures of a kind of host key.

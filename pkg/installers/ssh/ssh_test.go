@@ -158,7 +158,7 @@ func TestHostKey(t *testing.T) {
 		"not in the file":      {unknown, "none in"},
 		"another kind of key":  {another, "host key"},
 		"another fingerprint":  {by, m.fingerprint("host")},
-		"writable by everyone": {open, "others can write"},
+		"writable by everyone": {open, "can be changed by others"},
 	} {
 		err := m.target(tt.c).Install(t.Context(), b)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {

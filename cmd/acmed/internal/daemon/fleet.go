@@ -18,6 +18,7 @@ import (
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/internal/clock"
 	"github.com/acmed/acmed/internal/guard"
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/fleet"
 	"github.com/acmed/acmed/pkg/fleet/etcd"
@@ -159,7 +160,7 @@ type leaseFile struct {
 }
 
 func (m *member) oldLease() int64 {
-	text, err := os.ReadFile(m.lease)
+	text, err := vetted.ReadFile(m.lease, 0, 1<<10)
 	var f leaseFile
 	if errors.Is(err, fs.ErrNotExist) || err == nil && json.Unmarshal(text, &f) == nil && f.Fleet != m.conf.Name {
 		return 0

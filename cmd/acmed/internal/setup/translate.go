@@ -15,6 +15,7 @@ import (
 	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dns01/catalog"
+	"github.com/acmed/acmed/pkg/installers"
 )
 
 // translation is one lineage on its way.
@@ -231,7 +232,7 @@ func (t *translation) served() (list []Server) {
 
 // isCertificate reports whether a file begins with the certificate of a fingerprint.
 func isCertificate(path, fingerprint string) bool {
-	content, err := os.ReadFile(path)
+	content, err := installers.ReadRegular(path)
 	if err != nil {
 		return false
 	}
