@@ -23,6 +23,7 @@ type Bundle struct {
 	ChainPEM    []byte       // the issuers, leaf first issuer first; may be empty for a private CA
 	KeyPEM      Secret       // PKCS#8; empty when the operator supplied the CSR and keeps the key
 	Alternates  [][]byte     // further chains that the CA offers for the same leaf, each without the leaf
+	Missing     *Missing     // further chains that were not available; nil: none is known
 	Issuer      string       // configured name of the issuer
 	Directory   string       // URL of the ACME directory
 	Profile     string       // profile that was asked for
@@ -104,6 +105,26 @@ func (b *Bundle) WithChain(i int) *Bundle {
 	c.Alternates = append([][]byte(nil), b.Alternates...)
 	c.ChainPEM, c.Alternates[i-1] = b.Alternates[i-1], b.ChainPEM
 	return &c
+}
+
+// Missing says which alternate chains of a certificate the CA offered and did not deliver.
+type Missing struct {
+	Address string   `json:"address"` // where the CA has the certificate, with links to all its chains
+	Chains  []string `json:"chains"`  // for each that is missing its address, and why
+}
+
+// SameChain reports whether two bundles lead to their leaves through the same certificates.
+func (b *Bundle) SameChain(other *Bundle) bool {
+	if (b.RSA == nil) != (other.RSA == nil) {
+		return false
+	}
+	return bytes.Equal(b.ChainPEM, other.ChainPEM) && bytes.Equal(b.Leaf.RawIssuer, other.Leaf.RawIssuer) &&
+		bytes.Equal(b.Leaf.AuthorityKeyId, other.Leaf.AuthorityKeyId) && (b.RSA == nil || b.RSA.SameChain(other.RSA))
+}
+
+// Presents reports whether two bundles present the same certificates.
+func (b *Bundle) Presents(other *Bundle) bool {
+	return b.Fingerprint() == other.Fingerprint() && b.SameChain(other)
 }
 
 // Fingerprint is the SHA-256 of a certificate's DER form in lower-case hexadecimal.

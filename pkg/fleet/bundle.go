@@ -29,6 +29,7 @@ type unit struct {
 	Chain       string             `json:"chain,omitempty"`
 	Key         string             `json:"key,omitempty"`
 	Alternates  []string           `json:"alternates,omitempty"`
+	Missing     *certs.Missing     `json:"missing,omitempty"`
 	Issuer      string             `json:"issuer,omitempty"`
 	Directory   string             `json:"directory,omitempty"`
 	Profile     string             `json:"profile,omitempty"`
@@ -37,7 +38,7 @@ type unit struct {
 
 func unitOf(b *certs.Bundle) unit {
 	u := unit{
-		Cert: string(b.CertPEM), Chain: string(b.ChainPEM), Key: string([]byte(b.KeyPEM)),
+		Cert: string(b.CertPEM), Chain: string(b.ChainPEM), Key: string([]byte(b.KeyPEM)), Missing: b.Missing,
 		Issuer: b.Issuer, Directory: b.Directory, Profile: b.Profile, Validations: b.Validations,
 	}
 	for _, chain := range b.Alternates {
@@ -57,7 +58,7 @@ func (u *unit) bundle() (*certs.Bundle, error) {
 		}
 		b.Alternates = append(b.Alternates, []byte(chain))
 	}
-	b.Issuer, b.Directory, b.Profile, b.Validations = u.Issuer, u.Directory, u.Profile, u.Validations
+	b.Issuer, b.Directory, b.Profile, b.Validations, b.Missing = u.Issuer, u.Directory, u.Profile, u.Validations, u.Missing
 	return b, nil
 }
 

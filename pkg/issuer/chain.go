@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -46,15 +47,45 @@ func (j *job) download(o *order) (*certs.Bundle, error) {
 		return nil, &certs.VetError{Err: errors.New("the certificate is not for the key of the CSR")}
 	}
 	b.Issuer, b.Directory, b.Profile, b.Validations = j.i.config.Name, j.i.config.Directory, j.req.Spec.Profile, j.validations(o)
-	var missing error
-	b.Alternates, missing = j.alternates(o.Certificate, b.Leaf)
+	b.Alternates, b.Missing = j.alternates(o.Certificate, b.Leaf)
 	if err := j.i.ended(j.ctx); err != nil {
 		return nil, err
 	}
 	if err := certs.Vet(b, &j.req.Spec, j.i.config.Policy, j.i.now()); err != nil {
 		return nil, err
 	}
-	return j.prefer(b, missing)
+	return j.prefer(b)
+}
+
+// Chains fetches the chains of a certificate again from where the CA has it, each without the leaf, and says which are still
+// missing.
+func (i *Issuer) Chains(ctx context.Context, name string, leaf *x509.Certificate, address string) (chains [][]byte, missing *certs.Missing, err error) {
+	ctx, end, err := i.begin(ctx, i.way().orders, &operation{subject: name})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer end()
+	a, err := i.load()
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case a == nil || a.URI == "":
+		return nil, nil, &certs.PermanentError{Err: errors.New("the issuer has no account, and only the account that ordered a certificate may fetch its chains")}
+	}
+	if err := i.transport.allowedText(address); err != nil {
+		return nil, nil, i.unavailable(err)
+	}
+	c, err := i.accountClient(ctx, a)
+	if err != nil {
+		return nil, nil, err
+	}
+	j := &job{client: c, attempt: &attempt{req: &certs.Request{Spec: certs.Spec{Name: name}}}}
+	standard, err := j.alternate(address, leaf)
+	if err != nil {
+		return nil, nil, err
+	}
+	chains, missing = j.alternates(address, leaf)
+	return append([][]byte{standard}, chains...), missing, i.ended(ctx)
 }
 
 // validations says how each name was proved, as far as that is known: the authorizations of a stored order, or of one that
@@ -99,8 +130,8 @@ func (j *job) sorted(chain []byte, keyPEM certs.Secret) ([]byte, error) {
 
 // alternates fetches the other chains of the same leaf (RFC 8555 section 7.4.2), each without the leaf. They are a choice, so
 // one that cannot be had, or that must not be installed, is left out, and why is only told: the certificate is good without
-// it. It is asked for again with the next certificate; which of the chains a client needs is for the trust gate.
-func (j *job) alternates(address string, leaf *x509.Certificate) (chains [][]byte, missing error) {
+// it. [Issuer.Chains] asks for it again; which of the chains a client needs is for the trust gate.
+func (j *job) alternates(address string, leaf *x509.Certificate) (chains [][]byte, missing *certs.Missing) {
 	urls := alternateLinks(address, j.header(address, "Link"))
 	if len(urls) > maxAlternates {
 		j.i.config.Log.Warn("the CA offers more chains than are looked at", zapCert(j.req.Spec.Name), zapIssuer(j.i))
@@ -115,13 +146,25 @@ func (j *job) alternates(address string, leaf *x509.Certificate) (chains [][]byt
 	all.Wait()
 	for n, err := range errs {
 		if err != nil && j.ctx.Err() == nil {
-			chains[n], missing = nil, errors.Join(missing, err)
+			if missing == nil {
+				missing = &certs.Missing{Address: address}
+			}
+			chains[n], missing.Chains = nil, append(missing.Chains, text.Line(urls[n]+": "+reasonOf(err), maxReason))
 			j.i.config.Log.Warn("an alternate chain is not available, using the others", zapCert(j.req.Spec.Name), zapIssuer(j.i),
 				zapText("url", urls[n]), zapError(err))
 			j.req.Tell(certs.Step{Phase: certs.PhaseFinalize, Detail: "alternate chain " + strconv.Itoa(n+1) + " is not available: " + text.Line(err.Error(), maxReason)})
 		}
 	}
 	return slices.DeleteFunc(chains, func(chain []byte) bool { return len(chain) == 0 }), missing
+}
+
+// reasonOf is an error without the address that was asked.
+func reasonOf(err error) string {
+	var at *url.Error
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	return err.Error()
 }
 
 func (j *job) alternate(url string, leaf *x509.Certificate) (issuers []byte, err error) {
@@ -182,7 +225,7 @@ func isAlternate(params string) bool {
 // prefer presents the first chain, the CA's default before the alternates, that has a certificate of the preferred name or
 // ends at a root of that name. When there is none, but some alternates were missing, the order stays stored: its chains are
 // fetched again by the next try.
-func (j *job) prefer(b *certs.Bundle, missing error) (*certs.Bundle, error) {
+func (j *job) prefer(b *certs.Bundle) (*certs.Bundle, error) {
 	name := j.req.Spec.PreferredChain
 	if name == "" {
 		return b, nil
@@ -193,8 +236,8 @@ func (j *job) prefer(b *certs.Bundle, missing error) (*certs.Bundle, error) {
 			return candidate, nil
 		}
 	}
-	if missing != nil {
-		return nil, j.i.unavailable(fmt.Errorf("the preferred chain %q may be among those that could not be downloaded: %w", name, missing))
+	if b.Missing != nil {
+		return nil, j.i.unavailable(fmt.Errorf("the preferred chain %q may be among those that could not be downloaded: %s", name, strings.Join(b.Missing.Chains, "; ")))
 	}
 	j.i.config.Log.Warn("the CA offers no chain of the preferred name, using its default chain",
 		zapCert(j.req.Spec.Name), zapText("preferred_chain", name))

@@ -288,6 +288,7 @@ func (j *job) adopt(ctx context.Context, h certs.Head) error {
 		j.event(notify.Event{Kind: notify.Adopted, Version: id, NotAfter: b.Leaf.NotAfter, Message: fmt.Sprintf("version %d of node %s was taken", h.N, h.Node)})
 	}
 	j.shared(h, id, "")
+	r.noteChains(b)
 	st := r.edit()
 	st.Hook = nil
 	if j.Hooks.Post != nil {

@@ -1,7 +1,6 @@
 package renewal
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +57,7 @@ func (j *job) judge(b *certs.Bundle) offer {
 // neither a crash in between nor a changed configuration gets past it.
 func (j *job) review(ctx context.Context) error {
 	r := j.record
-	if err := j.prepareKeys(ctx); err != nil {
+	if err := errors.Join(j.prepareKeys(ctx), j.askChains(ctx)); err != nil {
 		return err
 	}
 	if r.State.Pinned != "" && r.State.Pinned == r.Version {
@@ -143,12 +142,12 @@ func (j *job) hold(id string) (held *store.Held, again bool, err error) {
 	switch {
 	case len(o.failing) > 0:
 		return j.holdRefused(id, o), false, nil
-	case !sameChain(o.bundle, b):
+	case !o.bundle.SameChain(b):
 		if _, err := j.engine.store.AddVersion(j.Spec.Name, o.bundle, j.engine.clock()); err != nil {
 			return nil, false, fmt.Errorf("store the certificate with another chain: %w", err)
 		}
 		return nil, true, j.record.reread()
-	case j.Spec.Notice > 0 && !sameChain(b, j.record.Current):
+	case j.Spec.Notice > 0 && !b.SameChain(j.record.Current):
 		return j.holdForNotice(id, b), false, nil
 	}
 	return nil, false, nil
@@ -192,7 +191,7 @@ func (j *job) holdForNotice(id string, b *certs.Bundle) *store.Held {
 	h := &store.Held{Version: id, Reason: "its issuer changed", Since: now, Until: now.Add(j.Spec.Notice)}
 	if before := j.record.State.Held; before != nil && plan.Announced(before) {
 		old, err := j.engine.store.Bundle(j.Spec.Name, before.Version)
-		if before.Version == id || err == nil && sameChain(old, b) {
+		if before.Version == id || err == nil && old.SameChain(b) {
 			h.Since, h.Until = before.Since, before.Until
 			return h
 		}
@@ -203,13 +202,4 @@ func (j *job) holdForNotice(id string, b *certs.Bundle) *store.Held {
 		Message: "the next version comes from another issuer; clients that know only the present one must import its chain",
 	})
 	return h
-}
-
-// sameChain reports whether two bundles lead to their leaves through the same certificates.
-func sameChain(a, b *certs.Bundle) bool {
-	if (a.RSA == nil) != (b.RSA == nil) {
-		return false
-	}
-	return bytes.Equal(a.ChainPEM, b.ChainPEM) && bytes.Equal(a.Leaf.RawIssuer, b.Leaf.RawIssuer) &&
-		bytes.Equal(a.Leaf.AuthorityKeyId, b.Leaf.AuthorityKeyId) && (a.RSA == nil || sameChain(a.RSA, b.RSA))
 }

@@ -39,6 +39,7 @@ type job struct {
 	localFailure *localFailure
 	next         []certs.NextKey // made ahead
 	tlsa         dnsView
+	chainsAgain  time.Time // when the CA is asked for missing chains
 	progress     progress
 	done         chan struct{}
 }
@@ -183,7 +184,7 @@ func (j *job) finish() error {
 			j.result.Held = h.Reason
 		}
 	}
-	j.result.Next = clock.Earlier(j.result.Next, j.tlsa.again)
+	j.result.Next = clock.Earlier(clock.Earlier(j.result.Next, j.tlsa.again), j.chainsAgain)
 	j.alertLimit()
 	j.alertExpiry()
 	if err := r.save(); err != nil {

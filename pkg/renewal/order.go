@@ -52,6 +52,7 @@ func (j *job) obtained(bundle *certs.Bundle, f *plan.Fleet) error {
 	}
 	r.issued(bundle, j.Hooks.Post != nil, j.opts.NewKey)
 	r.edit().Ignored = j.Spec.Ignored(bundle)
+	r.noteChains(bundle)
 	if f != nil {
 		st := r.share()
 		st.Unshared, st.Base, st.Spec = version, f.Head.N, j.Spec.Hash()

@@ -57,6 +57,9 @@ type Set struct {
 	Notifier     notify.Notifier
 	// Revoke asks the CA to revoke a bundle, for a reason as RFC 5280 spells it. One that is revoked already is no error.
 	Revoke func(ctx context.Context, b *certs.Bundle, reason string) error
+	// Chains asks the CA again for the chains of one unit of a bundle, which is at that address, and says which are still
+	// missing; nil: nobody asks.
+	Chains func(ctx context.Context, unit *certs.Bundle, name, address string) (chains [][]byte, missing *certs.Missing, err error)
 	// Forewarn looks for what will stand in the way of the next renewal, such as CAA records; nil: nothing does. It is
 	// asked whenever a renewal window is, about twice a day.
 	Forewarn func(ctx context.Context, want *certs.Spec) []string

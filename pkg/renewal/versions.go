@@ -103,6 +103,9 @@ func (j *job) activateNewest() error {
 func (j *job) activate(id string) error {
 	j.step(certs.PhaseActivate, id)
 	r := j.record
+	if err := j.renewChain(id); err != nil {
+		return err
+	}
 	if err := j.engine.store.Activate(r.Name, id); err != nil {
 		return err
 	}

@@ -53,19 +53,30 @@ func (st *State) Believe(now time.Time) (changed bool) {
 		b.since(&in.Unused)
 		st.TLSA[record] = in
 	}
+	if st.Chains != nil {
+		b.retry(&st.Chains.RetryAt)
+	}
 	if st.Hook != nil {
 		b.drop(&st.Hook.RetryAt, clock.LongestPause)
 	}
 	if st.Fleet != nil {
 		b.drop(&st.Fleet.RetryAt, clock.LongestPause)
 	}
-	if h := st.Held; h != nil && !clock.Believable(now, h.Since, 0) {
-		if !h.Until.IsZero() { // a notice keeps its length
-			h.Until = now.Add(h.Until.Sub(h.Since))
-		}
-		h.Since, b.changed = now, true
+	if st.Held != nil {
+		b.held(st.Held)
 	}
 	return b.changed
+}
+
+// held begins a hold anew that began ahead of now; a notice keeps its length.
+func (b *believer) held(h *Held) {
+	if clock.Believable(b.now, h.Since, 0) {
+		return
+	}
+	if !h.Until.IsZero() {
+		h.Until = b.now.Add(h.Until.Sub(h.Since))
+	}
+	h.Since, b.changed = b.now, true
 }
 
 type believer struct {
@@ -77,6 +88,13 @@ type believer struct {
 func (b *believer) drop(t *time.Time, ahead time.Duration) {
 	if !clock.Believable(b.now, *t, ahead) {
 		*t, b.changed = time.Time{}, true
+	}
+}
+
+// retry moves a time of which zero means never to now.
+func (b *believer) retry(t *time.Time) {
+	if !clock.Believable(b.now, *t, clock.LongestPause) {
+		*t, b.changed = b.now, true
 	}
 }
 

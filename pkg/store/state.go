@@ -9,6 +9,7 @@ import (
 
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/pkg/advice"
+	"github.com/acmed/acmed/pkg/certs"
 )
 
 const (
@@ -50,6 +51,7 @@ type State struct {
 	Invalid   map[string][]time.Time `json:"invalid,omitempty"`   // identifier to its failed validations of the last hour
 	Warnings  []string               `json:"warnings,omitempty"`  // what will stand in the way of a renewal, as last looked up
 	Ignored   []string               `json:"ignored,omitempty"`   // settings that the CA ignored when it issued the newest version, see certs.Spec.Ignored
+	Chains    *Chains                `json:"chains,omitempty"`    // alternate chains that the CA did not deliver; nil: none
 	Alerted   int                    `json:"alerted,omitempty"`   // smallest days-left threshold already alerted; 0: none
 
 	Log []LogEntry `json:"log,omitempty"` // what happened, the oldest first; see [State.Remember]
@@ -62,6 +64,15 @@ type State struct {
 	Compromised []string `json:"compromised,omitempty"` // versions whose key others may know; removed when another one is active
 
 	Revoked map[string]Revocation `json:"revoked,omitempty"` // version ID to its revocation, for as long as the version is stored
+}
+
+// Chains says which alternate chains of a certificate are missing, and when the CA is asked for them again.
+type Chains struct {
+	For     string         `json:"for"`               // fingerprint of the bundle
+	Missing *certs.Missing `json:"missing,omitempty"` // nil: none
+	RSA     *certs.Missing `json:"rsa,omitempty"`     // of the RSA twin of a dual unit
+	Asked   int            `json:"asked,omitzero"`    // how often the CA was asked again
+	RetryAt time.Time      `json:"retry_at,omitzero"` // zero: it is not asked any more
 }
 
 // TLSA is one TLSA record (RFC 6698) of a certificate.

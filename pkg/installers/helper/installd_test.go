@@ -171,9 +171,14 @@ func TestLife(t *testing.T) {
 	if err != nil || diff != "a diff" {
 		t.Errorf("Preview = %q, %v", diff, err)
 	}
-	for _, b := range []*certs.Bundle{first, first, second} {
+	shorter := *first
+	shorter.ChainPEM = nil
+	for _, b := range []*certs.Bundle{first, first, &shorter, first, second} {
 		h.want(c.Install(ctx, b), "")
 		h.want(c.Verify(ctx, b), "")
+		if have, err := h.store.Load("www"); err != nil || !have.Current.Presents(b) {
+			t.Errorf("the copy has another chain than %s, %v", b.ChainPEM, err)
+		}
 	}
 	h.want(c.Verify(ctx, first), "has not got this certificate")
 	have, err := h.store.Load("www")

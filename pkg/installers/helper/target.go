@@ -120,7 +120,7 @@ func (t *Target) Install(ctx context.Context, b *certs.Bundle) error {
 		return err
 	}
 	version := before.Version
-	if before.Current == nil || before.Current.Fingerprint() != b.Fingerprint() {
+	if before.Current == nil || !before.Current.Presents(b) {
 		if version, err = t.copy(b, before); err != nil {
 			return err
 		}
@@ -137,7 +137,10 @@ func (t *Target) Install(ctx context.Context, b *certs.Bundle) error {
 
 // copy stores the bundle, unless an earlier try did, and makes it what servers read.
 func (t *Target) copy(b *certs.Bundle, have *store.Lineage) (version string, err error) {
-	i := slices.IndexFunc(have.Versions, func(v store.Version) bool { return v.Fingerprint == b.Fingerprint() })
+	i := slices.IndexFunc(have.Versions, func(v store.Version) bool {
+		same, err := t.store.Bundle(t.name, v.ID)
+		return err == nil && same.Presents(b)
+	})
 	if i >= 0 {
 		version = have.Versions[i].ID
 	} else if version, err = t.store.AddVersion(t.name, b, t.clock()); err != nil {

@@ -2,6 +2,8 @@ package imperva
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,6 +81,7 @@ func fixedName(names []certs.Identifier) string {
 // and again while the cloud takes its time.
 type record struct {
 	Fingerprint string    `json:"fingerprint,omitzero"` // of the bundle that was uploaded
+	Chain       string    `json:"chain,omitzero"`       // fingerprint of its issuers
 	Uploaded    time.Time `json:"uploaded,omitzero"`
 	Complaint   string    `json:"complaint,omitzero"`  // what the API found wrong with it
 	Warning     string    `json:"warning,omitzero"`    // what the API said about it besides
@@ -101,18 +104,26 @@ func (p *Installer) Install(ctx context.Context, b *certs.Bundle) error {
 		return err
 	}
 	mine := last.Fingerprint == b.Fingerprint()
-	if !mine || last.Complaint == "" {
-		if endpoint.Look(ctx, p.endpoints, b) == nil {
-			return nil
-		}
-	}
-	if mine && last.Complaint == "" {
+	switch {
+	case mine && (last.Complaint != "" || last.Chain != "" && last.Chain != chainOf(b)): // no endpoint shows either of them
+	case endpoint.Look(ctx, p.endpoints, b) == nil:
+		return nil
+	case mine:
 		return p.await(ctx, b, last)
 	}
 	if p.now().Before(last.NotBefore) {
 		return &installers.LaterError{After: last.NotBefore.Sub(p.now()), Err: fmt.Errorf("the API wants no request before %s", last.NotBefore.UTC().Format(time.RFC3339))}
 	}
 	return p.upload(ctx, b, last)
+}
+
+// chainOf identifies the issuers that b presents.
+func chainOf(b *certs.Bundle) string {
+	h := sha256.New()
+	for unit := b; unit != nil; unit = unit.RSA {
+		_, _ = h.Write(unit.ChainPEM) // a hash never fails
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // upload sends b and notes what became of it.
@@ -128,7 +139,7 @@ func (p *Installer) upload(ctx context.Context, b *certs.Bundle, last record) er
 	if err != nil && !errors.As(err, &lost) {
 		return err
 	}
-	done := record{Fingerprint: b.Fingerprint(), Uploaded: p.now(), Complaint: said.complaint, Warning: said.warning}
+	done := record{Fingerprint: b.Fingerprint(), Chain: chainOf(b), Uploaded: p.now(), Complaint: said.complaint, Warning: said.warning}
 	if lost != nil { // another upload would be a second one if this was taken, which what is served will show
 		done.Warning = err.Error()
 	}

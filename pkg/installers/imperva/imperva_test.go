@@ -85,6 +85,11 @@ func TestUpload(t *testing.T) {
 	if err := p.Install(t.Context(), b); err != nil || c.count() != 2 {
 		t.Errorf("again: %v after %d uploads", err, c.count())
 	}
+	other := *b
+	other.ChainPEM = nil
+	if err := p.Install(t.Context(), &other); err != nil || c.count() != 4 {
+		t.Errorf("with another chain: %v after %d uploads", err, c.count())
+	}
 }
 
 // TestSlowCloud: nothing is uploaded twice while the certificate is on its way, through restarts too; when the time is

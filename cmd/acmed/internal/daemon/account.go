@@ -169,6 +169,17 @@ func revoker(issuers map[string]madeIssuer) func(context.Context, *certs.Bundle,
 	}
 }
 
+// chains returns what asks for missing chains, with the issuers of one configuration.
+func chains(issuers map[string]madeIssuer) func(context.Context, *certs.Bundle, string, string) ([][]byte, *certs.Missing, error) {
+	return func(ctx context.Context, b *certs.Bundle, name, address string) ([][]byte, *certs.Missing, error) {
+		i, ok := issuers[b.Issuer]
+		if !ok {
+			return nil, nil, fmt.Errorf("issuer %q, which issued it, is not in the configuration", b.Issuer)
+		}
+		return i.Chains(ctx, name, b.Leaf, address)
+	}
+}
+
 func revoke(ctx context.Context, i madeIssuer, b *certs.Bundle, reason issuer.Reason, byKey bool) error {
 	var errs []error
 	for _, half := range []*certs.Bundle{b, b.RSA} {

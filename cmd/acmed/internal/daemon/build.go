@@ -140,7 +140,7 @@ func (b *builder) build(c *config.Config) (_ *wiring, err error) {
 			return nil, err
 		}
 	}
-	set.Revoke = revoker(issuers)
+	set.Revoke, set.Chains = revoker(issuers), chains(issuers)
 	set.Forewarn, set.ClockOffsets = b.forewarn(solvers, issuers), clockOffsets(issuers)
 	for name, made := range issuers {
 		set.Issuers[name] = made

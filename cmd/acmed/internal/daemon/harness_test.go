@@ -12,10 +12,12 @@ import (
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges"
 	"github.com/acmed/acmed/pkg/challenges/http01"
+	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/issuer"
 	"github.com/acmed/acmed/pkg/notify"
 	"github.com/acmed/acmed/pkg/renewal"
 	"github.com/acmed/acmed/pkg/store"
+	"github.com/acmed/acmed/pkg/trust"
 )
 
 const day = 24 * time.Hour
@@ -27,7 +29,9 @@ type harness struct {
 	store   *store.Store
 	solvers map[string]challenges.Rung
 	spec    certs.Spec
-	budget  int // orders in 3 hours; 0: no limit
+	trusts  []*trust.Store
+	web     installers.Installer // nil: nothing serves it
+	budget  int                  // orders in 3 hours; 0: no limit
 	ahead   time.Duration
 	told    []notify.Event
 }
@@ -86,9 +90,13 @@ type outcome struct {
 func (h *harness) run(opts renewal.Options) outcome {
 	h.t.Helper()
 	set := &renewal.Set{
-		Issuers: map[string]renewal.Issuer{}, Certificates: map[string]renewal.Certificate{h.spec.Name: {Spec: h.spec}},
+		Issuers: map[string]renewal.Issuer{}, Certificates: map[string]renewal.Certificate{h.spec.Name: {
+			Spec: h.spec, Targets: map[string]installers.Installer{"web": h.web}, Clients: renewal.Clients{Stores: func() []*trust.Store { return h.trusts }},
+		}},
 		Notifier: h, Concurrency: 1, Keep: 9,
 	}
+	made := map[string]madeIssuer{}
+	set.Chains = chains(made)
 	for name, ca := range h.cas {
 		i, err := issuer.New(issuer.Config{
 			Name: name, Directory: ca.Directory, AgreeTOS: true, Private: true, Roots: ca.Roots, Store: h.store, Clock: h.clock, Solvers: h.solvers,
@@ -98,7 +106,7 @@ func (h *harness) run(opts renewal.Options) outcome {
 			h.t.Fatal(err)
 		}
 		defer func() { _ = i.Close() }()
-		set.Issuers[name] = i
+		set.Issuers[name], made[name] = i, madeIssuer{Issuer: i}
 	}
 	engine := renewal.NewEngine(renewal.Config{Store: h.store, Log: zap.NewNop(), Clock: h.clock})
 	engine.Swap(set)
