@@ -17,9 +17,11 @@ func newDoctor(a *app) *cobra.Command {
 		Short: "Diagnose why names fail validation",
 		Long: `Check the names of the given certificates, single names, or all names as a CA would. acmed queries DNS (A, AAAA, CNAME, CAA,
 DNSSEC), connects to the ports of http-01 and tls-alpn-01 at each address, tries to listen there, and compares the clock with
-that of each CA. Each DNS solver sets and removes one record, each webroot gets a file for a moment. acmed also asks systemd,
-or the pid file, whether the servers run that the certificates are installed in. In a fleet, it asks each member of etcd,
-and compares the seal key. Nothing is ordered.
+that of each CA. Each DNS solver sets and removes one record, each webroot gets a file for a moment. In a fleet, acmed asks
+each member of etcd, and compares the seal key. Nothing is ordered.
+
+Targets are examined without changing anything: systemd, the pid file or the container engine says whether the server runs,
+the helper answers for its targets, a target on another machine is logged in to, and programs and directories are checked.
 
 The result from this machine can differ from that of a CA if names resolve to other addresses inside your network, or if a
 router does not loop packets back. See probe in the configuration. The exit code is 3 if something needs attention.`,
@@ -71,7 +73,7 @@ func (a *app) diagnosis(d *control.Diagnosis) {
 		a.printf("%s (%s): %s\n", n.Identifier, n.Certificate, verdict(&n))
 	}
 	for _, f := range d.Findings {
-		mark := "good to know"
+		mark := "note"
 		if f.Attention {
 			mark = "ATTENTION"
 		}

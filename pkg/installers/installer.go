@@ -28,6 +28,12 @@ type Previewer interface {
 	Preview(ctx context.Context, b *certs.Bundle) (string, error)
 }
 
+// Examiner is an [Installer] that can say, before there is a certificate, why Install would fail. It changes nothing. A
+// server that does not run is a [*NotRunningError].
+type Examiner interface {
+	Examine(ctx context.Context) error
+}
+
 // NoPreview is what to show for an [Installer] that is no [Previewer] and has something to do: a program decides, or
 // somebody else's service.
 const NoPreview = "what this changes cannot be shown\n"

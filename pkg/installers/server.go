@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/acmed/acmed/internal/guard"
+	"github.com/acmed/acmed/internal/vetted"
 )
 
 // Server is one web server of this machine, shared by all targets that it serves. It is safe for concurrent use.
@@ -144,6 +145,20 @@ func (s *Server) Running(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("ask whether %s is running: %w", s.name, err)
 	}
 	return running, nil
+}
+
+// Examine returns an error if a reload would fail: the server does not run, or its program may not be run.
+func (s *Server) Examine(ctx context.Context) error {
+	if len(s.reload.Argv) > 0 {
+		if err := vetted.Program(s.reload.Argv[0]); err != nil {
+			return err
+		}
+	}
+	running, err := s.Running(ctx)
+	if err == nil && !running {
+		return &NotRunningError{Server: s.name}
+	}
+	return err
 }
 
 func (s *Server) reloadOnce(ctx context.Context) error {

@@ -192,7 +192,7 @@ func TestBehindATLSTerminator(t *testing.T) {
 				t.Errorf("%d validations in the next renewal after a preflight, want 1", n)
 			}
 			out := b.must("doctor", "org")
-			if !strings.Contains(out, "example.org (org): http should work; TLS is terminated in front by another server") || !strings.Contains(out, "good to know: example.org: tls-alpn-01 does not reach acmed") {
+			if !strings.Contains(out, "example.org (org): http should work; TLS is terminated in front by another server") || !strings.Contains(out, "note: example.org: tls-alpn-01 does not reach acmed") {
 				t.Errorf("the doctor says %s", out)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/atomicfile"
+	"github.com/acmed/acmed/internal/vetted"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -28,7 +29,10 @@ type Installer struct {
 	running   chan struct{} // holds one token while a program of this target runs
 }
 
-var _ installers.Installer = (*Installer)(nil)
+var (
+	_ installers.Installer = (*Installer)(nil)
+	_ installers.Examiner  = (*Installer)(nil)
+)
 
 // New makes the installer of a valid configuration. It touches neither network nor disk.
 func New(c Config, t installers.Target) (*Installer, error) {
@@ -42,6 +46,20 @@ func New(c Config, t installers.Target) (*Installer, error) {
 	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
 	c.VerifyTimeout = cmp.Or(c.VerifyTimeout, defaultVerifyTimeout)
 	return &Installer{config: c, target: t, endpoints: endpoints, running: make(chan struct{}, 1)}, nil
+}
+
+// Examine checks that the programs are there and may be run. It does not run them: what check says of the certificate in use
+// is found by Verify.
+func (p *Installer) Examine(context.Context) error {
+	for _, argv := range [][]string{p.config.Run, p.config.Check} {
+		if len(argv) == 0 {
+			continue
+		}
+		if err := vetted.Program(argv[0]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Install runs the program and then looks whether the certificate is in use. With something to look at, it does not run

@@ -286,6 +286,35 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestExamine: programs that are missing or not allowed to run are found without running one.
+func TestExamine(t *testing.T) {
+	s := newSite(t)
+	open := filepath.Join(t.TempDir(), "open.sh")
+	s.write(open, "#!/bin/sh\n", 0o755)
+	if err := os.Chmod(open, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ run, check, want string }{
+		{s.script, "", ""}, {s.script, s.script, ""}, {s.script + "x", "", "no such file"}, {s.script, s.script + "x", "no such file"}, {open, "", "is not run"},
+	} {
+		c := Config{Run: []string{tt.run}}
+		if tt.check != "" {
+			c.Check = []string{tt.check}
+		}
+		p, err := New(c, installers.Target{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Examine(t.Context())
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+	if s.calls() != 0 {
+		t.Error("a program was run")
+	}
+}
+
 func TestHook(t *testing.T) {
 	s := newSite(t)
 	target, publish, _ := installertest.Live(t, "a.example")

@@ -107,6 +107,8 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(list)
 	case parts[0] == "containers" && f.containers[parts[1]] == "":
 		w.WriteHeader(http.StatusNotFound)
+	case parts[len(parts)-1] == "json" && parts[0] == "containers":
+		_ = json.NewEncoder(w).Encode(map[string]any{"State": map[string]bool{"Running": f.containers[parts[1]] == "running"}})
 	case parts[0] == "containers" && f.containers[parts[1]] != "running":
 		w.WriteHeader(http.StatusConflict)
 	case parts[0] == "containers":
@@ -132,6 +134,22 @@ func TestContainerByLabel(t *testing.T) {
 	socket := engine(t, f)
 	target, _, _ := installertest.Live(t, "a.example")
 	c := Config{Dir: t.TempDir(), Container: &fileset.Container{Label: "service=web", Exec: []string{"nginx", "-s", "reload"}, Socket: socket}}
+	examine := func() error {
+		t.Helper()
+		var errs []error
+		for _, container := range []fileset.Container{{Label: "service=web"}, {Name: "aaa"}} {
+			container.Socket = socket
+			p, err := New(Config{Dir: c.Dir, Container: &container}, target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			errs = append(errs, p.Examine(t.Context()))
+		}
+		return errors.Join(errs...)
+	}
+	if err := examine(); err != nil || len(f.ran) > 0 {
+		t.Errorf("%v after %q", err, f.ran)
+	}
 	install := func() ([]string, error) {
 		f.ran = nil
 		p, err := New(c, target)
@@ -153,12 +171,27 @@ func TestContainerByLabel(t *testing.T) {
 	if _, err := install(); err == nil || !strings.Contains(err.Error(), "exit status 1: no!") {
 		t.Errorf("with a failing program: %v", err)
 	}
+	f.containers = map[string]string{"aaa": "exited"}
+	if err := examine(); err == nil || strings.Count(err.Error(), "is not running") != 2 {
+		t.Errorf("stopped: %v", err)
+	}
 	f.containers = map[string]string{"ddd": "exited"}
 	var stopped *installers.NotRunningError
 	if _, err := install(); !errors.As(err, &stopped) {
 		t.Errorf("a stopped container: %v", err)
 	}
 	f.containers = nil
+	if err := examine(); err == nil || strings.Count(err.Error(), "does not have") != 2 {
+		t.Errorf("without containers: %v", err)
+	}
+	c.Container.Socket = filepath.Join(c.Dir, "none")
+	if p, err := New(c, target); err != nil || p.Examine(t.Context()) == nil {
+		t.Errorf("without an engine: %v", err)
+	}
+	c.Container.Socket = socket
+	if p, err := New(Config{Dir: filepath.Join(c.Dir, "missing")}, target); err != nil || !errors.Is(p.Examine(t.Context()), os.ErrNotExist) {
+		t.Errorf("without the directory: %v", err)
+	}
 	if _, err := install(); err == nil || !strings.Contains(err.Error(), "does not have a container with the label service=web") {
 		t.Errorf("without a container: %v", err)
 	}

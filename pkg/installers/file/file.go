@@ -1,8 +1,12 @@
 package file
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/installers"
@@ -42,6 +46,21 @@ func New(c Config, t installers.Target) (*Installer, error) {
 func NewServer(c Config) *installers.Server {
 	settings := c.settings()
 	return settings.NewServer("")
+}
+
+// Examine checks that the directory is there and can be written to, and asks whether the container of the server runs.
+func (p *Installer) Examine(ctx context.Context) error {
+	info, err := os.Stat(p.config.Dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory", p.config.Dir)
+	}
+	if err := unix.Access(p.config.Dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("write to %s: %w", p.config.Dir, err)
+	}
+	return p.Set.Examine(ctx)
 }
 
 // files lists all files of the target with the content that b gives them, and the names of the RSA twins when b has none.

@@ -121,8 +121,19 @@ func TestPodman(t *testing.T) {
 		return i.Install(t.Context(), installertest.Bundle(t, "a.example"))
 	}
 	byName, byLabel := fileset.Container{Name: "web"}, fileset.Container{Label: "service=web", Exec: []string{"/bin/sh", "-c", "echo >/ran"}}
+	examine := func(c fileset.Container) error {
+		c.Socket = p.socket
+		i, err := New(Config{Dir: dir, Container: &c}, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.Examine(t.Context())
+	}
 	for _, name := range []string{"web", "web2"} { // created again under another name
 		byName.Name = name
+		if err := errors.Join(examine(byName), examine(byLabel)); err != nil {
+			t.Errorf("examined: %v", err)
+		}
 		if err := install(byName); err != nil {
 			t.Fatalf("by a signal: %v", err)
 		}
@@ -138,6 +149,9 @@ func TestPodman(t *testing.T) {
 			p.run("web2")
 		}
 	}
+	if err := examine(byName); err == nil || !strings.Contains(err.Error(), "does not have the container web2") {
+		t.Errorf("examined without a container: %v", err)
+	}
 	if err := install(byName); err == nil || !strings.Contains(err.Error(), "does not have the container web2") {
 		t.Errorf("without a container: %v", err)
 	}
@@ -150,6 +164,9 @@ func TestPodman(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	var stopped *installers.NotRunningError
+	if err := examine(fileset.Container{Name: "web"}); !errors.As(err, &stopped) {
+		t.Errorf("a stopped container, examined: %v", err)
+	}
 	if err := install(byLabel); !errors.As(err, &stopped) {
 		t.Errorf("a stopped container: %v", err)
 	}

@@ -109,6 +109,29 @@ func (e engine) call(ctx context.Context, method, path string, body any) (status
 	return response.StatusCode, answer, nil
 }
 
+// examine asks whether the container is there and runs.
+func (c *Container) examine(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, containerTimeout)
+	defer cancel()
+	e := c.engine()
+	if c.Label != "" {
+		_, err := c.labeled(ctx, e)
+		return err
+	}
+	status, said, err := e.call(ctx, http.MethodGet, "/containers/"+url.PathEscape(c.Name)+"/json", nil)
+	if err := c.judge(status, http.StatusOK, said, err); err != nil {
+		return err
+	}
+	var found struct{ State struct{ Running bool } }
+	if err := json.Unmarshal(said, &found); err != nil {
+		return fmt.Errorf("container engine: %w", err)
+	}
+	if !found.State.Running {
+		return &installers.NotRunningError{Server: c.title()}
+	}
+	return nil
+}
+
 // reload makes the server read its files.
 func (c *Container) reload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, containerTimeout)

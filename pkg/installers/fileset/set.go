@@ -40,6 +40,7 @@ var (
 	_ installers.Uninstaller = (*Set)(nil)
 	_ installers.Previewer   = (*Set)(nil)
 	_ installers.Recoverer   = (*Set)(nil)
+	_ installers.Examiner    = (*Set)(nil)
 )
 
 // New makes a set of a valid configuration; the plugin adds Files. It touches neither network nor disk.
@@ -100,6 +101,14 @@ func (s *Set) Uninstall(ctx context.Context) error {
 // Recover puts back what a killed Install left.
 func (s *Set) Recover(ctx context.Context) error {
 	return change.RecoverOn(ctx, s.Disk, s.Journal, s.Reload)
+}
+
+// Examine asks whether the container of the server runs, if it is in one.
+func (s *Set) Examine(ctx context.Context) error {
+	if s.Container == nil {
+		return nil
+	}
+	return s.Container.examine(ctx)
 }
 
 func (s *Set) change(ctx context.Context, b *certs.Bundle) (*change.Change, error) {

@@ -47,6 +47,7 @@ var (
 	_ installers.Installer   = (*Client)(nil)
 	_ installers.Uninstaller = (*Client)(nil)
 	_ installers.Previewer   = (*Client)(nil)
+	_ installers.Examiner    = (*Client)(nil)
 )
 
 // New makes a client. It touches neither network nor disk.
@@ -81,6 +82,12 @@ func (c *Client) Install(ctx context.Context, b *certs.Bundle) error {
 // Verify asks the helper whether the target serves b.
 func (c *Client) Verify(ctx context.Context, b *certs.Bundle) error {
 	_, err := c.call(ctx, verbVerify, pack(b, false))
+	return err
+}
+
+// Examine asks the helper whether Install could work.
+func (c *Client) Examine(ctx context.Context) error {
+	_, err := c.call(ctx, verbExamine, nil)
 	return err
 }
 

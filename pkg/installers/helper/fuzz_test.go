@@ -56,7 +56,7 @@ func FuzzRequest(f *testing.F) {
 		w := httptest.NewRecorder()
 		server.http.Handler.ServeHTTP(w, r)
 		var a answer
-		if known := verbs()[verb] != nil || verb == verbUninstall; known && json.Unmarshal(w.Body.Bytes(), &a) != nil {
+		if verbs()[verb] != nil && json.Unmarshal(w.Body.Bytes(), &a) != nil {
 			t.Errorf("%d: %q", w.Code, w.Body)
 		}
 		to.mu.Lock()

@@ -266,6 +266,20 @@ func TestErrorsKeepTheirType(t *testing.T) {
 	h.want(c.Install(ctx, b), `\u001b[31mred`)
 }
 
+// TestExamine: what the helper knows of its server reaches the daemon, without a certificate.
+func TestExamine(t *testing.T) {
+	var ready error
+	h := start(t, func(c *ServerConfig) { c.Targets["www"].Ready = func(context.Context) error { return ready } })
+	h.want(h.client("www").Examine(t.Context()), "")
+	h.want(h.client("plain").Examine(t.Context()), "")
+	h.want(h.client("gone").Examine(t.Context()), "has no target")
+	ready = &installers.NotRunningError{Server: "nginx"}
+	err := h.client("www").Examine(t.Context())
+	if stopped := (*installers.NotRunningError)(nil); !errors.As(err, &stopped) || stopped.Server != "nginx" || h.server.runs.Load() != 0 {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestFailureGoesBack(t *testing.T) {
 	h, ctx := start(t), t.Context()
 	c, first, second := h.client("www"), installertest.Bundle(t, "a.example"), installertest.Bundle(t, "a.example")

@@ -20,6 +20,7 @@ const (
 	verbVerify    = "verify"
 	verbUninstall = "uninstall"
 	verbPreview   = "preview"
+	verbExamine   = "examine" // takes no certificate
 	verbRestart   = "restart" // names no target
 )
 

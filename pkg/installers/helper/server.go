@@ -61,14 +61,19 @@ type Server struct {
 // verb is one call for a target; diff is for preview only.
 type verb func(ctx context.Context, t *Target, b *certs.Bundle) (diff string, err error)
 
-// verbs is the list of all verbs that take a certificate. Uninstall takes none.
+// verbs is the list of all verbs that name a target. Those of bare take no certificate.
 func verbs() map[string]verb {
 	return map[string]verb{
 		verbInstall: func(ctx context.Context, t *Target, b *certs.Bundle) (string, error) { return "", t.Install(ctx, b) },
 		verbVerify:  func(ctx context.Context, t *Target, b *certs.Bundle) (string, error) { return "", t.Verify(ctx, b) },
 		verbPreview: func(ctx context.Context, t *Target, b *certs.Bundle) (string, error) { return t.Preview(ctx, b) },
+
+		verbUninstall: func(ctx context.Context, t *Target, _ *certs.Bundle) (string, error) { return "", t.Uninstall(ctx) },
+		verbExamine:   func(ctx context.Context, t *Target, _ *certs.Bundle) (string, error) { return "", t.Examine(ctx) },
 	}
 }
+
+func bare(verb string) bool { return verb == verbUninstall || verb == verbExamine }
 
 // NewServer returns a server for the targets.
 func NewServer(c ServerConfig) *Server {
@@ -79,7 +84,6 @@ func NewServer(c ServerConfig) *Server {
 	for name, call := range verbs() {
 		mux.HandleFunc("POST /v1/"+name, s.handle(name, call))
 	}
-	mux.HandleFunc("POST /v1/"+verbUninstall, s.handle(verbUninstall, nil))
 	mux.HandleFunc("POST /v1/"+verbRestart, s.restart)
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, MaxHeaderBytes: 8 << 10,
@@ -164,10 +168,10 @@ func (s *Server) count(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// handle makes the handler of a verb. Without call it is uninstall.
+// handle makes the handler of a verb.
 func (s *Server) handle(name string, call verb) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		t, b, err := s.read(w, r, call != nil)
+		t, b, err := s.read(w, r, !bare(name))
 		var diff string
 		if err == nil {
 			diff, err = s.call(r.Context(), name, call, t, b)
@@ -231,9 +235,6 @@ func (s *Server) call(asked context.Context, name string, call verb, t *Target, 
 		return "", err
 	}
 	defer unlock()
-	if call == nil {
-		return "", t.Uninstall(ctx)
-	}
 	return call(ctx, t, b)
 }
 

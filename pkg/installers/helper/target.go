@@ -23,6 +23,8 @@ const keepVersions = 2
 type Target struct {
 	// AllowOlder lets the daemon's user go back to an older certificate, and to a self-signed one.
 	AllowOlder bool
+	// Ready says why Install would fail; nil when that is not known.
+	Ready func(context.Context) error
 
 	name      string
 	names     []certs.Identifier
@@ -104,6 +106,14 @@ func (t *Target) Recover(ctx context.Context) error {
 		return r.Recover(ctx)
 	}
 	return nil
+}
+
+// Examine returns nil unless Install would fail.
+func (t *Target) Examine(ctx context.Context) error {
+	if t.Ready == nil {
+		return nil
+	}
+	return t.Ready(ctx)
 }
 
 // Install makes the copy, makes it live and installs it. When that fails, the copy of before is live again and installed:

@@ -23,6 +23,7 @@ import (
 type remoteFiles interface {
 	inspect(path string) (change.State, []byte, error)
 	put(path string, s change.State, content []byte) error
+	examine(dir string) error // nil when files can be written there, as far as that can be known without writing one
 }
 
 // newFiles uses SFTP where the machine has it, else a shell.
@@ -31,7 +32,7 @@ func newFiles(c *connection) remoteFiles {
 	if err != nil {
 		return &shellFiles{c}
 	}
-	return &sftpFiles{client}
+	return &sftpFiles{client, c}
 }
 
 // temporary is a name in the same directory that no pattern of a server's configuration matches. It is the same for every
@@ -46,7 +47,10 @@ func regular(kind, name string) error {
 	return fmt.Errorf("%s is a %s, not a regular file: name the file itself, or move it away", name, kind)
 }
 
-type sftpFiles struct{ client *sftp.Client }
+type sftpFiles struct {
+	client *sftp.Client
+	c      *connection
+}
 
 func (f *sftpFiles) inspect(name string) (s change.State, content []byte, err error) {
 	info, err := f.client.Lstat(name)
@@ -75,6 +79,21 @@ func (f *sftpFiles) inspect(name string) (s change.State, content []byte, err er
 		s.UID, s.GID = int(st.UID), int(st.GID)
 	}
 	return s, content, nil
+}
+
+// examine cannot ask SFTP who may write, so it asks a shell. A login that has none gets the benefit of the doubt.
+func (f *sftpFiles) examine(dir string) error {
+	info, err := f.client.Stat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return errors.New("it is not a directory")
+	}
+	if output, _ := f.c.exec(quote([]string{"/bin/sh", "-c", examineScript, "sh", dir}), nil); bytes.Equal(output, []byte("denied\n")) {
+		return fs.ErrPermission
+	}
+	return nil
 }
 
 func (f *sftpFiles) put(name string, s change.State, content []byte) error {
@@ -169,7 +188,8 @@ const (
 		`else stat -c 'file %a %u %g' -- "$1" && cat -- "$1"; fi`
 	putScript = `umask 077; set -e; rm -f -- "$2"; trap 'rm -f -- "$2"' EXIT; cat >"$2"; [ "$(wc -c <"$2")" -eq "$5" ] || { echo "not all of it was written" >&2; exit 1; }; ` +
 		`[ "$3" = keep ] || [ "$(stat -c %u:%g -- "$2")" = "$3" ] || chown -- "$3" "$2"; chmod -- "$4" "$2"; mv -f -- "$2" "$1"; trap - EXIT`
-	removeScript = `rm -f -- "$1" "$2"`
+	removeScript  = `rm -f -- "$1" "$2"`
+	examineScript = `if [ ! -d "$1" ]; then echo absent; elif [ -w "$1" ] && [ -x "$1" ]; then echo fine; else echo denied; fi`
 )
 
 func (f *shellFiles) script(script string, stdin []byte, args ...string) ([]byte, error) {
@@ -203,6 +223,19 @@ func (f *shellFiles) inspect(name string) (s change.State, content []byte, err e
 		return s, nil, fmt.Errorf("what stat says of %s: %w", name, err)
 	}
 	return change.State{Hash: change.Hash(content), Mode: fs.FileMode(mode).Perm(), UID: uid, GID: gid}, content, nil
+}
+
+func (f *shellFiles) examine(dir string) error {
+	output, err := f.script(examineScript, nil, dir)
+	switch {
+	case err != nil:
+		return err
+	case bytes.Equal(output, []byte("absent\n")):
+		return fs.ErrNotExist
+	case bytes.Equal(output, []byte("denied\n")):
+		return fs.ErrPermission
+	}
+	return nil
 }
 
 func (f *shellFiles) put(name string, s change.State, content []byte) error {

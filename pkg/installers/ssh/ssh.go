@@ -63,6 +63,12 @@ func (p *Installer) Preview(ctx context.Context, b *certs.Bundle) (string, error
 	return p.Set.Preview(ctx, b)
 }
 
+// Examine connects, which checks the host key and the login, and asks whether the directory is there and can be written to.
+func (p *Installer) Examine(context.Context) error {
+	defer p.host.use()()
+	return p.host.explain(p.config.Dir, p.host.with(func(c *connection) error { return c.files.examine(p.config.Dir) }))
+}
+
 // Uninstall gives every file the content that it had before the first Install, and removes those that did not exist.
 func (p *Installer) Uninstall(ctx context.Context) error {
 	defer p.host.use()()

@@ -173,6 +173,35 @@ func TestHostKey(t *testing.T) {
 	}
 }
 
+// TestExamine: a directory that is missing or cannot be written to, and another host key, are found before there is a
+// certificate, and nothing is written for it.
+func TestExamine(t *testing.T) {
+	for name, o := range map[string]options{"SFTP": {}, "shell": {noSFTP: true}, "read-only": {fixed: true}, "read-only, shell": {fixed: true, noSFTP: true}} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, o)
+			missing, other := m.config(), m.config()
+			missing.Dir = m.path("missing")
+			other.KnownHosts, other.HostKey = "", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+			want := ""
+			if o.fixed {
+				want = m.path("certs") + ": permission denied"
+			}
+			for _, tt := range []struct {
+				c    Config
+				want string
+			}{{m.config(), want}, {missing, m.path("missing") + ": file does not exist"}, {other, "is pinned"}} {
+				err := m.target(tt.c).Examine(t.Context())
+				if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+					t.Errorf("%v, want %q", err, tt.want)
+				}
+			}
+			if entries, err := os.ReadDir(m.path("certs")); err != nil || len(entries) > 0 {
+				t.Errorf("the directory has %v, %v", entries, err)
+			}
+		})
+	}
+}
+
 // TestOneConnection: twenty certificates for one machine log in once and run few commands.
 func TestOneConnection(t *testing.T) {
 	m := newMachine(t, options{})

@@ -51,6 +51,7 @@ func (b *lockedBuffer) text() string {
 type options struct {
 	noSFTP bool
 	small  bool // certs is a file system of 64 kB
+	fixed  bool // certs is a file system that is read-only
 }
 
 func newMachine(t *testing.T, o options) *machine {
@@ -85,6 +86,9 @@ func newMachine(t *testing.T, o options) *machine {
 	script := `mount -t tmpfs none /run && mkdir -m 755 /run/sshd && `
 	if o.small {
 		script += `mount -t tmpfs -o size=64k none ` + m.path("certs") + ` && `
+	}
+	if o.fixed {
+		script += `mount -t tmpfs -o ro none ` + m.path("certs") + ` && `
 	}
 	m.start(script + `exec /usr/sbin/sshd -D -e -f ` + m.path("sshd.conf"))
 	return m

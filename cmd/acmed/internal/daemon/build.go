@@ -295,8 +295,8 @@ func localServer(in *config.Install) (key string, create func() *installers.Serv
 		return in.Apache.ServerKey(), func() *installers.Server { return apache.NewServer(*in.Apache) }
 	case in.HAProxy != nil:
 		return "haproxy " + in.HAProxy.ServerKey(), func() *installers.Server { return haproxy.NewServer(*in.HAProxy) }
-	case in.File != nil && in.File.Unit != "":
-		return "unit " + in.File.Unit, func() *installers.Server { return file.NewServer(*in.File) }
+	case in.File != nil && (in.File.Unit != "" || len(in.File.Reload) > 0):
+		return fmt.Sprintf("unit %s %q", in.File.Unit, in.File.Reload), func() *installers.Server { return file.NewServer(*in.File) }
 	}
 	return "", nil
 }

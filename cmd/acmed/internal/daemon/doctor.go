@@ -54,7 +54,7 @@ func (d *Daemon) Doctor(ctx context.Context, r control.DoctorRequest) (control.D
 		}
 	}
 	out, err := diagnose(ctx, c, patients, examineIssuers(ctx, used), tryDNS(ctx, patients))
-	out.Findings = slices.Insert(out.Findings, 0, append(d.member.examine(ctx), serverFindings(ctx, c, patients)...)...) // all of them need attention
+	out.Findings = slices.Insert(out.Findings, 0, slices.Concat(d.machineFindings(), d.member.examine(ctx), d.targetFindings(ctx, c, patients))...) // all of them need attention
 	return out, err
 }
 

@@ -109,6 +109,14 @@ func helperTargets(c *config.Helper, copies *store.Store, log *zap.Logger) (map[
 		}
 		targets[t.Name] = helper.NewTarget(t.Name, t.Identifiers(), installer, copies, time.Now)
 		targets[t.Name].AllowOlder = t.AllowOlder
+		targets[t.Name].Ready = func(ctx context.Context) error {
+			for _, q := range questions(&t.Install, installer) {
+				if err := q.ask(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
