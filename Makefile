@@ -171,7 +171,7 @@ test-systemd: ## the package and the guides under a real systemd, in containers 
 	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container bsdtar:libarchive-tools rpm:rpm buildah:buildah
 	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
 	cd cmd/acmed-dns && CGO_ENABLED=0 go build -trimpath -o ../../.cache/acmed-dns .
-	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go run ./test/canary $(if $(filter try,$(ACMED_SYSTEMD)),-optional) .cache/test-output-systemd go test -json -count=1 -timeout 15m ./test/systemd
+	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go run ./test/canary $(if $(filter try,$(ACMED_SYSTEMD)),-optional) .cache/test-output-systemd go test -json -count=1 -timeout 20m ./test/systemd
 
 clean:
 	rm -rf bin .cache dist

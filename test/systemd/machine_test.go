@@ -22,7 +22,9 @@ import (
 )
 
 // packages are what the container has besides the smallest Debian.
-const packages = "systemd,systemd-sysv,dbus,nginx-light,apache2,curl,openssl,procps,iproute2,bind9,bind9-dnsutils,haproxy,ansible-core,python3-cffi-backend,certbot,pdns-server,pdns-backend-lmdb,rpm,pacman-package-manager,python3-apt"
+const packages = "systemd,systemd-sysv,dbus,nginx-light,apache2,curl,openssl,procps,iproute2,bind9,bind9-dnsutils,haproxy,ansible-core,python3-cffi-backend,certbot,pdns-server,pdns-backend-lmdb,rpm,pacman-package-manager,python3-apt" +
+	",exim4-daemon-light,vsftpd,mariadb-server,slapd,prosody,coturn,cockpit-ws,stunnel4,nodejs" + // for TestServers, with what debootstrap overlooks and ProFTPD needs
+	",dbus-user-session,libpam-systemd,lua-bitop,lua-sec,lua-socket,libhiredis0.14,libmemcached11,libmemcachedutil2,libpcre2-posix3,libsodium23,ucf"
 
 // machine is a container that runs systemd.
 type machine struct {
@@ -151,7 +153,10 @@ func base(t *testing.T) string {
 	}
 	t.Log("making the base system; this takes a minute")
 	run(t, "debootstrap", "--variant=minbase", "--include="+packages, "bookworm", root+".new")
-	run(t, "systemctl", "--root="+root+".new", "--quiet", "disable", "named", "haproxy", "certbot.timer", "pdns") // a test that needs them starts them
+	// A test that needs a server starts it.
+	run(t, "systemctl", "--root="+root+".new", "--quiet", "disable", "named", "haproxy", "certbot.timer", "pdns", "exim4", "vsftpd", "mariadb", "slapd", "prosody", "coturn", "cockpit.socket", "stunnel4")
+	// ProFTPD and vsftpd exclude each other.
+	run(t, "sh", "-ec", `mkdir "$0/var/cache/acmed"; cd "$0/var/cache/acmed"; get() { apt-get download -qq proftpd-core proftpd-mod-crypto; }; get || { apt-get update -qq; get; }`, root+".new")
 	if err := os.Rename(root+".new", root); err != nil {
 		t.Fatal(err)
 	}
