@@ -215,7 +215,8 @@ func (j *job) uninstall(ctx context.Context, target string) (err error) {
 	}
 	u, ok := installer.(installers.Uninstaller)
 	if !ok {
-		return errors.New("what it did cannot be undone by acmed")
+		j.step(certs.PhaseUninstall, target+": what its program did stays")
+		return nil
 	}
 	defer j.caught("target "+target, &err)
 	j.step(certs.PhaseUninstall, target)

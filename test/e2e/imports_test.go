@@ -241,8 +241,8 @@ func TestImportDehydrated(t *testing.T) {
 	m.exec(env, "dehydrated", "--config", m.home+"/config", "--cron")
 	m.serve(m.home+"/certs/example.com/fullchain.pem", m.home+"/certs/example.com/privkey.pem")
 	m.move(nil)
-	if want := "example.com " + m.dir + "/state/certs/example.com/"; strings.Count(m.read("deployed"), want) != 1 {
-		t.Errorf("the hook was called with %q, want %q once, for the renewal", m.read("deployed"), want)
+	if want := "example.com " + m.dir + "/state/certs/example.com/"; strings.Count(m.read("deployed"), want) != 2 {
+		t.Errorf("the hook was called with %q, want %q twice, for the import and for the renewal", m.read("deployed"), want)
 	}
 }
 

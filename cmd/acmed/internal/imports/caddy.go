@@ -156,7 +156,7 @@ func (l *Lineage) caddyPolicy(conf caddyConfig, ca string, env map[string]string
 	if l.Challenge.Provider == "" && l.Challenge.Unknown == "" {
 		l.note("Caddy answered the challenges itself; while it keeps port 80, let it forward them: see behind-a-proxy.md")
 	}
-	l.note("Caddy served it from its own storage; let it read fullchain.pem and privkey.pem below the state directory with its tls directive, and reload it after renewals")
+	l.Unserved = "Caddy served it from its own storage; let it read fullchain.pem and privkey.pem below the state directory with its tls directive, and reload it after renewals"
 	return server
 }
 

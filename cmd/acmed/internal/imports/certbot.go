@@ -103,7 +103,7 @@ func CertbotLineage(name, dir string, params, webroots map[string]string) *Linea
 	l.Challenge = certbotChallenge(params, webroots)
 	switch kind := word(params["installer"]); kind {
 	case "":
-		l.note("certbot installed it nowhere: look for servers that read %s, and let them read the same files below the state directory", filepath.Join(dir, "live", name))
+		l.Unserved = fmt.Sprintf("certbot installed it nowhere: look for servers that read %s, and let them read the same files below the state directory", filepath.Join(dir, "live", name))
 	case "nginx", "apache":
 		l.Target = webServer(kind, params)
 	default:

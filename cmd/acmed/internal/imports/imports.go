@@ -44,6 +44,7 @@ type Lineage struct {
 	Target    WebServer // into which the program installs it
 	Copies    []Copy
 	Hooks     []Hook // run after a renewal
+	Unserved  string // what to do if no server is found that serves it; "" when there is nothing special
 	Notes     []string
 }
 

@@ -108,7 +108,7 @@ func (t *Tree) resolver(name string, r traefikResolver, conf traefikConfig, env 
 		if known {
 			l.Challenge = l.traefikChallenge(&s, conf, env)
 		}
-		l.note("Traefik served it from acme.json; let it read fullchain.pem and privkey.pem below the state directory with tls.certificates, and remove certResolver from its routers")
+		l.Unserved = "Traefik served it from acme.json; let it read fullchain.pem and privkey.pem below the state directory with tls.certificates, and remove certResolver from its routers"
 		t.Lineages = append(t.Lineages, l)
 	}
 }

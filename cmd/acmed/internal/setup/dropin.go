@@ -66,12 +66,6 @@ type Certificate struct {
 	PreferredChain string    `yaml:"preferred_chain,omitempty"`
 	RenewBefore    string    `yaml:"renew_before,omitempty"`
 	Install        []Install `yaml:"install,omitempty"`
-	Hooks          *Hooks    `yaml:"hooks,omitempty"`
-}
-
-// Hooks are programs around a renewal.
-type Hooks struct {
-	Post []string `yaml:"post,omitempty,flow"`
 }
 
 // Install is one target: the kind of server, and its settings.

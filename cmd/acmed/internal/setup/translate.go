@@ -180,8 +180,7 @@ func (t *translation) program(c *imports.Challenge) error {
 }
 
 // targets finds where the certificate is installed: where the other client says so, the copies that it makes, the sites
-// that serve it. The programs that it runs after a renewal become the hook after one: what they do cannot be undone, so
-// they are no targets.
+// that serve it, and the programs that it runs after a renewal.
 func (t *translation) targets() {
 	switch {
 	case t.l.Target.Kind != "" && !t.l.Target.Managed:
@@ -194,24 +193,13 @@ func (t *translation) targets() {
 	for _, c := range t.l.Copies {
 		t.copies(c)
 	}
-	t.hooks()
-	if len(t.cert.Install) == 0 && t.cert.Hooks == nil && !slices.Contains([]string{"certbot", "caddy", "traefik"}, t.tree.Program) { // they say it better
-		t.look("%s installed it nowhere: look for servers that read its files, and let them read those below the state directory", t.tree.Program)
+	if len(t.cert.Install) == 0 {
+		t.look("%s", cmp.Or(t.l.Unserved, "acmed found no server that serves it; let servers that read the files of "+t.tree.Program+" read those below the state directory"))
 	}
-}
-
-// hooks takes over what runs after a renewal, besides the reload of a web server that its target reloads.
-func (t *translation) hooks() {
 	for _, h := range t.l.Hooks {
-		argv, ok := t.argv(h)
-		if !ok || slices.ContainsFunc(t.cert.Install, func(i Install) bool { return reloads(argv, i) }) {
-			continue
+		if argv, ok := t.argv(h); ok && !slices.ContainsFunc(t.cert.Install, func(i Install) bool { return reloads(argv, i) }) {
+			t.install(Install{"command": {"run": argv}})
 		}
-		if t.cert.Hooks != nil {
-			t.look("%s also ran after a renewal: %s (acmed has one program for that; see hooks in acmed.yaml(5))", t.tree.Program, h.Text)
-			continue
-		}
-		t.cert.Hooks = &Hooks{Post: argv}
 	}
 }
 
@@ -312,8 +300,9 @@ func reloadedUnit(argv []string) string {
 	return unit + ".service"
 }
 
-// reloads reports whether a command only reloads a web server that the target reloads itself.
+// reloads reports whether a command only reloads a server that the target reloads itself.
 func reloads(argv []string, target Install) bool {
 	unit := reloadedUnit(argv)
-	return target[Nginx] != nil && unit == "nginx.service" || target[Apache] != nil && (unit == "apache2.service" || unit == "httpd.service")
+	kind := map[string]string{"nginx.service": Nginx, "apache2.service": Apache, "httpd.service": Apache}[unit]
+	return target[kind] != nil || unit != "" && target["file"]["unit"] == unit
 }
