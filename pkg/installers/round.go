@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// pause is the least time between the beginnings of two rounds of one server, so that however many targets ask, it is
+// pause is the least time between the beginnings of two rounds that test or reload one server, so that however many targets ask, it is
 // tested and reloaded no more often than that.
 const pause = time.Second
 
@@ -49,11 +49,19 @@ type rounds struct {
 	busy  bool   // somebody leads a round, or is about to
 	queue []*Job // who waits for the next round
 	began time.Time
+	used  bool // the server was tested or reloaded since
+}
+
+// use notes that the server is tested or reloaded.
+func (r *rounds) use() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used = true
 }
 
 // Together does what several callers want of the server in one round: those who call while a round runs share the next
 // one. The first of them leads it: run gets all jobs of the round, edits the configuration under the server's lock and
-// finishes every job; one that it leaves has failed. A round begins at once when the server had none for a second.
+// finishes every job; one that it leaves has failed. A round begins at once when none tested or reloaded the server in the last second.
 //
 // The context of a round ends when those of all of its jobs have. A caller whose ctx ends before its round begins is not
 // in it; afterwards it waits for the end, so that nothing is left half done when Together returns.
@@ -185,7 +193,7 @@ func (r *rounds) take() []*Job {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	jobs := r.queue
-	r.queue, r.began = nil, time.Now()
+	r.queue, r.began, r.used = nil, time.Now(), false
 	return jobs
 }
 
@@ -193,6 +201,9 @@ func (r *rounds) take() []*Job {
 func (r *rounds) next() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.used {
+		r.began = time.Time{}
+	}
 	if r.busy = len(r.queue) > 0; r.busy {
 		close(r.queue[0].lead)
 	}

@@ -21,7 +21,8 @@ func TestTogether(t *testing.T) {
 		s := installers.NewServer("test", installers.Command{}, installers.Command{}, nil)
 		var rounds []int
 		var begun []time.Time
-		run := func(_ context.Context, jobs []*installers.Job) {
+		run := func(ctx context.Context, jobs []*installers.Job) {
+			_ = s.Test(ctx)
 			rounds, begun = append(rounds, len(jobs)), append(begun, time.Now())
 			time.Sleep(100 * time.Millisecond)
 			for _, j := range jobs {

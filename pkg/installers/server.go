@@ -97,6 +97,7 @@ func (s *Server) Lock(ctx context.Context) (unlock func(), err error) {
 
 // Test runs the server's own test of its configuration.
 func (s *Server) Test(ctx context.Context) error {
+	s.rounds.use()
 	if len(s.test.Argv) == 0 {
 		return nil
 	}
@@ -162,6 +163,7 @@ func (s *Server) Examine(ctx context.Context) error {
 }
 
 func (s *Server) reloadOnce(ctx context.Context) error {
+	s.rounds.use()
 	running, err := s.Running(ctx)
 	switch {
 	case err != nil:

@@ -85,17 +85,11 @@ type Change struct {
 // When no file differs nothing is written, tested, reloaded or probed, unless Always is set. The first bytes that a
 // journal saw of a file stay its undo record through all later changes.
 func (c *Change) Apply(ctx context.Context) (changed bool, err error) {
-	if err := ctx.Err(); err != nil {
-		return false, context.Cause(ctx)
-	}
-	j, err := openJournal(ctx, c.Journal, c.medium())
+	j, err := c.open(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer j.close()
-	if _, err := j.settle(ctx, c.Reload); err != nil {
-		return false, fmt.Errorf("undo an interrupted change: %w", err)
-	}
 	edits, err := c.plan()
 	if err != nil {
 		return false, err
@@ -110,6 +104,22 @@ func (c *Change) Apply(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	return false, call(ctx, c.Probe)
+}
+
+// open opens the journal and puts back what an interrupted change left.
+func (c *Change) open(ctx context.Context) (*journal, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	j, err := openJournal(ctx, c.Journal, c.medium())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := j.settle(ctx, c.Reload); err != nil {
+		j.close()
+		return nil, fmt.Errorf("undo an interrupted change: %w", err)
+	}
+	return j, nil
 }
 
 // renew makes the server read what its files point at.
@@ -241,6 +251,9 @@ func (c *Change) planOn(known map[string]*found) ([]edit, error) {
 		found, err := c.medium().locate(f)
 		if err != nil {
 			errs = append(errs, err)
+			if unreachable(err) {
+				break
+			}
 			continue
 		}
 		if earlier := known[found.path]; earlier != nil {

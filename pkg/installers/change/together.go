@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/acmed/acmed/internal/atomicfile"
 	"github.com/acmed/acmed/internal/guard"
@@ -16,9 +17,9 @@ type Part struct {
 	Files   []File // a file that an earlier part changes too is what that part leaves, and its content has both edits
 }
 
-// ErrEntangled says that some targets failed the proof whose edits stand in the same files as those of others. Everything
-// was put back; without the failed targets the change can be made again.
-var ErrEntangled = errors.New("the edits that failed stand in the same files as others")
+// ErrLeaveOut says that some targets failed which cannot be undone alone, or which cannot be planned. All is as it was before;
+// without the failed targets the change can be made again.
+var ErrLeaveOut = errors.New("the change cannot be made with the targets that failed")
 
 // share is a part of a change and what it does to the files.
 type share struct {
@@ -31,22 +32,20 @@ type share struct {
 // Others. Until the proofs are made it is all or nothing, by the change's own journal. A target whose proof fails is undone
 // alone, and the others stand; failed has the reasons. What is unfinished (see Apply) counts as success and is told.
 //
-// When err is set all is as it was before, and failed still has the reasons of those whose proof failed.
+// When err is set all is as it was before, and failed still has the reasons of those which cannot be planned or whose proof
+// failed. Where nothing else went wrong err is then [ErrLeaveOut].
 func (c *Change) ApplyTogether(ctx context.Context, prove func(context.Context) []error) (failed []error, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	j, err := openJournal(ctx, c.Journal, c.medium())
+	j, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer j.close()
-	if _, err := j.settle(ctx, c.Reload); err != nil {
-		return nil, fmt.Errorf("undo an interrupted change: %w", err)
+	shares, all, failed := c.share()
+	if errors.Join(failed...) != nil {
+		return failed, ErrLeaveOut
 	}
-	shares, all, err := c.share()
-	if err != nil {
-		return nil, err
+	if len(all) == 0 && !c.Always {
+		return failed, nil
 	}
 	if len(all) == 0 {
 		if err := c.renew(ctx); err != nil {
@@ -63,24 +62,32 @@ func (c *Change) ApplyTogether(ctx context.Context, prove func(context.Context) 
 	failed, err = c.tryAll(ctx, j, shares, all, prove)
 	if err != nil {
 		conflict, unsettled := j.settle(context.WithoutCancel(ctx), c.Reload)
+		if back := errors.Join(conflict, unsettled); back != nil && errors.Is(err, ErrLeaveOut) {
+			return failed, back
+		}
 		return failed, errors.Join(err, conflict, unsettled)
 	}
 	return failed, nil
 }
 
-// share plans all parts, one after the other, and what they come to.
-func (c *Change) share() (shares []share, all []edit, err error) {
+// share plans all parts, one after the other, and what they come to. A part that cannot be planned has its error in failed.
+func (c *Change) share() (shares []share, all []edit, failed []error) {
 	parts := append([]Part{{c.Journal, c.Files}}, c.Others...)
-	shares = make([]share, len(parts))
+	shares, failed = make([]share, len(parts)), make([]error, len(parts))
 	known := map[string]*found{}
 	at := map[string]int{} // by path, in all
 	for i, p := range parts {
 		shares[i].journal = p.Journal
-		one := Change{Files: p.Files}
-		if shares[i].edits, err = one.planOn(known); err != nil {
-			return nil, nil, err
+		one := Change{Files: p.Files, Disk: c.Disk}
+		edits, err := one.planOn(known)
+		if unreachable(err) { // and so are the files of the others
+			return nil, nil, slices.Repeat([]error{err}, len(parts))
 		}
-		for _, e := range shares[i].edits {
+		if failed[i] = err; err != nil {
+			continue
+		}
+		shares[i].edits = edits
+		for _, e := range edits {
 			known[e.Path] = &found{path: e.Path, state: e.After, content: e.content}
 			if n, again := at[e.Path]; again {
 				all[n].After, all[n].content, all[n].secret = e.After, e.content, all[n].secret || e.secret
@@ -90,7 +97,7 @@ func (c *Change) share() (shares []share, all []edit, err error) {
 			all = append(all, e)
 		}
 	}
-	return shares, all, nil
+	return shares, all, failed
 }
 
 // tryAll does everything between the journal's begin and its commit.
@@ -147,7 +154,7 @@ func (c *Change) drop(ctx context.Context, j *journal, shares []share, lost map[
 	return reloadRunning(ctx, c.Reload)
 }
 
-// disentangle returns the files of the lost shares alone. It is [ErrEntangled] if one of them is also of a share that stands,
+// disentangle returns the files of the lost shares alone. It is [ErrLeaveOut] if one of them is also of a share that stands,
 // or if they are all files, which are put back as a whole.
 func disentangle(files []entry, shares []share, lost map[int]bool) (back []entry, err error) {
 	stands, goes := map[string]bool{}, map[string]bool{}
@@ -161,13 +168,13 @@ func disentangle(files []entry, shares []share, lost map[int]bool) (back []entry
 		switch {
 		case !goes[e.Path]:
 		case stands[e.Path]:
-			return nil, ErrEntangled
+			return nil, ErrLeaveOut
 		default:
 			back = append(back, e)
 		}
 	}
 	if len(back) == len(files) {
-		return nil, ErrEntangled
+		return nil, ErrLeaveOut
 	}
 	return back, nil
 }

@@ -92,7 +92,7 @@ func TestTogetherEntangled(t *testing.T) {
 	s := newThree(t)
 	c, prove := s.three(1)
 	failed, err := c.ApplyTogether(t.Context(), prove)
-	if !errors.Is(err, ErrEntangled) || len(failed) != 3 || failed[1] == nil || failed[0] != nil {
+	if !errors.Is(err, ErrLeaveOut) || len(failed) != 3 || failed[1] == nil || failed[0] != nil {
 		t.Fatalf("got %v, %v", failed, err)
 	}
 	s.wantFiles("old", "b", "-")

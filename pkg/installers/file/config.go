@@ -122,6 +122,19 @@ func (c *Config) checkSecrets() error {
 	return nil
 }
 
+// ServerKey tells what is reloaded for one target from that for another; "" when nothing is.
+func (c *Config) ServerKey() string {
+	switch {
+	case c.Container != nil:
+		return fmt.Sprintf("container %q", *c.Container)
+	case c.Unit != "":
+		return "unit " + c.Unit
+	case len(c.Reload) > 0:
+		return fmt.Sprintf("reload %q", c.Reload)
+	}
+	return ""
+}
+
 func (c *Config) settings() fileset.Settings {
 	return fileset.Settings{
 		Owner: c.Owner, Group: c.Group, Mode: c.Mode, Unit: c.Unit, Reload: c.Reload, Container: c.Container, ReloadTimeout: fileset.Bound{Key: "reload_timeout", Duration: c.ReloadTimeout},

@@ -20,22 +20,19 @@ type Installer struct {
 	config Config
 }
 
-// New makes the installer of a valid configuration. It touches neither network nor disk. Targets that name the same unit
-// should share one Server in t, so that they share its reloads.
+// New makes the installer of a valid configuration. It touches neither network nor disk. Targets with the same
+// [Config.ServerKey] share one Server in t, so that they share its reloads.
 func New(c Config, t installers.Target) (*Installer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	set, err := fileset.New(c.settings(), t)
-	if err != nil {
-		return nil, err
-	}
 	server := t.Server
 	if server == nil {
-		server = set.NewServer("")
+		server = NewServer(c)
 	}
-	if server != nil {
-		set.Reload = server.Reload
+	set, err := fileset.New(c.settings(), t, server)
+	if err != nil {
+		return nil, err
 	}
 	p := &Installer{Set: set, config: c}
 	set.Files, set.Shared = p.files, c.AllowSharedDir

@@ -1,9 +1,7 @@
 package fileset
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509"
 	"path/filepath"
 	"slices"
 	"time"
@@ -18,6 +16,7 @@ import (
 // Set installs the files of one target. It is safe for concurrent use. A plugin embeds it and sets what differs.
 type Set struct {
 	Settings
+	Server    *installers.Server // reloaded for its targets together; nil when there is none
 	Journal   string
 	Disk      change.Disk // where the files are; nil is this machine
 	Shared    bool        // the operator allows a directory in which others can write
@@ -26,8 +25,8 @@ type Set struct {
 	// Files lists all files of a bundle with their content, and the paths of those that a bundle of another kind has: they
 	// are removed where they still are as acmed wrote them.
 	Files func(b *certs.Bundle) (files []change.File, others []string, err error)
-	// Reload makes the server read the files; may be nil.
-	Reload func(context.Context) error
+	// Push hands the files to the running server without a reload; may be nil. Where that needs a reload, unread is why.
+	Push func(context.Context) (unread, err error)
 	// Probe waits until b is served after a reload, with the help of verify, which gives the endpoints some time; nil gives
 	// them all that the settings allow.
 	Probe func(ctx context.Context, verify func(wait time.Duration) error) error
@@ -43,30 +42,33 @@ var (
 	_ installers.Examiner    = (*Set)(nil)
 )
 
-// New makes a set of a valid configuration; the plugin adds Files. It touches neither network nor disk.
-func New(s Settings, t installers.Target) (*Set, error) {
+// New makes a set of a valid configuration; the plugin adds Files. Targets of one server share it, so that what they want at
+// one time is done in one round. It touches neither network nor disk.
+func New(s Settings, t installers.Target, server *installers.Server) (*Set, error) {
 	endpoints, err := endpoint.ParseAll(s.Verify, t.Names)
 	if err != nil {
 		return nil, err
 	}
-	return &Set{Settings: s, Journal: t.Journal, Endpoints: endpoints}, nil
+	if server != nil {
+		change.JournalsOf(server).Add(t.Journal)
+	}
+	return &Set{Settings: s, Server: server, Journal: t.Journal, Endpoints: endpoints}, nil
 }
 
-// Install writes the files, reloads and looks at the endpoints. When all files are up to date it reloads only if an
-// endpoint still serves something else.
-func (s *Set) Install(ctx context.Context, b *certs.Bundle) error {
-	edit, err := s.change(ctx, b)
-	if err != nil {
-		return err
+// Install writes the files, reloads and looks at the endpoints, together with other targets of the server that are ready.
+// When all files are up to date it reloads only if an endpoint still serves something else.
+func (s *Set) Install(ctx context.Context, b *certs.Bundle) (err error) {
+	t := &task{Set: s, bundle: b}
+	if s.Server != nil {
+		return s.Server.Together(ctx, t, runRound)
 	}
-	changed, err := edit.Apply(ctx)
-	if err != nil || changed || endpoint.Look(ctx, s.Endpoints, b) == nil {
-		return err
-	}
-	edit.Always = true
-	_, err = edit.Apply(ctx)
+	t.finish = func(failed error) { err = failed }
+	run(ctx, []*task{t})
 	return err
 }
+
+// Update makes the server read the files as they are now.
+func (s *Set) Update(ctx context.Context) error { return update(ctx, []*task{{Set: s}}) }
 
 // Verify compares the files with b and looks at each endpoint.
 func (s *Set) Verify(ctx context.Context, b *certs.Bundle) error {
@@ -95,12 +97,12 @@ func (s *Set) Preview(ctx context.Context, b *certs.Bundle) (string, error) {
 // Uninstall gives every file the content that it had before the first Install, removes those that did not exist, and
 // reloads.
 func (s *Set) Uninstall(ctx context.Context) error {
-	return change.UndoOn(ctx, s.Disk, s.Journal, s.Reload)
+	return change.UndoOn(ctx, s.Disk, s.Journal, s.Update)
 }
 
 // Recover puts back what a killed Install left.
 func (s *Set) Recover(ctx context.Context) error {
-	return change.RecoverOn(ctx, s.Disk, s.Journal, s.Reload)
+	return change.RecoverOn(ctx, s.Disk, s.Journal, s.Update)
 }
 
 // Examine asks whether the container of the server runs, if it is in one.
@@ -112,6 +114,12 @@ func (s *Set) Examine(ctx context.Context) error {
 }
 
 func (s *Set) change(ctx context.Context, b *certs.Bundle) (*change.Change, error) {
+	files, err := s.list(ctx, b)
+	return &change.Change{Journal: s.Journal, Files: files, Disk: s.Disk}, err
+}
+
+// list is what becomes of each file.
+func (s *Set) list(ctx context.Context, b *certs.Bundle) ([]change.File, error) {
 	files, others, err := s.Files(b)
 	if err != nil {
 		return nil, err
@@ -120,54 +128,7 @@ func (s *Set) change(ctx context.Context, b *certs.Bundle) (*change.Change, erro
 		return nil, err
 	}
 	gone, err := s.abandoned(ctx, others)
-	if err != nil {
-		return nil, err
-	}
-	files = append(files, gone...)
-	edit := &change.Change{Journal: s.Journal, Files: files, Reload: s.Reload, Disk: s.Disk}
-	if len(s.Endpoints) > 0 {
-		t := trial{set: s, bundle: b}
-		edit.Test, edit.Probe = t.survey, t.probe
-	}
-	return edit, nil
-}
-
-// trial is one change, with the clients that could connect before it.
-type trial struct {
-	set    *Set
-	bundle *certs.Bundle
-	before *endpoint.Before
-}
-
-// survey looks, before the first file is written, who can connect.
-func (t *trial) survey(ctx context.Context) error {
-	if t.before == nil {
-		t.before = endpoint.AskAll(ctx, t.set.Endpoints, t.same)
-	}
-	return nil
-}
-
-// same reports whether nothing changes for clients: the issuer and the kind of key stay.
-func (t *trial) same(leaf *x509.Certificate) bool {
-	b := t.bundle
-	return b.RSA == nil && endpoint.FamilyOf(leaf) == endpoint.FamilyOf(b.Leaf) && bytes.Equal(leaf.RawIssuer, b.Leaf.RawIssuer)
-}
-
-func (t *trial) probe(ctx context.Context) error {
-	verify := func(wait time.Duration) error { return t.before.Verify(ctx, t.set.Endpoints, t.bundle, wait) }
-	var err error
-	if t.set.Probe != nil {
-		err = t.set.Probe(ctx, verify)
-	} else {
-		err = verify(t.set.Limit())
-	}
-	if err == nil {
-		err = t.before.Lost(ctx, t.bundle, 0)
-	}
-	if err == nil {
-		err = t.set.check(ctx, t.bundle)
-	}
-	return err
+	return append(files, gone...), err
 }
 
 // abandoned are the removals of those paths that hold what acmed last wrote there.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -23,7 +24,6 @@ import (
 type Installer struct {
 	*fileset.Set
 	config Config
-	server *installers.Server
 	api    api
 }
 
@@ -34,15 +34,16 @@ func New(c Config, t installers.Target) (*Installer, error) {
 		return nil, err
 	}
 	c = c.withDefaults()
-	set, err := fileset.New(c.settings(), t)
+	server := t.Server
+	if server == nil {
+		server = NewServer(c)
+	}
+	set, err := fileset.New(c.settings(), t, server)
 	if err != nil {
 		return nil, err
 	}
-	p := &Installer{Set: set, config: c, server: t.Server, api: api{c.Socket}}
-	if p.server == nil {
-		p.server = NewServer(c)
-	}
-	set.Files, set.Reload, set.Probe = p.files, p.update, p.probe
+	p := &Installer{Set: set, config: c, api: api{c.Socket}}
+	set.Files, set.Push, set.Probe = p.files, p.push, p.probe
 	if !c.AllowOtherKeyType {
 		set.Check = p.leftover
 	}
@@ -122,38 +123,38 @@ func (p *Installer) probe(ctx context.Context, verify func(wait time.Duration) e
 	if locked := (*endpoint.LockedOutError)(nil); err == nil || errors.As(err, &locked) {
 		return err
 	}
-	if err := p.update(ctx); err != nil {
+	if err := p.Update(ctx); err != nil {
 		return err
 	}
 	return verify(p.Limit())
 }
 
-// update makes the running HAProxy serve what the files hold now: after an edit the new certificate, after a failure the
-// old one. HAProxy is reloaded, if it runs, where there is no runtime API and where its configuration leads to the files only
-// when it is read again.
-func (p *Installer) update(ctx context.Context) error {
-	unlock, err := p.server.Lock(ctx)
-	if err != nil {
-		return err
-	}
+// turn is held by the target that hands its files to HAProxy, which takes one change at a time.
+type turn struct{ sync.Mutex }
+
+type turnKey struct{}
+
+// push makes the running HAProxy serve what the files hold now: after an edit the new certificate, after a failure the old
+// one. A reload is needed where there is no runtime API and where its configuration leads to the files only when it is read
+// again.
+func (p *Installer) push(ctx context.Context) (unread, err error) {
+	mine, _ := p.Server.Memory().LoadOrStore(turnKey{}, &turn{})
+	mine.(*turn).Lock()
+	defer mine.(*turn).Unlock()
 	u := p.uses()
-	err = p.push(ctx, cmp.Or(p.config.Name, u.name, filepath.Clean(p.config.File)))
-	unlock()
+	err = p.handOver(ctx, cmp.Or(p.config.Name, u.name, filepath.Clean(p.config.File)))
 	var none *unavailableError
-	var unread *unreadError
+	var later *unreadError
 	var unloaded *notLoadedError
-	if !errors.As(err, &none) && !errors.As(err, &unread) && (!errors.As(err, &unloaded) || !u.named) {
-		return err
+	if errors.As(err, &none) || errors.As(err, &later) || errors.As(err, &unloaded) && u.named {
+		return err, nil
 	}
-	if failed := p.server.Reload(ctx); failed != nil {
-		return fmt.Errorf("%w (%w)", failed, err)
-	}
-	return nil
+	return nil, err
 }
 
-// push hands over each file that exists, and takes back the files of a directory that exist no more, in this order, so that
-// clients are never without.
-func (p *Installer) push(ctx context.Context, name string) error {
+// handOver hands over each file that exists, and takes back the files of a directory that exist no more, in this order, so
+// that clients are never without.
+func (p *Installer) handOver(ctx context.Context, name string) error {
 	var errs []error
 	var gone []string
 	for _, suffix := range []string{"", suffixECDSA, suffixRSA} {

@@ -24,24 +24,24 @@ func New(c Config, t installers.Target, host *Host) (*Installer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	set, err := fileset.New(c.settings(), t)
+	server := t.Server
+	if server == nil {
+		server = NewServer(c, host)
+	}
+	set, err := fileset.New(c.settings(), t, server)
 	if err != nil {
 		return nil, err
 	}
 	p := &Installer{Set: set, config: c, host: host}
 	set.Files, set.Disk = p.files, host
-	if len(c.Reload) > 0 {
-		server := t.Server
-		if server == nil {
-			server = NewServer(c, host)
-		}
-		set.Reload = server.Reload
-	}
 	return p, nil
 }
 
-// NewServer makes what the targets of one host share that run the same command there.
+// NewServer makes what the targets of one host share that run the same command there; nil without a command.
 func NewServer(c Config, host *Host) *installers.Server {
+	if len(c.Reload) == 0 {
+		return nil
+	}
 	return installers.NewServerElsewhere(c.Host, func(ctx context.Context) error { return host.run(ctx, c.Reload) })
 }
 

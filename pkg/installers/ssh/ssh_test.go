@@ -237,7 +237,7 @@ func TestOneConnection(t *testing.T) {
 	if n := m.sessions(); n != 1 {
 		t.Errorf("%d logins", n)
 	}
-	if n := s.reloads(); n < 1 || n >= 20 {
+	if n := s.reloads(); n < 1 || n > 3 {
 		t.Errorf("%d reloads", n)
 	}
 }

@@ -60,7 +60,7 @@ type Installer[C Configuration] struct {
 
 // New makes an installer. Targets of the same server must share the target's Server, so that their edits do not meet.
 func New[C Configuration](t installers.Target, e Editor[C], verifyTimeout time.Duration) *Installer[C] {
-	journals(t.Server).add(t.Journal)
+	change.JournalsOf(t.Server).Add(t.Journal)
 	return &Installer[C]{target: t, editor: e, verifyTimeout: verifyTimeout}
 }
 

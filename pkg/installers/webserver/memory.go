@@ -1,17 +1,12 @@
 package webserver
 
 import (
-	"context"
 	"io/fs"
-	"maps"
 	"os"
-	"slices"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/acmed/acmed/pkg/installers"
-	"github.com/acmed/acmed/pkg/installers/change"
 )
 
 // reading is a configuration and the state of its files when it was read.
@@ -72,38 +67,4 @@ func changed(info fs.FileInfo) syscall.Timespec {
 		return s.Ctim
 	}
 	return syscall.Timespec{}
-}
-
-// known are the journals of all targets of a server, of which a round may have to put back one that is not in it.
-type known struct {
-	mu      sync.Mutex
-	waiting map[string]bool // not settled since the process began
-}
-
-type journalsKey struct{}
-
-func journals(s *installers.Server) *known {
-	k, _ := s.Memory().LoadOrStore(journalsKey{}, &known{waiting: map[string]bool{}})
-	return k.(*known)
-}
-
-func (k *known) add(journal string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.waiting[journal] = true
-}
-
-// settle puts back what a crash left in any of them, and returns the errors by journal.
-func (k *known) settle(ctx context.Context, reload func(context.Context) error) map[string]error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	failed := map[string]error{}
-	for _, journal := range slices.Sorted(maps.Keys(k.waiting)) {
-		if err := change.Recover(ctx, journal, reload); err != nil {
-			failed[journal] = err
-			continue
-		}
-		delete(k.waiting, journal)
-	}
-	return failed
 }

@@ -102,7 +102,7 @@ func (p *pass[C]) run(ctx context.Context) (again [][]*task[C]) {
 
 // recover settles what a crash left.
 func (p *pass[C]) recover(ctx context.Context) {
-	failed := journals(p.server).settle(ctx, p.server.Reload)
+	failed := change.JournalsOf(p.server).Settle(ctx, nil, p.server.Reload)
 	seen := map[string]bool{}
 	p.keep(func(t *task[C]) bool {
 		if seen[t.target.Journal] {
@@ -257,7 +257,7 @@ func (p *pass[C]) try(ctx context.Context) (again [][]*task[C]) {
 	}
 	results, err := edit.ApplyTogether(ctx, func(ctx context.Context) []error { return prove(ctx, ordered) })
 	if err != nil {
-		journals(p.server).add(edit.Journal)
+		change.JournalsOf(p.server).Add(edit.Journal)
 		return p.failed(ctx, ordered, edits, results, err)
 	}
 	if p.known {
@@ -297,15 +297,7 @@ func (p *pass[C]) failed(ctx context.Context, all, edits []*task[C], results []e
 		}
 		return nil
 	case len(results) == len(all) && errors.Join(results...) != nil:
-		var rest []*task[C]
-		for i, t := range all {
-			if results[i] == nil {
-				rest = append(rest, t)
-				continue
-			}
-			t.finish(errors.Join(results[i], unless(err, change.ErrEntangled)))
-		}
-		return group(rest)
+		return group(p.leaveOut(all, results, err))
 	case errors.As(err, &conflict):
 		return group(p.retry(all, err))
 	case len(edits) == 0:
@@ -323,6 +315,22 @@ func (p *pass[C]) failed(ctx context.Context, all, edits []*task[C], results []e
 	}
 	half := edits[len(edits)/2:]
 	return [][]*task[C]{without(all, half), half}
+}
+
+// leaveOut finishes the tasks that failed, and returns the others.
+func (p *pass[C]) leaveOut(all []*task[C], results []error, err error) (rest []*task[C]) {
+	for i, t := range all {
+		conflict := (*installers.ConflictError)(nil)
+		switch {
+		case results[i] == nil:
+			rest = append(rest, t)
+		case errors.As(results[i], &conflict):
+			rest = append(rest, p.retry([]*task[C]{t}, results[i])...)
+		default:
+			t.finish(errors.Join(results[i], unless(err, change.ErrLeaveOut)))
+		}
+	}
+	return rest
 }
 
 // isBroken reports whether the server was broken before anything was edited.

@@ -262,6 +262,9 @@ func (b *builder) installer(all *config.Config, c *config.Install, t installers.
 	case c.Helper != nil:
 		return helper.New(*c.Helper)
 	case c.File != nil:
+		if c.File.ServerKey() != "" {
+			t.Server = b.server(localServer(c))
+		}
 		return file.New(*c.File, t)
 	case c.HAProxy != nil:
 		t.Server = b.server(localServer(c))
@@ -295,8 +298,8 @@ func localServer(in *config.Install) (key string, create func() *installers.Serv
 		return in.Apache.ServerKey(), func() *installers.Server { return apache.NewServer(*in.Apache) }
 	case in.HAProxy != nil:
 		return "haproxy " + in.HAProxy.ServerKey(), func() *installers.Server { return haproxy.NewServer(*in.HAProxy) }
-	case in.File != nil && (in.File.Unit != "" || len(in.File.Reload) > 0):
-		return fmt.Sprintf("unit %s %q", in.File.Unit, in.File.Reload), func() *installers.Server { return file.NewServer(*in.File) }
+	case in.File != nil && in.File.ServerKey() != "":
+		return in.File.ServerKey(), func() *installers.Server { return file.NewServer(*in.File) }
 	}
 	return "", nil
 }
