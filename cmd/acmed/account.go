@@ -28,20 +28,20 @@ func newAccount(a *app) *cobra.Command {
 		short, long string
 	}{
 		{control.AccountShow, "ISSUER", "Show the account, with DNS records that name it",
-			"Show the account at a CA, registering it if there is none, with ready-made DNS records: CAA records that let only this " +
-				"account obtain certificates (RFC 8657), and the TXT record of dns-persist-01."},
-		{control.AccountUpdate, "ISSUER [MAIL...]", "Change the mail addresses that the CA has",
-			"Change the mail addresses that the CA has for the account; without any, they are removed."},
+			`Show the account at a CA, with ready-made DNS records: CAA records that let only this account obtain certificates
+(RFC 8657), and the TXT record of dns-persist-01. If there is no account, acmed registers one.`},
+		{control.AccountUpdate, "ISSUER [MAIL...]", "Change the email addresses that the CA has",
+			`Change the email addresses that the CA has for the account. Without MAIL, remove them.`},
 		{control.AccountRollover, "ISSUER", "Give the account a new key",
-			"Give the account a new key. The old one is of no use afterwards. Stateless challenge answers, which hold the thumbprint, " +
-				"must be changed. TXT records of dns-persist-01 stay valid, because they name the account and not its key."},
+			`Give the account a new key. The CA no longer accepts the old one. Stateless challenge answers contain the thumbprint of
+the key and must be changed. TXT records of dns-persist-01 stay valid, because they name the account and not its key.`},
 		{control.AccountRecover, "ISSUER KEYFILE", "Import the account of an existing key",
-			"Import the account that an existing key has at the CA, for example from a backup or from another ACME client. KEYFILE " +
-				"holds the private key in PEM form, belongs to root or to you, and is not readable by others (chmod 600). The key that " +
-				"acmed had before is kept beside the new one. TXT records of dns-persist-01 that name another account must be changed."},
+			`Import the account that an existing key has at the CA, for example from a backup or from another ACME client. KEYFILE
+has the private key in PEM form, belongs to root or to you, and is not readable by others (chmod 600). acmed keeps its
+previous key beside the new one. TXT records of dns-persist-01 that name another account must be changed.`},
 		{control.AccountDeactivate, "ISSUER", "Close the account for good",
-			"Close the account at the CA. This cannot be undone; the next order registers a new account. TXT records of " +
-				"dns-persist-01 name the account: until they name the new one, their names cannot be validated."},
+			`Close the account at the CA. This cannot be undone. The next order registers a new account. TXT records of dns-persist-01
+name the account; their names cannot be validated until the records name the new one.`},
 	} {
 		cmd.AddCommand(newAccountVerb(a, verb.action, verb.args, verb.short, verb.long))
 	}

@@ -27,7 +27,7 @@ func groups() []group {
 func examples() map[string]string {
 	return map[string]string{
 		"":          "acmed enable -d example.com\nacmed status",
-		"run":       "acmed run\nacmed run --once        from a timer, in the place of a daemon",
+		"run":       "acmed run\nacmed run --once        from a timer, instead of a daemon",
 		"renew":     "acmed renew             what is due\nacmed renew www --force\nacmed renew --dry-run\nacmed renew --dry-run --staging",
 		"install":   "acmed install www",
 		"uninstall": "acmed uninstall www",

@@ -52,7 +52,7 @@ func newDNS(a *app) *cobra.Command {
 		Use:   "try PROVIDER",
 		Short: "Set a TXT record through a DNS provider, and remove it",
 		Long: `Set the TXT record _acme-challenge of a name through a DNS provider, and remove it again, as a challenge would. No CA is
-asked and no configuration is read or changed.
+contacted and no configuration is read or changed.
 
 The variables of the provider come from --env-file, or else from the environment. acmed asks for those that are missing,
 and keeps none of them.`,

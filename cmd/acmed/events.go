@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,9 +18,9 @@ func newEvents(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Print what happens, as JSON lines",
-		Long: `Print each event of the daemon as one line of JSON, as webhooks get it, until it is interrupted. A reader that stays behind
-for more than 256 events misses some: the command fails with an error, and continues from there with --since. The daemon
-remembers its last 1000 events, and none from before its start.`,
+		Long: `Print each event of the daemon as one line of JSON, as webhooks get it, until it is interrupted. If a reader falls more
+than 256 events behind, some are lost and the command fails; continue with --since. The daemon remembers the last 1000
+events since it was started.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from, err := parseSince(since, time.Now())
@@ -29,7 +30,7 @@ remembers its last 1000 events, and none from before its start.`,
 			return a.events(cmd.Context(), from)
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "also events since then: a `time` such as 2026-12-20T08:00:00Z, or 90m, 2d ago")
+	cmd.Flags().StringVar(&since, "since", "", "also events since this `time`, such as 2026-12-20T08:00:00Z, or 90m or 2d for how long ago")
 	return cmd
 }
 
@@ -42,7 +43,10 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 		return at, nil
 	}
 	ago, err := config.ParseDuration(text)
-	return now.Add(-ago), err
+	if err != nil {
+		return time.Time{}, fmt.Errorf("--since: %q is neither a time such as 2026-12-20T08:00:00Z nor how long ago it was: %w", text, err)
+	}
+	return now.Add(-ago), nil
 }
 
 func (a *app) events(ctx context.Context, since time.Time) error {

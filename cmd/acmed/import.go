@@ -32,7 +32,7 @@ func newImport(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import PROGRAM",
 		Short: "Import the certificates of another ACME client",
-		Long: `Import the certificates of acme.sh, Caddy, certbot, dehydrated, lego, Apache's mod_md or Traefik with their keys, its
+		Long: `Import the certificates of acme.sh, Caddy, certbot, dehydrated, lego, Apache's mod_md or Traefik with their keys, the
 accounts at the CAs, and how each certificate is validated and installed. Credentials of DNS providers go into files that
 only their owner can read. acmed orders nothing, connects to no CA, and changes none of the program's files.
 

@@ -39,6 +39,6 @@ With --check, read the configuration, print every problem in it, and exit with c
 		},
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", defaultHelperConfig, "configuration `file` of the helper")
-	cmd.Flags().BoolVar(&check, "check", false, "check the configuration and end")
+	cmd.Flags().BoolVar(&check, "check", false, "check the configuration and exit")
 	return cmd
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
 	"github.com/acmed/acmed/internal/text"
-	"github.com/acmed/acmed/pkg/config"
 	"github.com/acmed/acmed/pkg/store"
 )
 
@@ -26,18 +25,14 @@ state directory; the log of the daemon has every detail.`,
 			if err := checkOutput(output, "table", "json"); err != nil {
 				return err
 			}
-			r := control.LogRequest{Certificate: args[0]}
-			if since != "" {
-				age, err := config.ParseDuration(since)
-				if err != nil {
-					return usageError(fmt.Errorf("--since: %w", err))
-				}
-				r.Since = time.Now().Add(-age)
+			from, err := parseSince(since, time.Now())
+			if err != nil {
+				return usageError(err)
 			}
-			return a.log(cmd.Context(), r, output)
+			return a.log(cmd.Context(), control.LogRequest{Certificate: args[0], Since: from}, output)
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "only what happened within this `time`, such as 7d")
+	cmd.Flags().StringVar(&since, "since", "", "only what happened since this `time`, such as 2026-12-20T08:00:00Z, or 90m or 2d for how long ago")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	return cmd
 }

@@ -19,8 +19,8 @@ func newNotify(a *app) *cobra.Command {
 	test := &cobra.Command{
 		Use:   "test [NAME...]",
 		Short: "Send a test to notifiers",
-		Long: `Send a test event to the named notifiers of the configuration, or to all, at once and once, and say for each whether
-the other side took it. The exit code is 1 when one did not.`,
+		Long: `Send a test event to the named notifiers of the configuration, or to all, at the same time and without retries. Report for
+each whether the receiver accepted it. The exit code is 1 if one did not.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err

@@ -34,8 +34,8 @@ func newProbe(a *app) *cobra.Command {
 which clients accept it, names, expiry, versions of TLS. The clients are the trust stores of the configuration and "system", the
 one of this machine; neither daemon nor configuration is needed.
 
-The exit code is 0 when all is well, 3 if the endpoint needs attention, and 1 if there was no handshake. All is well when one
-client at least accepts the chain, or each one that --client names.`,
+The exit code is 0 when all is well, 3 if the endpoint needs attention, and 1 if there was no handshake. All is well if
+at least one client accepts the chain. With --client, each named client must accept it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {

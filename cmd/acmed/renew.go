@@ -58,11 +58,11 @@ If the daemon runs, it does the work, and interrupting this command does not sto
 	}
 	cmd.Flags().BoolVarP(&r.Force, "force", "f", false, "renew although it is not due")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would happen, with the diff of every file that would change")
-	cmd.Flags().BoolVar(&staging, "staging", false, "with --dry-run: also order test certificates, which are thrown away")
+	cmd.Flags().BoolVar(&staging, "staging", false, "with --dry-run: also order test certificates, which are discarded")
 	cmd.Flags().BoolVar(&all, "all", false, "all certificates, as without any name")
 	cmd.Flags().DurationVar(&r.Spread, "spread", 0, "with --force: spread the renewals over this `time`, such as 6h")
 	cmd.Flags().BoolVarP(&r.Again, "yes", "y", false, "force although it was issued several times today")
-	cmd.Flags().BoolVar(&r.Alone, "alone", false, "in a fleet whose store is away: order all the same, on this node")
+	cmd.Flags().BoolVar(&r.Alone, "alone", false, "in a fleet whose store is unavailable: order anyway, on this node")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }

@@ -24,7 +24,7 @@ func newRun(a *app) *cobra.Command {
 the other commands. It logs to standard error. SIGHUP reloads the configuration, SIGTERM stops, within 60
 seconds even when orders hang.
 
-With --once, look at every certificate one time, do what is due, and end.`,
+With --once, check every certificate once, do the work that is due, and exit.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Getenv("GOGC") == "" {
@@ -41,7 +41,7 @@ With --once, look at every certificate one time, do what is due, and end.`,
 			return d.Run(cmd.Context())
 		},
 	}
-	cmd.Flags().BoolVar(&once, "once", false, "do what is due and end")
+	cmd.Flags().BoolVar(&once, "once", false, "do what is due and exit")
 	return cmd
 }
 

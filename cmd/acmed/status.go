@@ -38,7 +38,7 @@ pattern with * and ?, in quotes. On a terminal the table is cut at its edge; a s
 What is wrong with acmed itself or with this machine comes first: no daemon, a broken configuration file, a full disk.
 
 The exit code is 3 if acmed, this machine or one of the certificates shown needs attention. With --live, it is 3 only if no
-daemon answers or the daemon is stuck: what restarts a daemon asks that.`,
+daemon answers or the daemon is stuck. Use that where a failed check restarts the daemon.`,
 		Example: `  acmed status www
   acmed status --failing
   acmed status --live

@@ -13,7 +13,7 @@ func newHistory(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history NAME",
 		Short: "List the stored versions of a certificate",
-		Long:  `List the stored versions of a certificate, the newest first: which one is live, and why another one is not.`,
+		Long:  `List the stored versions of a certificate, the newest first: which one is active, and why a newer one is not.`,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, "table", "json"); err != nil {

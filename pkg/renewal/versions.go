@@ -14,16 +14,17 @@ import (
 	"github.com/acmed/acmed/pkg/store"
 )
 
-// HeldError says that a version was not made live because somebody would notice.
+// HeldError says that a version was not activated because a client would reject it, or its notice has not elapsed.
 type HeldError struct {
+	Name    string // of the certificate
 	Version string
 	Reason  string
 	Clients []string // trust stores that would refuse it
 }
 
-// Error says how to do it nevertheless.
+// Error has the command that activates the version all the same.
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("version %s waits: %s; --anyway activates it anyway", e.Version, e.Reason)
+	return fmt.Sprintf("version %s is held: %s; run 'acmed activate %s --anyway' to activate it", e.Version, e.Reason, e.Name)
 }
 
 // Advice is the code of the failure.
@@ -90,7 +91,7 @@ func (j *job) activateNewest() error {
 	case plan.Ended(v, j.engine.clock()):
 		return fmt.Errorf("the newest version, %s, ended on %s", v.ID, v.NotAfter.UTC().Format(time.RFC3339))
 	case v.ID != r.Version && h != nil && h.Version == v.ID && !j.opts.Anyway && (len(h.Clients) > 0 || plan.Announced(h) || h.Keys):
-		return &HeldError{Version: v.ID, Reason: h.Reason, Clients: h.Clients}
+		return &HeldError{Name: r.Name, Version: v.ID, Reason: h.Reason, Clients: h.Clients}
 	}
 	r.edit().Pinned = ""
 	if err := r.save(); err != nil || v.ID == r.Version {
