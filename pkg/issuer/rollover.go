@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/acmed/acmed/pkg/advice"
@@ -84,9 +83,9 @@ func (i *Issuer) settleAlone(ctx context.Context, a *store.Account) error {
 
 // notOffered says of an operation whose URL leads nowhere that the CA does not support it.
 func notOffered(err error) error {
-	var p *acme.ProblemDetails
-	if errors.As(err, &p) && (p.HTTPStatus == http.StatusNotFound || p.HTTPStatus == http.StatusNotImplemented) && p.Type != typeAccountDoesNotExist {
-		return &certs.PermanentError{Err: advice.Tag(advice.NotSupported, err)}
+	p := problemOf(err)
+	if p != nil && (p.status == http.StatusNotFound || p.status == http.StatusNotImplemented) && p.kind != typeAccountDoesNotExist {
+		return &certs.PermanentError{Err: advice.Tag(advice.NotSupported, fmt.Errorf("key rollover: %w", p))}
 	}
 	return err
 }
