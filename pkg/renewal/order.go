@@ -185,7 +185,7 @@ func (j *job) orderFrom(ctx context.Context, name string) (*certs.Bundle, error)
 
 // failover reports whether the next issuer shall be asked after err. It remembers in the state since when the issuer is
 // away. Only a CA that is unavailable is left; a name's own failure would fail everywhere. One that refuses the account is
-// left only where there is nothing to serve soon, because an operator must mend that. With the last third of the
+// left only where there is nothing to serve soon, because somebody has to put that right. With the last third of the
 // renewal time gone, or without any certificate to serve, there is nothing to wait for. A limit on this account passes by
 // itself and says nothing about the CA, so it is waited out even without a certificate: mass issuance spreads over time
 // and not over CAs. It is left only near expiry.

@@ -37,10 +37,12 @@ func (d *Daemon) RunStaging(ctx context.Context, r control.StagingRequest, progr
 		return control.Report{}, err
 	}
 	staged, err := d.stage(names)
+	if staged != nil {
+		defer d.unstage(ctx, staged)
+	}
 	if err != nil {
 		return control.Report{}, err
 	}
-	defer d.unstage(ctx, staged)
 	results := make([]control.Result, len(names))
 	var group guard.Group
 	group.SetLimit(d.concurrency())
@@ -54,7 +56,8 @@ func (d *Daemon) RunStaging(ctx context.Context, r control.StagingRequest, progr
 	return control.Report{Version: control.Version, Results: results}, nil
 }
 
-// stage makes an issuer at each staging directory that the certificates need, as far as there is one.
+// stage makes an issuer at each staging directory that the certificates need, as far as there is one. What it made is for
+// unstage, also after an error.
 func (d *Daemon) stage(names []string) (s *stagingRun, err error) {
 	s = &stagingRun{issuers: map[string]*issuer.Issuer{}}
 	if s.dir, err = os.MkdirTemp("", "acmed-staging-"); err != nil {
@@ -74,7 +77,7 @@ func (d *Daemon) stage(names []string) (s *stagingRun, err error) {
 		}
 		made, err := b.issuer(staging(d.config, conf), d.builder.rungs)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("issuers[%s]: %w", conf.Name, err), s.store.Close(), os.RemoveAll(s.dir))
+			return s, fmt.Errorf("issuers[%s]: %w", conf.Name, err)
 		}
 		s.issuers[conf.Name] = made
 	}
