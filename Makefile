@@ -1,7 +1,9 @@
 # acmed: build, demonstrate, test. Every target installs what it needs (Debian packages as root, Go tools into .cache).
 
-export CGO_ENABLED ?= 1
-export GOFLAGS     := $(GOFLAGS) -buildvcs=false
+# One way to compile for all but the race detector, which needs C: what the build made serves the tests and the linters.
+export CGO_ENABLED := 0
+export GOFLAGS     := $(GOFLAGS) -buildvcs=false -trimpath
+RACE := env CGO_ENABLED=1 go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TOOLS   := $(CURDIR)/.cache/bin
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -22,23 +24,23 @@ build: acmed acmed-dns ## bin/acmed and bin/acmed-dns; the first build of all DN
 
 OUT := $(CURDIR)/bin
 acmed: ## bin/acmed alone
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/acmed ./cmd/acmed
+	go build -ldflags '$(LDFLAGS)' -o $(OUT)/acmed ./cmd/acmed
 
 acmed-dns:
-	cd cmd/acmed-dns && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/acmed-dns .
+	cd cmd/acmed-dns && go build -ldflags '$(LDFLAGS)' -o $(OUT)/acmed-dns .
 
 demo: acmed ## the main job end to end, on loopback
 	@sh test/needs.sh $(DEMO_NEEDS)
-	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
+	go build -o bin/testca ./internal/acmetest/cmd/testca
 	@bash test/demo/demo.sh bin/acmed bin/testca
 
 test: ## all tests, with the race detector; then a look for secrets in all that came out of them
 	@sh test/needs.sh $(TEST_NEEDS)
 	@sh test/steps.sh \
-		"packages: go run ./test/canary .cache/test-output go test -json -race -p 3 -timeout 30m ./test/e2e ./pkg/renewal ./..." \
+		"packages: go run ./test/canary .cache/test-output $(RACE) test -json -race -p 3 -timeout 30m ./test/e2e ./pkg/renewal ./..." \
 		"ten years: ACMED_SEEDS=200 go test -run 'TestTenYears|TestLives|TestShortLives|TestFleetSimulation' ./pkg/renewal" \
-		"etcd: go run ./test/canary -optional .cache/test-output-etcd go -C pkg/fleet/etcd/etcdtest test -json -race -count=1 -timeout 20m ./..." \
-		"acmed-dns: CGO_ENABLED=0 go run ./test/canary .cache/test-output-dns go -C cmd/acmed-dns test -trimpath -json -count=1 ./..." \
+		"etcd: go run ./test/canary -optional .cache/test-output-etcd $(RACE) -C pkg/fleet/etcd/etcdtest test -json -race -count=1 -timeout 20m ./..." \
+		"acmed-dns: go run ./test/canary .cache/test-output-dns go -C cmd/acmed-dns test -json -count=1 ./..." \
 		"systemd: $(MAKE) test-systemd ACMED_SYSTEMD=try"
 
 # The packages whose results could depend on the machine's name, language, clock face or umask.
@@ -65,7 +67,7 @@ vuln: $(TOOLS)/govulncheck ## known vulnerabilities in what is linked, by a pinn
 	go run ./test/supply vuln $(TOOLS)/govulncheck $(RELEASE_GO) cmd/acmed cmd/acmed-dns
 
 $(TOOLS)/govulncheck:
-	GOBIN=$(TOOLS) CGO_ENABLED=0 go install golang.org/x/vuln/cmd/govulncheck@$(GOVULN_VERSION)
+	GOBIN=$(TOOLS) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULN_VERSION)
 
 licenses: ## docs/LICENSES.md, and a failure if one is not allowed
 	go run ./test/supply licenses >docs/LICENSES.md
@@ -78,7 +80,7 @@ sign: ## dist/SHA256SUMS with KEY, a private key of OpenSSH whose public key is 
 	@sh deploy/release/sign.sh '$(KEY)' dist
 
 $(TOOLS)/golangci-lint:
-	GOBIN=$(TOOLS) CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
 bench: ## side by side, as ratios
 	go test -run '^$$' -bench . -benchtime 3x -timeout 30m ./bench/
@@ -113,7 +115,7 @@ schema: ## docs/openapi.yaml
 
 man: ## manual pages, and the schemas of the configuration, into dist/man
 	@rm -rf dist/man && mkdir -p dist/man
-	CGO_ENABLED=0 go run -tags manual -ldflags '$(LDFLAGS)' ./cmd/acmed dist/man configs/acmed.yaml configs/installd.yaml
+	go run -tags manual -ldflags '$(LDFLAGS)' ./cmd/acmed dist/man configs/acmed.yaml configs/installd.yaml
 	cd cmd/acmed-dns && go run ./internal/manual/write '$(VERSION)' >../../dist/man/acmed-dns.1
 	go run ./internal/schema/write dist/man
 
@@ -163,14 +165,14 @@ deb: ## a Debian package into dist
 	@$(MAKE) packages FORMATS=deb
 
 $(TOOLS)/nfpm:
-	GOBIN=$(TOOLS) CGO_ENABLED=0 go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	GOBIN=$(TOOLS) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
 # Needs root; the first run makes a small Debian in .cache/systemd.
 test-systemd: ## the package and the guides under a real systemd, in containers without a network
 	@$(MAKE) packages ACMED_DNS=0
 	@sh test/needs.sh debootstrap:debootstrap systemd-nspawn:systemd-container bsdtar:libarchive-tools rpm:rpm buildah:buildah
-	CGO_ENABLED=0 go build -o bin/testca ./internal/acmetest/cmd/testca
-	cd cmd/acmed-dns && CGO_ENABLED=0 go build -trimpath -o ../../.cache/acmed-dns .
+	go build -o bin/testca ./internal/acmetest/cmd/testca
+	cd cmd/acmed-dns && go build -o ../../.cache/acmed-dns .
 	ACMED_SYSTEMD=$(or $(ACMED_SYSTEMD),1) go run ./test/canary $(if $(filter try,$(ACMED_SYSTEMD)),-optional) .cache/test-output-systemd go test -json -count=1 -timeout 20m ./test/systemd
 
 clean:
