@@ -273,6 +273,7 @@ func (l *othersLife) enable() {
 	case <-done:
 	}
 	l.spy.look()
+	l.noCores()
 	close(release)
 	<-done
 	l.ca.Use()
@@ -280,6 +281,25 @@ func (l *othersLife) enable() {
 		l.t.FailNow()
 	}
 	l.spy.look()
+}
+
+// noCores checks that no process of acmed, or that it runs, leaves its memory on disk. Those that run have begun.
+func (l *othersLife) noCores() {
+	l.t.Helper()
+	found := false
+	for e := range l.spy.all() {
+		limits, err := os.ReadFile("/proc/" + e.What + "/limits")
+		if e.Verb != "process" || err != nil || len(limits) == 0 || l.spy.role(e.What) == "" {
+			continue
+		}
+		found = true
+		if !coreLimit.Match(limits) {
+			l.t.Errorf("%s may leave its memory on disk", e.Text)
+		}
+	}
+	if !found {
+		l.t.Error("no process of acmed was looked at")
+	}
 }
 
 // daemon is the life of a second certificate, which has files and hooks, under the daemon.
@@ -304,6 +324,7 @@ certificates:
 `, l.dir, issuer))
 	l.start()
 	l.waitForFile("hook.runs")
+	l.noCores()
 	l.spy.look()
 	l.write("hook.ends", "")
 	up(l.t, fmt.Sprintf("http://127.0.0.1:%d/", l.web))
@@ -325,6 +346,7 @@ func (l *othersLife) end() {
 }
 
 var (
+	coreLimit   = regexp.MustCompile(`(?m)^Max core file size +0 +0 `)
 	processFile = regexp.MustCompile(`^/proc/(\d+)/(.+)$`)
 	temporary   = regexp.MustCompile(`^((conf\.d|tls)/)?\.acmed-\w+\.tmp$`) // of a file that can be read; the spy finds keys in it
 	token       = regexp.MustCompile(`acme-challenge/[\w-]+`)
@@ -342,7 +364,7 @@ func (l *othersLife) line(e event) string {
 	switch e.Verb {
 	case "process":
 		return ""
-	case "signal", "core":
+	case "signal":
 		if role := l.spy.role(e.What); role != "" {
 			return e.Verb + " " + role
 		}

@@ -25,7 +25,7 @@ const spying = "ACMED_TEST_SPY"
 
 // event is what a spy reports: something that it could do for the first time, a process that it saw, or the end of a pass.
 type event struct {
-	Verb string // read, write, list, connect, signal; "process", "core" or "pass"
+	Verb string // read, write, list, connect, signal; "process" or "pass"
 	What string // a path, an address, or the number of a process
 	Text string // of a process: its arguments
 	Of   int    // of a process: its parent
@@ -34,7 +34,7 @@ type event struct {
 // spy runs as another user and tries everything, again and again: each file below the directories of its arguments, each
 // process, each socket. It changes nothing. It ends with its standard input.
 func spy(dirs []string) {
-	s := &snoop{known: map[event]bool{}, out: json.NewEncoder(os.Stdout), dumpable: map[string]int{}}
+	s := &snoop{known: map[event]bool{}, out: json.NewEncoder(os.Stdout)}
 	go func() {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		os.Exit(0)
@@ -58,8 +58,6 @@ func spy(dirs []string) {
 type snoop struct {
 	known map[event]bool
 	out   *json.Encoder
-
-	dumpable map[string]int // passes that found a process with core dumps
 }
 
 func (s *snoop) can(verb, what string) { s.report(event{Verb: verb, What: what}) }
@@ -172,14 +170,6 @@ func (s *snoop) process(dir, pid string) {
 	for _, name := range []string{"fd", "fdinfo", "map_files"} {
 		if _, err := os.ReadDir(filepath.Join(dir, name)); err == nil {
 			s.can("list", filepath.Join(dir, name))
-		}
-	}
-	limits, _ := os.ReadFile(dir + "/limits")
-	for line := range strings.Lines(string(limits)) {
-		if rest, ok := strings.CutPrefix(line, "Max core file size"); ok && !slices.Equal(strings.Fields(rest)[:2], []string{"0", "0"}) {
-			if s.dumpable[pid]++; s.dumpable[pid] == 3 { // a process that has just begun did not set it yet
-				s.can("core", pid)
-			}
 		}
 	}
 }
