@@ -61,6 +61,7 @@ type view struct {
 
 type entry struct {
 	text     string
+	n        int64
 	modified int64
 }
 
@@ -165,10 +166,11 @@ func (v *view) putHead(l *Ledger, e Event) string {
 		delete(v.heads, name)
 		return name
 	}
-	if _, err := certs.ParseHead(e.Value); err != nil {
+	h, err := certs.ParseHead(e.Value)
+	if err != nil {
 		v.bad[name] = err.Error()
 	}
-	v.heads[name] = entry{string(e.Value), e.Modified}
+	v.heads[name] = entry{string(e.Value), h.N, e.Modified}
 	return name
 }
 
@@ -225,6 +227,13 @@ func (l *Ledger) Head(name string) (certs.Head, bool) {
 	}
 	h, _ := certs.ParseHead([]byte(e.text)) // a bad one is in Problems, and may be replaced
 	return h, true
+}
+
+// Number is the number of a certificate's newest version, 0 if there is none.
+func (l *Ledger) Number(name string) int64 {
+	l.view.mu.RLock()
+	defer l.view.mu.RUnlock()
+	return l.view.heads[name].n
 }
 
 // Loaded reports whether the heads have been read since this process joined.

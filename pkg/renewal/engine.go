@@ -32,6 +32,8 @@ type Engine struct {
 	mu            sync.Mutex // guards what follows; never held while a job works
 	set           *Set
 	slots         chan struct{}
+	beside        chan struct{}    // slots of jobs that take what another node obtained
+	numbers       map[string]int64 // of the fleet's version that is active, by certificate
 	jobs          map[string]*job
 	closed        bool
 	clocks        clocks
@@ -68,7 +70,7 @@ func NewEngine(c Config) *Engine {
 	base, cancel := context.WithCancel(context.Background())
 	e := &Engine{
 		store: c.Store, fleet: c.Fleet, log: c.Log, clock: func() time.Time { return c.Clock().Round(0) }, ended: c.Ended,
-		base: base, cancel: cancel, jobs: map[string]*job{}, localFailures: map[string]localFailure{}, logged: map[string][]string{}, repairs: map[string][]string{},
+		base: base, cancel: cancel, jobs: map[string]*job{}, numbers: map[string]int64{}, localFailures: map[string]localFailure{}, logged: map[string][]string{}, repairs: map[string][]string{},
 		confirming: make(chan struct{}, 1), outages: caOutages{map[string]failedOrders{}, map[string]time.Time{}},
 	}
 	e.Swap(&Set{})
@@ -80,7 +82,7 @@ func (e *Engine) Swap(set *Set) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.set = set
-	e.slots = make(chan struct{}, max(set.Concurrency, 1))
+	e.slots, e.beside = make(chan struct{}, max(set.Concurrency, 1)), make(chan struct{}, max(set.Concurrency, 1))
 }
 
 // Names lists the configured certificates, in no order.
@@ -149,7 +151,11 @@ func (e *Engine) join(name string, opts Options) (j *job, mine bool, err error) 
 	j = newJob(e, e.set, c, opts)
 	j.clock = e.clocks.suspicion(c.Spec.Issuers)
 	e.jobs[name] = j
-	e.wg.Go(func() { e.work(j, e.slots) })
+	slots := e.slots
+	if opts.beside {
+		slots = e.beside
+	}
+	e.wg.Go(func() { e.work(j, slots) })
 	return j, true, nil
 }
 

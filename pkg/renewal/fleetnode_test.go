@@ -287,3 +287,48 @@ func TestPlantedVersionIsNotTaken(t *testing.T) {
 		}
 	})
 }
+
+// TestAdoptsBesideOrders: an order that takes long does not keep a node from what the others obtained, nor from serving it
+// within seconds of the first.
+func TestAdoptsBesideOrders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := fleettest.NewMemory()
+		one, two := join(t, newBench(t, 90*day), m, "one"), join(t, newBench(t, 90*day), m, "two")
+		one.run(t, Options{})
+		two.run(t, Options{})
+		set := two.set()
+		set.Concurrency = 1
+		api := two.spec
+		api.Name, api.Identifiers, api.Targets = "api", identifiers(t, "api.example.com"), nil
+		set.Certificates["api"] = Certificate{Spec: api}
+		two.engine.Swap(set)
+		hold := make(chan struct{})
+		two.ca.mu.Lock()
+		two.ca.hold = hold
+		two.ca.mu.Unlock()
+		s, err := NewScheduler(SchedulerConfig{Engine: two.engine, Schedule: "@daily"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.Run(ctx)
+		defer func() { close(hold); cancel(); synctest.Wait() }()
+		synctest.Wait() // the only place is taken by the order of api, which comes first
+		if r := one.run(t, Options{Force: true}); !r.Obtained {
+			t.Fatalf("%+v", r)
+		}
+		s.Poke("www")
+		synctest.Wait()
+		if got := two.load(t).State.Fleet.N; got != 2 {
+			t.Fatalf("version %d is here", got)
+		}
+		if have, err := two.store.Load("api"); err != nil || have.Current != nil {
+			t.Fatalf("the order is over: %v", err)
+		}
+		time.Sleep(6 * time.Second) // its turn is within 5 s
+		synctest.Wait()
+		if two.server.served() != one.server.served() {
+			t.Error("it does not serve what the first one does")
+		}
+	})
+}

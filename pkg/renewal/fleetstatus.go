@@ -7,6 +7,7 @@ import (
 
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal/plan"
+	"github.com/acmed/acmed/pkg/store"
 )
 
 // FleetStatus is what a node knows about one certificate of its fleet.
@@ -120,4 +121,30 @@ func (e *Engine) Standing(name string) (Standing, bool) {
 		}
 	}
 	return s, true
+}
+
+// noteNumber remembers which of the fleet's versions is active here.
+func (e *Engine) noteNumber(have *store.Lineage) {
+	st := have.State.Fleet
+	if e.fleet == nil || st == nil {
+		return
+	}
+	n := st.N
+	if st.Version != have.Version {
+		n--
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.numbers[have.Name] = n
+}
+
+// behind reports whether the fleet has a later version than was active here at the end of the certificate's last job.
+func (e *Engine) behind(name string) bool {
+	if e.fleet == nil {
+		return false
+	}
+	e.mu.Lock()
+	n, known := e.numbers[name]
+	e.mu.Unlock()
+	return known && e.fleet.Number(name) > n
 }

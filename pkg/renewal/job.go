@@ -75,6 +75,7 @@ func (j *job) run(ctx context.Context) {
 		}
 		err = j.finish()
 		j.engine.noteStored(j.record.Lineage)
+		j.engine.noteNumber(j.record.Lineage)
 	}
 	if err != nil {
 		j.fail(err)
@@ -146,7 +147,7 @@ func (j *job) keepReason(p *plan.Plan) {
 	case "", plan.ReasonNothing, plan.ReasonDrift:
 		j.result.Reason, j.result.Message = p.Reason, p.Message
 	}
-	j.result.Next = p.Next
+	j.result.Next, j.result.Follows = p.Next, p.Reason == plan.ReasonFollow
 }
 
 // apply does the first thing that the plan asks for. A returned error ends the job; what is recorded with the time of the

@@ -52,6 +52,7 @@ type Scheduler struct {
 	next      map[string]time.Time // next run of each certificate that is neither queued nor running
 	queue     []string             // due, and waiting for a job to end; the most urgent first
 	running   map[string]bool      // jobs that the scheduler began; true: to be run again afterwards
+	beside    int                  // how many of them began beside the others
 	again     map[string]bool      // certificates that another node changed while they were queued or running
 	attention map[string]bool      // certificates that need somebody's attention, as their last run saw it
 	ends      map[string]time.Time // expiry of each certificate, as its last run saw it
@@ -176,25 +177,40 @@ func (s *Scheduler) enqueue(now time.Time) {
 }
 
 // start begins jobs for the first in the queue, at most as many at a time as the engine's set says. Those that only wait
-// for others do not count.
+// for others do not count. As many again take what other nodes obtained, so that they do not wait behind orders.
 func (s *Scheduler) start(ctx context.Context) {
 	most := max(s.Engine.current().Concurrency, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) > 0 && len(s.running) < most+int(s.Engine.waiting.Load()) && ctx.Err() == nil {
-		name := s.queue[0]
+	for ctx.Err() == nil {
+		i := 0
+		opts := Options{beside: len(s.running)-s.beside >= most+int(s.Engine.waiting.Load())}
+		switch {
+		case opts.beside && s.beside >= most:
+			return
+		case opts.beside:
+			i = slices.IndexFunc(s.queue, s.Engine.behind)
+		}
+		if i < 0 || i >= len(s.queue) {
+			return
+		}
+		name := s.queue[i]
+		copy(s.queue[1:i+1], s.queue[:i])
 		s.queue = s.queue[1:]
 		s.running[name], s.moved = false, s.Clock()
+		if opts.beside {
+			s.beside++
+		}
 		s.wg.Go(guard.Logged(s.Log, "scheduler", func() {
-			s.done(name, s.Engine.Run(context.WithoutCancel(ctx), name, Options{}, nil))
+			s.done(name, opts.beside, s.Engine.Run(context.WithoutCancel(ctx), name, opts, nil))
 			s.start(ctx)
 		}))
 	}
 }
 
-func (s *Scheduler) done(name string, r Result) {
+func (s *Scheduler) done(name string, beside bool, r Result) {
 	now := s.Clock()
-	at := clock.Later(r.Next, now.Add(soonest))
+	at := r.again(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running[name] { // with what may be an earlier configuration
@@ -205,6 +221,9 @@ func (s *Scheduler) done(name string, r Result) {
 		at = now.Add(pokeDelay)
 	}
 	s.next[name], s.ends[name], s.moved = at, r.NotAfter, now
+	if beside {
+		s.beside--
+	}
 	delete(s.running, name)
 	delete(s.attention, name)
 	if r.needsAttention() {
@@ -223,11 +242,19 @@ func (s *Scheduler) follow(r Result) {
 	if _, ours := s.running[r.Name]; ours || r.Next.IsZero() {
 		return
 	}
-	at := clock.Later(r.Next, now.Add(soonest))
+	at := r.again(now)
 	s.next[r.Name] = clock.Earlier(s.next[r.Name], at)
 	if at.Before(s.timer) {
 		s.poke()
 	}
+}
+
+// again is when a certificate is looked at again. Its turn after another node is not put off: the nodes come within seconds.
+func (r *Result) again(now time.Time) time.Time {
+	if r.Follows {
+		return clock.Later(r.Next, now.Add(pokeDelay))
+	}
+	return clock.Later(r.Next, now.Add(soonest))
 }
 
 // needsAttention reports whether somebody should look at the certificate.

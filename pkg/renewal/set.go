@@ -84,6 +84,8 @@ type Options struct {
 	Pin      string // make this stored version live and keep it so
 
 	Targets TargetChange // take the certificate's targets away or put them back
+
+	beside bool // the other nodes have a newer version: the job does not wait behind orders
 }
 
 // aboutVersions reports whether an operator wants another version to be live.
@@ -108,6 +110,7 @@ type Result struct {
 	Version  string // active version at the end
 	NotAfter time.Time
 	Next     time.Time // when the scheduler looks again
+	Follows  bool      // at Next it is this node's turn to install what another one obtained
 	Held     string    // why a newer version than the active one waits; "" when none does
 	Waiting  error     // what a target asked for: to be called later; nothing has failed
 	Refused  bool      // Err is why the operator's request was refused; nothing was done or recorded
