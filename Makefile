@@ -52,8 +52,9 @@ SEEDS ?= 1000
 fleet: ## the simulation of a fleet with SEEDS seeds
 	GOGC=400 ACMED_SEEDS=$(SEEDS) go test -count=1 -run TestFleetSimulation -timeout 60m ./pkg/renewal
 
-chaos: ## the simulation of a fleet with many more seeds
-	$(MAKE) fleet SEEDS=10000
+chaos: acmed ## fleets on a real etcd: what they cost and how fast they are, then with kills, pauses and restores; takes minutes
+	@sh test/needs.sh nginx:nginx-light etcd:etcd-server etcdctl:etcd-client
+	go run ./test/chaos bin/acmed
 
 lint: $(TOOLS)/golangci-lint vuln
 	go mod tidy -diff

@@ -111,7 +111,7 @@ func (c *CA) choosePorts() error {
 		if *port != 0 {
 			continue
 		}
-		free, err := freePort()
+		free, err := Port()
 		if err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func NewProcess(ctx context.Context, dir string, opts ...Option) (*Process, erro
 		if *port != 0 {
 			continue
 		}
-		if *port, err = freePort(); err != nil {
+		if *port, err = Port(); err != nil {
 			return nil, err
 		}
 	}

@@ -113,7 +113,7 @@ func encode(certs ...*x509.Certificate) []byte {
 // takes ports for outgoing connections, so it stays free until the caller binds it.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	port, err := freePort()
+	port, err := Port()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,8 @@ const (
 	portRange = 22_000
 )
 
-func freePort() (int, error) {
+// Port is FreePort for programs.
+func Port() (int, error) {
 	var last error
 	for range 100 {
 		port := firstPort + int(ports.Add(1)%portRange)

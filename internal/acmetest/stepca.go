@@ -63,7 +63,7 @@ func NewStepCA(ctx context.Context, dir string, opts ...Option) (*StepCA, error)
 		if *p != 0 {
 			continue
 		}
-		if *p, err = freePort(); err != nil {
+		if *p, err = Port(); err != nil {
 			return nil, err
 		}
 	}

@@ -35,7 +35,7 @@ func (j *job) alertLimit() {
 		}
 		return
 	}
-	p := plan.Decide(now, &j.Spec, r.Lineage, plan.Options{Clock: j.clock})
+	p := plan.Decide(now, &j.Spec, r.Lineage, plan.Options{Clock: j.clock, Fleet: j.fleet})
 	if p.Reason != plan.ReasonIssueLimit {
 		return
 	}

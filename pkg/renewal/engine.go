@@ -31,6 +31,7 @@ type Engine struct {
 
 	mu            sync.Mutex // guards what follows; never held while a job works
 	set           *Set
+	holders       map[certs.Identifier][]string // certificates with a name; nil until somebody asks
 	slots         chan struct{}
 	beside        chan struct{}    // slots of jobs that take what another node obtained
 	numbers       map[string]int64 // of the fleet's version that is active, by certificate
@@ -81,7 +82,7 @@ func NewEngine(c Config) *Engine {
 func (e *Engine) Swap(set *Set) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.set = set
+	e.set, e.holders = set, nil
 	e.slots, e.beside = make(chan struct{}, max(set.Concurrency, 1)), make(chan struct{}, max(set.Concurrency, 1))
 }
 
@@ -99,6 +100,29 @@ func (e *Engine) Names() []string {
 func (e *Engine) Certificate(name string) (Certificate, bool) {
 	c, ok := e.current().Certificates[name]
 	return c, ok
+}
+
+// Any returns one of the certificates, if there is one.
+func (e *Engine) Any() (Certificate, bool) {
+	for _, c := range e.current().Certificates {
+		return c, true
+	}
+	return Certificate{}, false
+}
+
+// Holders lists the certificates with a name among theirs.
+func (e *Engine) Holders(id certs.Identifier) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.holders == nil {
+		e.holders = make(map[certs.Identifier][]string, len(e.set.Certificates))
+		for name := range e.set.Certificates {
+			for _, id := range e.set.Certificates[name].Spec.Identifiers {
+				e.holders[id] = append(e.holders[id], name)
+			}
+		}
+	}
+	return e.holders[id]
 }
 
 func (e *Engine) current() *Set {

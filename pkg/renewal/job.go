@@ -30,6 +30,7 @@ type job struct {
 	clock       plan.Suspicion // why the clock was not believed when the job began
 
 	record       *record      // nil until it was read
+	fleet        *plan.Fleet  // as it was last consulted; nil on a single machine
 	held         *fleet.Claim // on the certificate, while it is ordered or published
 	released     *store.Held  // what kept a version waiting until this job
 	ordered      bool         // a job places one order, whatever the state says afterwards
@@ -108,7 +109,8 @@ func (j *job) steps(ctx context.Context) error {
 		if err := j.review(ctx); err != nil {
 			return err
 		}
-		opts.Fleet = j.consult(ctx)
+		j.fleet = j.consult(ctx)
+		opts.Fleet = j.fleet
 		p := j.decide(ctx, opts)
 		j.keepReason(&p)
 		if p.Idle() || p.Obtain && j.ordered {

@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -80,8 +77,8 @@ type fleetSite struct {
 	dir   string
 	ca    *acmetest.CA
 	etcd  *etcdServer
-	plain *balancer
-	tls   *balancer
+	plain *acmetest.Balancer
+	tls   *acmetest.Balancer
 	nodes []*machine
 	certs []string // what every node is configured for, as YAML entries
 	more  string   // further lines of the configuration
@@ -254,45 +251,14 @@ func (f *fleetSite) agree(other string) string {
 // orders is how many new orders the CA has seen.
 func (f *fleetSite) orders() int { return f.ca.Requests(acmetest.NewOrder) }
 
-// balancer hands each connection to the next of its backends.
-type balancer struct {
-	backends atomic.Pointer[[]int]
-	next     atomic.Int64
-}
-
-func newBalancer(t *testing.T, port int) *balancer {
+func newBalancer(t *testing.T, port int) *acmetest.Balancer {
 	t.Helper()
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	b, err := acmetest.NewBalancer(port)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &balancer{}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go b.forward(conn)
-		}
-	}()
+	t.Cleanup(func() { _ = b.Close() })
 	return b
-}
-
-func (b *balancer) forward(client net.Conn) {
-	defer client.Close()
-	list := b.backends.Load()
-	if list == nil || len(*list) == 0 {
-		return
-	}
-	server, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", (*list)[int(b.next.Add(1))%len(*list)]))
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	go func() { _, _ = io.Copy(server, client); _ = server.(*net.TCPConn).CloseWrite() }()
-	_, _ = io.Copy(client, server)
 }
 
 // balance makes the CA reach all machines.
@@ -301,8 +267,8 @@ func (f *fleetSite) balance() {
 	for _, m := range f.nodes {
 		plain, tls = append(plain, m.plain), append(tls, m.tls)
 	}
-	f.plain.backends.Store(&plain)
-	f.tls.backends.Store(&tls)
+	f.plain.Use(plain...)
+	f.tls.Use(tls...)
 }
 
 // share gives all machines the seal key of the first.

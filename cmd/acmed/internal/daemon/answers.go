@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -78,22 +77,52 @@ func (m *member) thumbprintFor(ctx context.Context, host string) string {
 	if len(issuers) == 0 {
 		return ""
 	}
-	return m.thumbprint(issuers[0])
+	if thumb := m.thumbprint(issuers[0]); thumb != "" {
+		return thumb
+	}
+	return m.askThumbprint(ctx, issuers[0])
 }
 
-// issuersOf are those of the certificate with an identifier, of one that a node works on if there are several.
+// issuersOf are those of the certificate with an identifier, of one that a node works on if there are several. While a
+// configuration is rolled out, another node may have an order for an identifier that is not configured here: then they are
+// those of a certificate that some node works on, or of any.
 func (m *member) issuersOf(id certs.Identifier) (issuers []string, working bool) {
-	for _, name := range m.engine.Names() {
-		cert, ok := m.engine.Certificate(name)
-		if !ok || !slices.Contains(cert.Spec.Identifiers, id) {
-			continue
+	names := m.engine.Holders(id)
+	for _, name := range names {
+		cert, _ := m.engine.Certificate(name)
+		if issuers = cert.Spec.Issuers; m.claimed(name) {
+			return issuers, true
 		}
-		if _, claimed := m.ledger.Claimed(name); claimed {
-			return cert.Spec.Issuers, true
-		}
-		issuers = cert.Spec.Issuers
 	}
-	return issuers, false
+	if len(names) > 0 {
+		return issuers, false
+	}
+	for _, c := range m.ledger.Claims() {
+		cert, ok := m.engine.Certificate(c.Name)
+		if !ok {
+			cert, _ = m.engine.Any()
+		}
+		issuers, working = cert.Spec.Issuers, true
+	}
+	return issuers, working
+}
+
+func (m *member) claimed(name string) bool {
+	_, ok := m.ledger.Claimed(name)
+	return ok
+}
+
+// askThumbprint asks the store: this node has just started, or the account was made a moment ago.
+func (m *member) askThumbprint(ctx context.Context, name string) string {
+	conf, ok := m.issuer(name)
+	if !ok || !m.lookups.take(time.Now()) {
+		return ""
+	}
+	a, err := m.ledger.Account(ctx, conf.Directory, conf.Email)
+	if err != nil || a == nil {
+		return ""
+	}
+	return a.Thumbprint
 }
 
 // thumbprint is that of the fleet's account; while the store is away, that of the copy which is here.
@@ -218,10 +247,10 @@ func (l *lookups) take(now time.Time) bool {
 	return l.used <= mostLookups
 }
 
-// lookUp returns the answer of another node for a name, "" if there is none. Only names that are configured here and that a
-// node works on now are asked for.
+// lookUp returns the answer of another node for a name, "" if there is none. It asks only while a node works on a certificate
+// with that name, or, for a name that is not configured here, on any. A node that has just started does not know.
 func (m *member) lookUp(ctx context.Context, identifier certs.Identifier) string {
-	if _, working := m.issuersOf(identifier); !working || !m.lookups.take(time.Now()) {
+	if _, working := m.issuersOf(identifier); !working && m.ledger.Loaded() || !m.lookups.take(time.Now()) {
 		return ""
 	}
 	answer, err := m.ledger.Answer(ctx, fleet.AnswerTLSALPN, identifier.Value)
