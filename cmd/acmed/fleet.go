@@ -32,6 +32,7 @@ func newFleet(a *app) *cobra.Command {
 
 func newFleetInit(a *app) *cobra.Command {
 	var again bool
+	var oldest string
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Prepare etcd for the fleet, once",
@@ -39,12 +40,22 @@ func newFleetInit(a *app) *cobra.Command {
 exist, a new key is written into it; copy that file to the other nodes, and keep a copy where your other secrets are.
 
 With --again, the key that seals now is the only one from then on: after a lost key, or one that others may know. What was
-stored before cannot be read any more; every node stores what it has again.`,
+stored before cannot be read any more; every node stores what it has again.
+
+With --oldest, nothing but the oldest release that may order is changed, in a fleet that exists. Nodes of earlier releases
+then only take what others obtain.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := config.Load(a.config, config.WithoutFiles)
 			if err != nil {
 				return err
+			}
+			if cmd.Flags().Changed("oldest") {
+				if err := daemon.SetOldest(cmd.Context(), c, oldest); err != nil {
+					return err
+				}
+				a.printf("the oldest release that may order in fleet %s: %s\n", c.Fleet.Name, cmp.Or(oldest, "any"))
+				return nil
 			}
 			made, err := daemon.InitFleet(cmd.Context(), c, again)
 			if made != "" {
@@ -58,6 +69,7 @@ stored before cannot be read any more; every node stores what it has again.`,
 		},
 	}
 	cmd.Flags().BoolVar(&again, "again", false, "replace the seal key of a fleet that exists")
+	cmd.Flags().StringVar(&oldest, "oldest", "", "oldest release that may order")
 	return cmd
 }
 

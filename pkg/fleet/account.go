@@ -33,6 +33,7 @@ type Account struct {
 	store.Account
 	Thumbprint string // of the key (RFC 7638), for stateless answers
 	raw        []byte // as it was read; nil: it is new
+	retiring   bool   // it was sealed with a key that only opens
 }
 
 // Account returns the account at a directory with a contact, or nil and no error when there is none.
@@ -82,7 +83,7 @@ func (l *Ledger) SaveAccount(ctx context.Context, directory, contact string, a *
 		return nil, err
 	case r.Done:
 		saved := *a
-		saved.raw = value
+		saved.raw, saved.retiring = value, false
 		return &saved, nil
 	case len(r.Read) == 0:
 		return nil, &certs.ChangedError{Name: "the account at " + directory}
@@ -129,6 +130,7 @@ func (l *Ledger) openAccount(kv KV) (*Account, error) {
 	if json.Unmarshal(text, &inner) != nil {
 		return nil, &SealError{kv.Key, "it is no account"}
 	}
+	a.retiring = !l.config.Sealer.current(outer.Sealed)
 	a.Contacts, a.Created = inner.Contacts, inner.Created
 	if a.Key, err = certs.ParseKey([]byte(inner.Key)); err != nil {
 		return nil, &SealError{kv.Key, err.Error()}

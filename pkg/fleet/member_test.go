@@ -269,3 +269,47 @@ func TestNoFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestOldestRelease: a node of a release that may not order takes what others obtain, and has no turn.
+func TestOldestRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := fleettest.NewMemory()
+		of := func(id, release string) *fleet.Ledger {
+			l := fleet.New(fleet.Config{Fleet: "f", Engine: m.Client(), Sealer: testSealer(t), Node: fleet.Node{ID: id, Release: release}, Names: func() []string { return []string{"www"} }})
+			var exists *fleet.ExistsError
+			if err := l.Init(t.Context(), false); err != nil && !errors.As(err, &exists) {
+				t.Fatal(err)
+			}
+			go l.Run(t.Context(), 0, func(int64) {})
+			synctest.Wait()
+			return l
+		}
+		nodes := []*fleet.Ledger{of("a", "v1.9.3"), of("b", "1.10.0-4-gabcdef"), of("c", "devel")}
+		for oldest, want := range map[string][]bool{"1.10.0": {true, false, false}, "2.0.0": {true, true, false}, "": {false, false, false}} {
+			if err := nodes[0].SetMin(t.Context(), oldest); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			for i, l := range nodes {
+				if l.Installs() != want[i] {
+					t.Errorf("oldest %q: node %d only takes: %v", oldest, i, l.Installs())
+				}
+			}
+			if _, n := nodes[2].Rank("www"); n != 3-count(want) {
+				t.Errorf("oldest %q: %d nodes have a turn", oldest, n)
+			}
+		}
+		if err := nodes[0].SetMin(t.Context(), "newest"); err == nil {
+			t.Error("a release without a number was taken")
+		}
+	})
+}
+
+func count(list []bool) (n int) {
+	for _, is := range list {
+		if is {
+			n++
+		}
+	}
+	return n
+}

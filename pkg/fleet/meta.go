@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/acmed/acmed/internal/openjson"
 	"github.com/acmed/acmed/pkg/advice"
@@ -92,6 +95,39 @@ func (l *Ledger) readMeta(ctx context.Context) (*meta, error) {
 	return m, nil
 }
 
+// SetMin sets the oldest release that may order; "" for none. Older nodes take what others obtain.
+func (l *Ledger) SetMin(ctx context.Context, release string) error {
+	if _, ok := parseRelease(release); release != "" && !ok {
+		return fmt.Errorf("%q is no release; want MAJOR.MINOR.PATCH", release)
+	}
+	m, err := l.readMeta(ctx)
+	if err != nil {
+		return err
+	}
+	m.Min = release
+	return l.writeMeta(ctx, m)
+}
+
+// older reports whether a release comes before another one. One that has no number, such as that of a build by hand, does not.
+func older(release, than string) bool {
+	a, ok := parseRelease(release)
+	b, known := parseRelease(than)
+	return ok && known && slices.Compare(a, b) < 0
+}
+
+func parseRelease(text string) ([]int, bool) {
+	text, _, _ = strings.Cut(strings.TrimPrefix(text, "v"), "-")
+	var list []int
+	for part := range strings.SplitSeq(text, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			return nil, false
+		}
+		list = append(list, n)
+	}
+	return list, len(list) == 3
+}
+
 // Check asks the store whether the fleet exists and whether one of this node's seal keys is the fleet's: a [*NoFleetError],
 // a [*SealKeyError] or a failure of the store. It changes nothing.
 func (l *Ledger) Check(ctx context.Context) error {
@@ -135,6 +171,10 @@ func (l *Ledger) addSealKey(ctx context.Context, m *meta) error {
 	}
 	id := l.config.Sealer.ID()
 	m.Keys[id] = l.config.Sealer.Seal(l.keys.meta()+"/"+id, []byte(knownText))
+	return l.writeMeta(ctx, m)
+}
+
+func (l *Ledger) writeMeta(ctx context.Context, m *meta) error {
 	text, err := openjson.Marshal(m, m.raw)
 	if err != nil {
 		return err

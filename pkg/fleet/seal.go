@@ -93,6 +93,9 @@ func (s *Sealer) Seal(path string, plain []byte) []byte {
 	return k.aead.Seal(out, nonce, plain, []byte(path))
 }
 
+// current reports whether the key that seals sealed a value.
+func (s *Sealer) current(sealed []byte) bool { return bytes.HasPrefix(sealed, s.keys[0].id[:]) }
+
 // Open decrypts a value of a place, or returns a [*SealError].
 func (s *Sealer) Open(path string, sealed []byte) ([]byte, error) {
 	for _, k := range s.keys {

@@ -37,6 +37,11 @@ func (s *Accounts) Account(ctx context.Context, directory, contact string) (*sto
 		if a, err = s.ledger.Account(ctx, directory, contact); err != nil {
 			return nil, err
 		}
+		if a != nil && a.retiring && !s.ledger.Installs() {
+			if saved, err := s.ledger.SaveAccount(ctx, directory, contact, a); err == nil {
+				a = saved
+			}
+		}
 		s.keep(key, a)
 	}
 	if a == nil {
@@ -78,14 +83,18 @@ func (s *Accounts) SaveAccount(ctx context.Context, directory, contact string, a
 	return &copied, nil
 }
 
-// lockPoll is how often a node looks whether another one has done with the account.
-const lockPoll = time.Second
-
 // Lock waits until no other node works on the account, and keeps them from it until release is called.
 func (s *Accounts) Lock(ctx context.Context, directory, contact string) (release func(), err error) {
-	name := "@account-" + lastPart(s.ledger.keys.account(directory, contact))
+	return s.ledger.Lock(ctx, "account-"+lastPart(s.ledger.keys.account(directory, contact)), "the account's key")
+}
+
+// lockPoll is how often a node looks whether another one has done with what it waits for.
+const lockPoll = time.Second
+
+// Lock waits until no other node works on something that is no certificate, and keeps them from it until release is called.
+func (l *Ledger) Lock(ctx context.Context, what, why string) (release func(), err error) {
 	for {
-		c, err := s.ledger.ClaimOther(ctx, name, "the account's key")
+		c, err := l.ClaimOther(ctx, "@"+what, why)
 		if err == nil {
 			return func() {
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseMargin)

@@ -43,7 +43,7 @@ func (l *Ledger) Rank(name string) (rank, nodes int) {
 	defer l.view.mu.RUnlock()
 	var ids []string
 	for _, n := range l.view.nodes {
-		if !n.Install && !n.Unranked && l.view.has(n, name) {
+		if !n.Install && !n.Unranked && !older(n.Release, l.view.least) && l.view.has(n, name) {
 			ids = append(ids, n.ID)
 		}
 	}
@@ -66,8 +66,15 @@ func (l *Ledger) Turn(name string) (rank, nodes int) {
 // NodeID is this node's name in the fleet.
 func (l *Ledger) NodeID() string { return l.config.Node.ID }
 
-// Installs reports whether this node only takes what others obtain.
-func (l *Ledger) Installs() bool { return l.config.Node.Install }
+// Installs reports whether this node only takes what others obtain: by its role, or because its release may not order.
+func (l *Ledger) Installs() bool { return l.config.Node.Install || l.TooOld(l.config.Node.Release) }
+
+// TooOld reports whether a release comes before the oldest one that may order.
+func (l *Ledger) TooOld(release string) bool {
+	l.view.mu.RLock()
+	defer l.view.mu.RUnlock()
+	return older(release, l.view.least)
+}
 
 // TurnDelay is how long after a certificate became due the node with this rank may claim it.
 func TurnDelay(rank int) time.Duration { return min(time.Duration(rank)*turnStep, turnMost) }

@@ -56,6 +56,7 @@ type view struct {
 	nodes  map[string]Node      // by key
 	sets   map[string]*nameSet
 	small  map[string]KV // accounts and budgets, by key
+	least  string        // the oldest release that may order
 	bad    map[string]string
 }
 
@@ -130,6 +131,11 @@ func (v *view) put(l *Ledger, e Event) string {
 		v.putOrder(l, name, e)
 	case "node":
 		v.putNode(e, rest)
+	case "meta":
+		var m meta
+		if json.Unmarshal(e.Value, &m) == nil {
+			v.least = m.Min
+		}
 	case "names":
 		if s, err := parseNameSet(e.Value); err == nil && !e.Deleted {
 			v.sets[rest] = s

@@ -332,3 +332,29 @@ func TestAdoptsBesideOrders(t *testing.T) {
 		}
 	})
 }
+
+// TestLeavesItsTurn: a node that cannot answer the CA lets another one order, and the fleet counts no failure.
+func TestLeavesItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := fleettest.NewMemory()
+		one, two := join(t, newBench(t, 90*day), m, "one"), join(t, newBench(t, 90*day), m, "two")
+		one.ca.mu.Lock()
+		one.ca.err = &certs.ValidationError{Identifier: one.spec.Identifiers[0], Solver: "standalone", Local: true, Err: errors.New("address already in use")}
+		one.ca.mu.Unlock()
+		if r := one.run(t, Options{}); r.Err == nil {
+			t.Fatalf("%+v", r)
+		}
+		if h, _ := one.ledger.Head("www"); h.Failures != 0 || h.Attempts != 0 || !h.RetryAt.IsZero() {
+			t.Fatalf("%+v", h)
+		}
+		if r := one.run(t, Options{}); r.Reason != plan.ReasonTurn || !strings.Contains(r.Message, "address already in use") || one.ca.count() != 1 {
+			t.Fatalf("%+v", r)
+		}
+		if r := two.run(t, Options{}); !r.Obtained {
+			t.Fatalf("%+v", r)
+		}
+		if r := one.run(t, Options{}); r.Err != nil || one.server.served() != two.server.served() {
+			t.Fatalf("%+v", r)
+		}
+	})
+}

@@ -3,8 +3,12 @@ package renewal
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/renewal/plan"
 	"github.com/acmed/acmed/pkg/store"
@@ -121,6 +125,20 @@ func (e *Engine) Standing(name string) (Standing, bool) {
 		}
 	}
 	return s, true
+}
+
+// unable reports whether an order failed because of this machine alone: no answer to the CA could be presented.
+func unable(err error) bool {
+	list := certs.Validations(err)
+	return len(list) > 0 && !slices.ContainsFunc(list, func(v *certs.ValidationError) bool { return !v.Local })
+}
+
+// leaveTurn leaves the certificate to another node for a while. It is no failure of the fleet.
+func (j *job) leaveTurn(err error) {
+	j.record.cancelOrder()
+	st := j.record.share()
+	st.Unable, st.UnableUntil = shorten(err), j.engine.clock().Add(plan.Retries()[1])
+	j.engine.log.Warn("this node cannot answer challenges, another one may", zap.String("certificate", j.Spec.Name), zap.String("code", string(advice.Of(err))), zap.Error(err))
 }
 
 // noteNumber remembers which of the fleet's versions is active here.

@@ -123,6 +123,8 @@ func (j *job) failOrder(err error) error {
 	switch {
 	case j.engine.base.Err() != nil:
 		r.cancelOrder()
+	case j.held != nil && j.fleet.Nodes > 1 && unable(err):
+		j.leaveTurn(err)
 	case r.failOrder(err, j.Asked):
 		st := &r.State
 		j.event(notify.Event{Kind: notify.Failed, RetryAt: st.RetryAt, Message: "no new certificate could be obtained", Error: st.LastError, Code: st.LastCode})

@@ -97,6 +97,9 @@ type Fleet struct {
 	Rank  int `json:"rank,omitzero"`  // this node's place among those that may order, as last known
 	Nodes int `json:"nodes,omitzero"` // how many they are
 
+	Unable      string    `json:"unable,omitzero"` // why this node cannot answer a challenge
+	UnableUntil time.Time `json:"unable_until,omitzero"`
+
 	LastError string    `json:"last_error,omitzero"` // of the last version that could not be taken from the fleet
 	RetryAt   time.Time `json:"retry_at,omitzero"`
 }

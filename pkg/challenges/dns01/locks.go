@@ -2,6 +2,8 @@ package dns01
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"sync"
 )
 
@@ -9,6 +11,10 @@ import (
 // one and write all of them back. The daemon has one for all solvers, old and new ones during a reload. The zero value is
 // ready.
 type Locks struct {
+	// Fleet keeps the other nodes of a fleet from what is locked here; nil on a single machine. The name says nothing about
+	// the credential.
+	Fleet func(ctx context.Context, name string) (release func(), err error)
+
 	mu   sync.Mutex
 	held map[lockKey]*lock
 }
@@ -25,11 +31,21 @@ func (l *Locks) acquire(ctx context.Context, key lockKey) (release func(), err e
 	k := l.join(key)
 	select {
 	case <-k.turn:
-		return func() { k.turn <- struct{}{}; l.leave(key) }, nil
 	case <-ctx.Done():
 		l.leave(key)
 		return nil, context.Cause(ctx)
 	}
+	here := func() { k.turn <- struct{}{}; l.leave(key) }
+	if l.Fleet == nil {
+		return here, nil
+	}
+	sum := sha256.Sum256([]byte(key.credential + "\n" + key.fqdn))
+	others, err := l.Fleet(ctx, hex.EncodeToString(sum[:16]))
+	if err != nil {
+		here()
+		return nil, err
+	}
+	return func() { others(); here() }, nil
 }
 
 func (l *Locks) join(key lockKey) *lock {

@@ -3,6 +3,10 @@ package fleettest
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -744,7 +748,16 @@ func watching(t *testing.T, s Store) {
 
 func sealKeys(t *testing.T, s Store) {
 	f := newFixture(t, s)
-	mustCommit(t, f.joined(t, nil))
+	first := f.joined(t, nil)
+	mustCommit(t, first)
+	thumbprint := func(crypto.PublicKey) (string, error) { return "thumb", nil }
+	account, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fleet.NewAccounts(first, thumbprint).SaveAccount(t.Context(), "https://ca", "", &store.Account{URI: "https://ca/1", Key: account}); err != nil {
+		t.Fatal(err)
+	}
 	fresh, err := fleet.ParseSealKey(fleet.NewSealKey())
 	if err != nil {
 		t.Fatal(err)
@@ -774,12 +787,18 @@ func sealKeys(t *testing.T, s Store) {
 	reload(t, rotating)
 	mustCommit(t, rotating)
 	h, _ := rotating.Head("www")
+	if a, err := fleet.NewAccounts(rotating, thumbprint).Account(t.Context(), "https://ca", ""); err != nil || a == nil {
+		t.Fatal(a, err)
+	}
 	renewed := with("renewed", fresh)
 	if err := join(renewed); err != nil {
 		t.Fatalf("a node with the new key alone: %v", err)
 	}
 	if _, err := renewed.Fetch(t.Context(), "www", h); err != nil {
 		t.Fatal(err)
+	}
+	if a, err := renewed.Account(t.Context(), "https://ca", ""); err != nil || a == nil || a.URI != "https://ca/1" {
+		t.Fatalf("the account was not sealed again: %+v, %v", a, err)
 	}
 	var exists *fleet.ExistsError
 	if err := with("again", fresh).Init(t.Context(), false); !errors.As(err, &exists) {

@@ -112,6 +112,9 @@ func waitForFleet(in *input, due verdict) (Plan, bool) {
 	case f.Elsewhere != "":
 		return Plan{Reason: ReasonElsewhere, Message: due.message + "; " + f.Elsewhere, Next: in.soon(time.Time{})}, true
 	}
+	if st := in.have.State.Fleet; st != nil && f.Nodes > 1 && !in.opts.Force && in.now.Before(st.UnableUntil) {
+		return Plan{Reason: ReasonTurn, Message: due.message + ", but this node cannot answer, another one may: " + st.Unable, Next: st.UnableUntil}, true
+	}
 	return waitForTurn(in, due)
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -98,6 +99,9 @@ func (m *member) issuersOf(id certs.Identifier) (issuers []string, working bool)
 		return issuers, false
 	}
 	for _, c := range m.ledger.Claims() {
+		if strings.HasPrefix(c.Name, "@") { // no certificate
+			continue
+		}
 		cert, ok := m.engine.Certificate(c.Name)
 		if !ok {
 			cert, _ = m.engine.Any()
@@ -193,6 +197,16 @@ func (m *member) share(ctx context.Context, kind string, id certs.Identifier, an
 	return err
 }
 
+// lock keeps the other nodes from changing a DNS record that this one changes. Without the store nobody is kept from it.
+func (m *member) lock(ctx context.Context, name string) (release func(), err error) {
+	release, err = m.ledger.Lock(ctx, "dns-"+name, "a DNS record")
+	var away *certs.LedgerError
+	if errors.As(err, &away) {
+		return func() {}, nil
+	}
+	return release, err
+}
+
 func (m *member) unshare(ctx context.Context, kind string, id certs.Identifier, answer string) {
 	if err := m.ledger.DropAnswer(ctx, kind, id.Value, answer); err != nil {
 		m.log.Debug("a shared answer was not removed; it ends with the lease", zap.Stringer("name", id), zap.Error(err))
@@ -247,10 +261,10 @@ func (l *lookups) take(now time.Time) bool {
 	return l.used <= mostLookups
 }
 
-// lookUp returns the answer of another node for a name, "" if there is none. It asks only while a node works on a certificate
-// with that name, or, for a name that is not configured here, on any. A node that has just started does not know.
+// lookUp returns the answer of another node for a name, "" if there is none. It asks for names that are configured here, whether
+// the watch has told of a claim yet or not, and for others while any node works on something.
 func (m *member) lookUp(ctx context.Context, identifier certs.Identifier) string {
-	if _, working := m.issuersOf(identifier); !working && m.ledger.Loaded() || !m.lookups.take(time.Now()) {
+	if issuers, _ := m.issuersOf(identifier); len(issuers) == 0 && m.ledger.Loaded() || !m.lookups.take(time.Now()) {
 		return ""
 	}
 	answer, err := m.ledger.Answer(ctx, fleet.AnswerTLSALPN, identifier.Value)

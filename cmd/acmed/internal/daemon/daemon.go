@@ -91,6 +91,9 @@ func Open(o Options) (*Daemon, error) {
 		return nil, errors.Join(err, d.store.Close())
 	}
 	d.builder.member = d.member
+	if d.member != nil {
+		d.builder.records.Fleet = d.member.lock
+	}
 	conf := renewal.Config{Store: d.store, Log: log, Ended: d.recorder.Job}
 	if d.member != nil {
 		conf.Fleet, conf.Ended = d.member.ledger, d.ended

@@ -36,12 +36,33 @@ func InitFleet(ctx context.Context, c *config.Config, again bool) (made string, 
 	if err != nil {
 		return made, fmt.Errorf("fleet.seal_files: %w", err)
 	}
+	l, end, err := openFleet(f, sealer)
+	if err != nil {
+		return made, err
+	}
+	defer end()
+	return made, l.Init(ctx, again)
+}
+
+// SetOldest sets the oldest release that may order in the fleet of the configuration; "" allows all.
+func SetOldest(ctx context.Context, c *config.Config, release string) error {
+	if c.Fleet == nil {
+		return errors.New("the configuration has no section fleet")
+	}
+	l, end, err := openFleet(c.Fleet, nil)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return l.SetMin(ctx, release)
+}
+
+func openFleet(f *config.Fleet, sealer *fleet.Sealer) (l *fleet.Ledger, end func(), err error) {
 	engine, err := etcd.Open(f.Etcd.Connection())
 	if err != nil {
-		return made, fmt.Errorf("fleet.etcd: %w", err)
+		return nil, nil, fmt.Errorf("fleet.etcd: %w", err)
 	}
-	defer func() { _ = engine.Close() }()
-	return made, fleet.New(fleet.Config{Fleet: f.Name, Engine: engine, Sealer: sealer}).Init(ctx, again)
+	return fleet.New(fleet.Config{Fleet: f.Name, Engine: engine, Sealer: sealer}), func() { _ = engine.Close() }, nil
 }
 
 // makeSealFile writes a new key into a file that the owner of the state directory can read, which is who runs the daemon.

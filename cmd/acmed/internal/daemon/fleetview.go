@@ -74,7 +74,7 @@ func (m *member) describe(now time.Time) client.Fleet {
 			ID: n.ID, Address: n.Address, Release: n.Release, Role: config.RoleIssue, Command: n.Unranked, Since: n.Since, Ahead: n.Ahead,
 			Behind: slices.Sorted(maps.Keys(n.Serves)), Failed: n.Failed, NotAfter: n.NotAfter,
 		}
-		if n.Install {
+		if n.Install || m.ledger.TooOld(n.Release) {
 			row.Role = config.RoleInstall
 		}
 		row.Twice = slices.ContainsFunc(list, func(other fleet.Node) bool {
