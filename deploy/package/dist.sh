@@ -40,13 +40,7 @@ for arch; do
 			tar -C "$root" --format=ustar --mtime="@$SOURCE_DATE_EPOCH" --owner=root:0 --group=root:0 --no-recursion -T - -cf - | gzip -9n >"dist/$name"
 	fi
 	if wanted image; then
-		for dir in usr/bin etc/ssl/certs tmp; do mkdir -p "dist/image/$arch/$dir"; done
-		cp "$bin"/* "dist/image/$arch/usr/bin/"
-		cp /etc/ssl/certs/ca-certificates.crt "dist/image/$arch/etc/ssl/certs/"
-		echo acmed:x:65532:65532::/var/lib/acmed:/sbin/nologin >"dist/image/$arch/etc/passwd"
-		echo acmed:x:65532: >"dist/image/$arch/etc/group"
-		chmod 1777 "dist/image/$arch/tmp"
-		mkdir -p dist/image/state
+		sh deploy/container/context.sh "$bin" dist/image "$arch"
 	fi
 	for format in deb rpm archlinux apk; do
 		wanted "$format" || continue
