@@ -38,6 +38,7 @@ const (
 	ProxyInFront       Code = "proxy-in-front"
 	WrongAnswer        Code = "wrong-answer"
 	PortClosed         Code = "port-closed"
+	WebrootUnusable    Code = "webroot-unusable"
 	DNSRefused         Code = "dns-refused"
 	DNSPropagation     Code = "dns-propagation"
 	FailedTooOften     Code = "failed-too-often"

@@ -273,13 +273,19 @@ func proofs() []Entry {
 			WrongAnswer,
 			"another server answered the CA",
 			"The CA reached a server that does not know the challenge. Either the name points elsewhere, or another site answers for it.",
-			"Check that every A and AAAA record points to this machine, and that the web server forwards challenges to acmed ('acmed snippet').",
+			"Check that every A and AAAA record points to this machine. Run 'acmed doctor' to see who answers, and which directory the web server serves instead of a webroot.",
 		},
 		{
 			PortClosed,
 			"the CA could not connect",
 			"Nothing answers on port 80 (http-01) or 443 (tls-alpn-01) at the address of the name. Common causes: a stopped server, a firewall, a router, or a wrong address.",
-			"Start the server and open the port in every firewall, for IPv4 and IPv6, or validate the name with dns-01.",
+			"Start the server and open the port in every firewall, for IPv4 and IPv6, or use dns-01. Run 'acmed doctor' to see which server is not running.",
+		},
+		{
+			WebrootUnusable,
+			"the webroot cannot be used",
+			"The directory of the http-01 solver does not exist, or acmed may not write into it.",
+			"Create the directory or correct webroot in the solver. acmed must be able to write there (owner, mode, ReadWritePaths= of the unit).",
 		},
 		{
 			DNSRefused,

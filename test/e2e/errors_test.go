@@ -198,6 +198,7 @@ func proofFailures() []failure {
 		{code: advice.NameNotResolved, prepare: func(s *sick) { s.ca.DNS.SetDefaultDNSIPv4(""); s.ca.DNS.SetDefaultDNSIPv6("") }},
 		{code: advice.PortClosed, prepare: func(s *sick) { s.webroot() }},
 		{code: advice.WrongAnswer, prepare: func(s *sick) { s.webroot(); s.answer(http.NotFound) }},
+		{code: advice.WebrootUnusable, prepare: func(s *sick) { s.solver = fmt.Sprintf("http-01: { webroot: %s/gone }", s.dir) }},
 		{code: advice.PortTaken, prepare: func(s *sick) { s.answer(http.NotFound) }},
 		{code: advice.ProxyInFront, prepare: func(s *sick) { s.issuer += ", preflight: enforce"; s.webroot(); s.answer(proxied) }},
 		{code: advice.CAAForbids, options: []acmetest.Option{acmetest.WithCAAIdentities("ca.example.net")}, prepare: func(s *sick) {

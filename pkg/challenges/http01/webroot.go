@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/acmed/acmed/internal/vetted"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/challenges"
 )
 
@@ -94,7 +95,11 @@ func (w *Webroot) Present(_ context.Context, c challenges.Challenge) error {
 	}
 	if err := w.write(c); err != nil {
 		w.removeDirs()
-		return errors.Join(fmt.Errorf("webroot %s: %w", w.config.Dir, err), w.tokens.remove(c.Token))
+		err = fmt.Errorf("webroot %s: %w", w.config.Dir, err)
+		if advice.Of(err) != advice.DiskFull {
+			err = advice.Tag(advice.WebrootUnusable, err)
+		}
+		return errors.Join(err, w.tokens.remove(c.Token))
 	}
 	w.pending[c.Token]++
 	return nil

@@ -129,6 +129,8 @@ func (r *Report) Advice() advice.Code {
 		return advice.NameNotResolved
 	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Taken }):
 		return advice.PortTaken
+	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Solver == "" && l.Path != "" }):
+		return advice.WebrootUnusable
 	case r.Proxy != "":
 		return advice.ProxyInFront
 	case r.Class == HTTPPasses || r.Class == Terminated || r.Class == Elsewhere:
