@@ -16,7 +16,9 @@ import (
 	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
-// tlsaProvider is a provider that writes other records than TXT.
+// tlsaProvider is a provider that writes other records than TXT, which only rfc2136 is. Those of acmed-dns cannot: lego's
+// challenge.Provider is Present and CleanUp of one TXT record, none of its providers writes TLSA records, and their clients of
+// the services are internal to lego.
 type tlsaProvider interface {
 	Add(ctx context.Context, rr dns.RR) error
 	Remove(ctx context.Context, rr dns.RR) error
@@ -32,7 +34,8 @@ func NewObserver(now func() time.Time) *Solver {
 
 // LookTLSA lists the records with selector 1 and matching type 1 that every authoritative server that answers has at a name,
 // at least one of them, and the longest time for which resolvers remember them. CNAMEs are followed as for TXT records. It
-// is an error when the answers are not signed, or the parent zone does not vouch for the keys.
+// is an error when the answers are not signed, the parent zone does not name the keys, or no resolver has validated that the
+// parent does.
 func (s *Solver) LookTLSA(ctx context.Context, name string) (list []certs.TLSA, ttl time.Duration, err error) {
 	net, fqdn, err := s.tlsaName(ctx, name)
 	if err != nil {
@@ -111,13 +114,35 @@ func (s *Solver) tlsaName(ctx context.Context, name string) (net propagation, fq
 	return net, name, err
 }
 
+// parentKeys are the DS records of a zone, from a resolver that has validated them up to one of its trust anchors, as the AD
+// bit of its answer says (RFC 4035 section 3.2.3). acmed has no trust anchors.
+func (r resolver) parentKeys(ctx context.Context, zone string) ([]dns.RR, error) {
+	var errs []error
+	for _, server := range r.servers {
+		m, err := dnsquery.Ask(ctx, server, dnsquery.SignedQuestion(zone, dns.TypeDS, true), 0)
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case err != nil:
+		case m.Rcode != dns.RcodeSuccess:
+			err = fmt.Errorf("resolver %s answers %s to %s DS", server, dnsquery.Code(m.Rcode), zone)
+		case m.AuthenticatedData || !slices.ContainsFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeDS }):
+			return m.Answer, nil
+		default:
+			err = fmt.Errorf("resolver %s does not validate DNSSEC, or has no trust anchor above %s (no AD bit); set resolvers of the solver to one that does", server, zone)
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
 // signed asks every authoritative server for the TLSA records of a name, and returns the sets of those that answer.
 func (p propagation) signed(ctx context.Context, fqdn string, now time.Time) ([][]dns.RR, error) {
 	zone, err := dnsquery.Zone(ctx, fqdn, p.resolver.lookup)
 	if err != nil {
 		return nil, err
 	}
-	ds, err := p.resolver.lookup(ctx, zone, dns.TypeDS)
+	ds, err := p.resolver.parentKeys(ctx, zone)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +154,7 @@ func (p propagation) signed(ctx context.Context, fqdn string, now time.Time) ([]
 	answered := make([]bool, len(servers))
 	var wg guard.Group
 	for i, s := range servers {
-		wg.Go(func() { sets[i], answered[i], errs[i] = s.signed(ctx, zone, fqdn, ds.Answer, now) })
+		wg.Go(func() { sets[i], answered[i], errs[i] = s.signed(ctx, zone, fqdn, ds, now) })
 	}
 	wg.Wait()
 	var good [][]dns.RR

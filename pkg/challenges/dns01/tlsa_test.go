@@ -22,6 +22,7 @@ type signedZone struct {
 	from, to time.Time
 	forge    func(*dns.TLSA)
 	bare     bool // answers without signatures
+	naive    bool // as a resolver it does not validate
 }
 
 func newSignedZone(t testing.TB, records ...string) *signedZone {
@@ -74,7 +75,7 @@ func (z *signedZone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		m.Answer = []dns.RR{rr(name + " 1 A 127.0.0." + map[string]string{"ns1.example.com.": "1", "ns2.example.com.": "2"}[name])}
 	case dns.TypeDS:
 		if z.ds != nil {
-			m.Answer = []dns.RR{z.ds}
+			m.Answer, m.AuthenticatedData = []dns.RR{z.ds}, !z.naive
 		}
 	case dns.TypeDNSKEY:
 		m.Answer = z.sign([]dns.RR{z.key})
@@ -105,6 +106,7 @@ func TestLookTLSA(t *testing.T) {
 		"the second is down":      {sees: []string{one, two}},
 		"another kind of record":  {first: func(z *signedZone) { z.records = append(z.records, "3 0 1 "+one, "2 1 2 "+one+one) }, sees: []string{one, two}},
 		"no DS at the parent":     {first: func(z *signedZone) { z.ds = nil }, fails: "not signed (DNSSEC): its parent has no DS record"},
+		"a resolver without AD":   {first: func(z *signedZone) { z.naive = true }, fails: "does not validate DNSSEC, or has no trust anchor above example.com. (no AD bit); set resolvers"},
 		"the DS of another key":   {first: func(z *signedZone) { z.ds.Digest = one }, fails: "no DNSKEY record of example.com. is one that a DS record of the parent names"},
 		"no signatures":           {first: func(z *signedZone) { z.bare = true }, fails: "nothing signed them"},
 		"signatures that ended":   {first: func(z *signedZone) { z.to = time.Now().Add(-time.Minute) }, fails: "not valid at this time"},

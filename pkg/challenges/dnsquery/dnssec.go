@@ -20,7 +20,7 @@ func SignedQuestion(name string, qtype uint16, recurse bool) *dns.Msg {
 var ErrUnsigned = errors.New("the zone is not signed (DNSSEC)")
 
 // ZoneKeys are the keys of a zone, from an answer with its DNSKEY records, when one that a DS record of the parent names
-// signed them (RFC 4035 section 5.2). Whether the parent is signed is for resolvers to say.
+// signed them (RFC 4035 section 5.2). Whether the DS records are good is for a validating resolver to say.
 func ZoneKeys(in *dns.Msg, zone string, ds []dns.RR, now time.Time) ([]*dns.DNSKEY, error) {
 	set, sigs := setOf(in, zone, dns.TypeDNSKEY)
 	var keys, trusted []*dns.DNSKEY
