@@ -273,6 +273,9 @@ type Certificate struct {
 	// chain NAME --pins" prints both. With reuse_key it is used after a compromise. With notice, a key goes live no earlier
 	// than so long after it was made. Default false; true with tlsa.
 	NextKey bool `mapstructure:"next_key"`
+	// OneNode says that no other node of the fleet has this certificate in its configuration. In a fleet, next_key and tlsa need
+	// it, because nodes do not share the next key. Default false.
+	OneNode bool `mapstructure:"one_node"`
 	// TLSA publishes records for clients that pin keys by DNS (DANE, RFC 6698). Optional.
 	TLSA *TLSA `mapstructure:"tlsa"`
 	// MustStaple asks for the extension by which clients insist on a stapled OCSP answer (RFC 7633). Few CAs still have

@@ -165,8 +165,20 @@ func (v *validator) etcdFiles(e *Etcd) {
 	}
 }
 
-// shareable refuses a certificate whose challenge one node could answer alone: the CA reaches any of them.
+// shareable refuses a certificate whose challenge one node could answer alone: the CA reaches any of them. It refuses keys that
+// are made ahead as well: each node would make and announce its own, and serve another one after the renewal.
 func (v *validator) shareable(path string, cert *Certificate) {
+	if cert.OneNode {
+		return
+	}
+	for _, setting := range []struct {
+		key string
+		set bool
+	}{{"next_key", cert.NextKey}, {"tlsa", cert.TLSA != nil}} {
+		if setting.set {
+			v.report(path+"."+setting.key, "nodes of a fleet do not share the next key; remove it, or set one_node: true if this certificate is configured on one node only")
+		}
+	}
 	for _, name := range v.c.solversOf(cert) {
 		s, ok := v.c.Solver(name)
 		if ok && s.HTTP01 != nil && s.HTTP01.Webroot+s.HTTP01.ChallengeDir != "" && !s.HTTP01.OneNode {

@@ -43,12 +43,19 @@ func TestFleetChecks(t *testing.T) {
 		{"bad CA", strings.Replace(good, "http:", "https:", 1) + "    ca_file: " + seal + "\n", "fleet.etcd.ca_file: ca_file: " + seal},
 		{"webroot", good + "solvers: [{name: w, http-01: {webroot: /srv}}]\ndefaults: {solvers: [w]}\n", "certificates[www].solvers: the solver \"w\" writes to a webroot of this node"},
 		{"challenge_dir", good + "solvers: [{name: w, http-01: {challenge_dir: /srv}}]\ndefaults: {solvers: [w]}\n", "snippet --stateless"},
+		{"next key", ", next_key: true|" + good, "certificates[www].next_key: nodes of a fleet do not share the next key"},
+		{"next key of one node", ", next_key: true, one_node: true|" + good, ""},
+		{"TLSA records", ", tlsa: {services: [_25._tcp]}|" + good, "certificates[www].tlsa: nodes of a fleet do not share the next key"},
 		{"webroot of one node", good + "solvers: [{name: w, http-01: {webroot: /srv, one_node: true}}]\ndefaults: {solvers: [w]}\n", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			main := filepath.Join(t.TempDir(), "acmed.yaml")
-			writeFile(t, main, "agree_tos: true\ncertificates: [{name: www, names: [www.example.com]}]\n"+tt.text, 0o600)
+			more, text, _ := strings.Cut(tt.text, "|")
+			if text == "" {
+				more, text = "", tt.text
+			}
+			writeFile(t, main, "agree_tos: true\ncertificates: [{name: www, names: [www.example.com]"+more+"}]\n"+text, 0o600)
 			c, _, err := config.Load(main)
 			if tt.want == "" {
 				if err != nil {
