@@ -11,6 +11,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GOLANGCI_VERSION := v2.6.2
 NFPM_VERSION     := v2.43.0
 GOVULN_VERSION   := v1.9.0
+HCL_VERSION      := v2.24.0
+COMPOSE_VERSION  := v2.9.0
 RELEASE_GO       := go1.26.10
 
 # What the tests and the demo talk to, as command:package.
@@ -56,11 +58,13 @@ chaos: acmed ## fleets on a real etcd: what they cost and how fast they are, the
 	@sh test/needs.sh nginx:nginx-light etcd:etcd-server etcdctl:etcd-client
 	go run ./test/chaos bin/acmed
 
-lint: $(TOOLS)/golangci-lint vuln
+lint: $(TOOLS)/golangci-lint $(TOOLS)/hclfmt $(TOOLS)/compose/cmd vuln
 	go mod tidy -diff
 	cd cmd/acmed-dns && go mod tidy -diff
 	cd pkg/fleet/etcd/etcdtest && go mod tidy -diff
 	$(TOOLS)/golangci-lint run ./...
+	$(TOOLS)/hclfmt -check deploy/cloud-init/main.tf >/dev/null
+	$(TOOLS)/compose/cmd deploy/container/compose.yaml >/dev/null
 	go run ./test/supply licenses >.cache/LICENSES.md
 	diff -u docs/LICENSES.md .cache/LICENSES.md || { echo "run make licenses"; exit 1; }
 
@@ -79,6 +83,12 @@ reproducible: ## two builds of acmed in different directories, the second from n
 KEY ?=
 sign: ## dist/SHA256SUMS with KEY, a private key of OpenSSH whose public key is in deploy/release/allowed_signers
 	@sh deploy/release/sign.sh '$(KEY)' dist
+
+$(TOOLS)/hclfmt: # the parser of Terraform's language
+	GOBIN=$(TOOLS) CGO_ENABLED=0 go install github.com/hashicorp/hcl/v2/cmd/hclfmt@$(HCL_VERSION)
+
+$(TOOLS)/compose/cmd: # the reference parser of Compose files
+	GOBIN=$(TOOLS)/compose CGO_ENABLED=0 go install github.com/compose-spec/compose-go/v2/cmd@$(COMPOSE_VERSION)
 
 $(TOOLS)/golangci-lint:
 	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)

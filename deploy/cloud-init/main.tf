@@ -12,7 +12,7 @@ variable "acmed_sha256" {
 locals {
   user_data = replace(replace(file("${path.module}/user-data.yaml"),
     "https://downloads.example.com/acmed_1.0.0_amd64.deb", var.acmed_url),
-    "PUT-THE-SHA256-HERE", var.acmed_sha256)
+  "PUT-THE-SHA256-HERE", var.acmed_sha256)
 }
 
 output "user_data" {
