@@ -35,6 +35,7 @@ type Config struct {
 	Names   func() []string
 	Has     func(name string) bool // whether the configuration has this certificate; nil: every one
 	Loaded  func()                 // told when everything was read, which may be after the store was away; may be nil; must not block
+	Back    func()                 // told when the store answers again after a call that failed; may be nil; must not block
 	Changed func(name string)      // told when another node changed something about a certificate; may be nil; must not block
 }
 
@@ -67,6 +68,9 @@ func New(c Config) *Ledger {
 	}
 	if c.Changed == nil {
 		c.Changed = func(string) {}
+	}
+	if c.Back == nil {
+		c.Back = func() {}
 	}
 	if c.Loaded == nil {
 		c.Loaded = func() {}
@@ -189,21 +193,30 @@ func (l *Ledger) before() int64 {
 // after records an answer. A revision that went back means that the store was restored from a backup: everything known
 // is read again.
 func (l *Ledger) after(before, revision int64, err error) {
+	if l.answered(before, revision, err) {
+		l.config.Back()
+	}
+}
+
+// answered reports whether the call before failed and this one did not. The watch may have gone on meanwhile.
+func (l *Ledger) answered(before, revision int64, err error) (back bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
 			l.failure = err
 		}
-		return
+		return false
 	}
+	back = l.failure != nil
 	l.failure, l.contact = nil, time.Now()
 	if revision < before {
 		l.revision = revision
 		l.Reread()
-		return
+		return back
 	}
 	l.revision = max(l.revision, revision)
+	return back
 }
 
 // unknown reports whether a transaction may have taken effect although it failed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,11 +18,12 @@ import (
 	"github.com/acmed/acmed/pkg/renewal/plan"
 )
 
-// fleetNode is a bench in a fleet. Its jobs run when the test says so.
+// fleetNode is a bench in a fleet.
 type fleetNode struct {
 	*bench
-	ledger *fleet.Ledger
-	fault  *fleettest.Faulty
+	ledger    *fleet.Ledger
+	fault     *fleettest.Faulty
+	scheduler atomic.Pointer[Scheduler] // nil: jobs run when the test says so
 }
 
 func testKey(t *testing.T) certs.Secret {
@@ -41,7 +43,15 @@ func join(t *testing.T, b *bench, m *fleettest.Memory, id string) *fleetNode {
 		t.Fatal(err)
 	}
 	n := &fleetNode{bench: b, fault: &fleettest.Faulty{Engine: m.Client()}}
-	n.ledger = fleet.New(fleet.Config{Fleet: "f", Engine: n.fault, Sealer: sealer, Node: fleet.Node{ID: id}, Names: func() []string { return []string{"www"} }})
+	tell := func(do func(*Scheduler)) {
+		if s := n.scheduler.Load(); s != nil {
+			do(s)
+		}
+	}
+	n.ledger = fleet.New(fleet.Config{
+		Fleet: "f", Engine: n.fault, Sealer: sealer, Node: fleet.Node{ID: id}, Names: func() []string { return []string{"www"} },
+		Back: func() { tell((*Scheduler).Back) }, Changed: func(name string) { tell(func(s *Scheduler) { s.Poke(name) }) },
+	})
 	var exists *fleet.ExistsError
 	if err := n.ledger.Init(t.Context(), false); err != nil && !errors.As(err, &exists) {
 		t.Fatal(err)
@@ -62,6 +72,20 @@ func (n *fleetNode) run(t *testing.T, opts Options) Result {
 	r := n.engine.Run(t.Context(), "www", opts, nil)
 	synctest.Wait()
 	return r
+}
+
+// schedule lets the node's jobs run by themselves.
+func (n *fleetNode) schedule(t *testing.T) {
+	t.Helper()
+	s, err := NewScheduler(SchedulerConfig{Engine: n.engine, Schedule: "@daily"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	n.scheduler.Store(s)
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
 }
 
 func installs(b *bench) int {
@@ -306,19 +330,13 @@ func TestAdoptsBesideOrders(t *testing.T) {
 		two.ca.mu.Lock()
 		two.ca.hold = hold
 		two.ca.mu.Unlock()
-		s, err := NewScheduler(SchedulerConfig{Engine: two.engine, Schedule: "@daily"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		go s.Run(ctx)
-		defer func() { close(hold); cancel(); synctest.Wait() }()
+		two.schedule(t)
+		defer close(hold)
 		synctest.Wait() // the only place is taken by the order of api, which comes first
 		if r := one.run(t, Options{Force: true}); !r.Obtained {
 			t.Fatalf("%+v", r)
 		}
-		s.Poke("www")
-		synctest.Wait()
+		time.Sleep(time.Second)
 		if got := two.load(t).State.Fleet.N; got != 2 {
 			t.Fatalf("version %d is here", got)
 		}
@@ -355,6 +373,39 @@ func TestLeavesItsTurn(t *testing.T) {
 		}
 		if r := one.run(t, Options{}); r.Err != nil || one.server.served() != two.server.served() {
 			t.Fatalf("%+v", r)
+		}
+	})
+}
+
+// TestStoreBackUnderAWatch: calls fail for a moment, and the watch goes on, as that of etcd does when it finds another member.
+// What it told meanwhile is followed when the store answers again, and not at the next sweep.
+func TestStoreBackUnderAWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := fleettest.NewMemory()
+		one, two := join(t, newBench(t, 90*day), m, "one"), join(t, newBench(t, 90*day), m, "two")
+		one.run(t, Options{})
+		two.schedule(t)
+		time.Sleep(10 * time.Minute)
+		var cut atomic.Bool
+		two.fault.Before = func(_ context.Context, what string) error {
+			if cut.Load() && what != "watch" {
+				return fleettest.Away()
+			}
+			return nil
+		}
+		cut.Store(true)
+		time.Sleep(fleet.BeatEvery + time.Second) // the node knows
+		if r := one.run(t, Options{Force: true}); !r.Obtained {
+			t.Fatalf("%+v", r)
+		}
+		time.Sleep(2 * time.Second)
+		if n := two.load(t).State.Fleet.N; n != 1 {
+			t.Fatalf("version %d although the store is away", n)
+		}
+		cut.Store(false)
+		time.Sleep(fleet.BeatEvery + 2*time.Second)
+		if n := two.load(t).State.Fleet.N; n != 2 {
+			t.Fatalf("version %d after the store came back", n)
 		}
 	})
 }

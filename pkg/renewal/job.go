@@ -150,6 +150,7 @@ func (j *job) keepReason(p *plan.Plan) {
 		j.result.Reason, j.result.Message = p.Reason, p.Message
 	}
 	j.result.Next, j.result.Follows = p.Next, p.Reason == plan.ReasonFollow
+	j.result.Away = j.fleet != nil && j.fleet.Away != ""
 }
 
 // apply does the first thing that the plan asks for. A returned error ends the job; what is recorded with the time of the

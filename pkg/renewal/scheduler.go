@@ -54,6 +54,7 @@ type Scheduler struct {
 	running   map[string]bool      // jobs that the scheduler began; true: to be run again afterwards
 	beside    int                  // how many of them began beside the others
 	again     map[string]bool      // certificates that another node changed while they were queued or running
+	away      map[string]bool      // certificates that were looked at while the fleet's store could not be used
 	attention map[string]bool      // certificates that need somebody's attention, as their last run saw it
 	ends      map[string]time.Time // expiry of each certificate, as its last run saw it
 	timer     time.Time            // what Run waits for
@@ -74,7 +75,7 @@ func NewScheduler(c SchedulerConfig) (*Scheduler, error) {
 	}
 	s := &Scheduler{
 		SchedulerConfig: c, next: map[string]time.Time{}, ends: map[string]time.Time{}, poked: make(chan struct{}, 1),
-		running: map[string]bool{}, again: map[string]bool{}, attention: map[string]bool{}, share: spread(),
+		running: map[string]bool{}, again: map[string]bool{}, away: map[string]bool{}, attention: map[string]bool{}, share: spread(),
 	}
 	if err := s.Reschedule(c.Schedule, c.Splay); err != nil {
 		return nil, err
@@ -130,13 +131,29 @@ func (s *Scheduler) Sweep() {
 // it runs, that comes after the job.
 func (s *Scheduler) Poke(name string) {
 	s.mu.Lock()
+	s.soon(name)
+	s.mu.Unlock()
+	s.poke()
+}
+
+// Back makes the scheduler look again at what it looked at while the fleet's store could not be used.
+func (s *Scheduler) Back() {
+	s.mu.Lock()
+	for name := range s.away {
+		s.soon(name)
+	}
+	clear(s.away)
+	s.mu.Unlock()
+	s.poke()
+}
+
+// soon is Poke. The lock is held.
+func (s *Scheduler) soon(name string) {
 	if at, waits := s.next[name]; waits {
 		s.next[name] = clock.Earlier(at, s.Clock().Add(pokeDelay))
 	} else {
 		s.again[name] = true
 	}
-	s.mu.Unlock()
-	s.poke()
 }
 
 func (s *Scheduler) poke() {
@@ -221,6 +238,11 @@ func (s *Scheduler) done(name string, beside bool, r Result) {
 		at = now.Add(pokeDelay)
 	}
 	s.next[name], s.ends[name], s.moved = at, r.NotAfter, now
+	if s.away[name] = r.Away; !r.Away {
+		delete(s.away, name)
+	} else if s.Engine.fleet.Usable() == nil { // it came back while the job ran
+		at = now.Add(soonest)
+	}
 	if beside {
 		s.beside--
 	}

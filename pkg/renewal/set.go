@@ -110,6 +110,7 @@ type Result struct {
 	Version  string // active version at the end
 	NotAfter time.Time
 	Next     time.Time // when the scheduler looks again
+	Away     bool      // the fleet's store could not be used: it is looked at again when it can
 	Follows  bool      // at Next it is this node's turn to install what another one obtained
 	Held     string    // why a newer version than the active one waits; "" when none does
 	Waiting  error     // what a target asked for: to be called later; nothing has failed

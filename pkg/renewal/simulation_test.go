@@ -192,6 +192,11 @@ func (n *simNode) start() {
 	p.ledger = fleet.New(fleet.Config{
 		Fleet: "sim", Engine: p.fault, Sealer: sealer, Node: fleet.Node{ID: fmt.Sprint("n", n.id)},
 		Names: func() []string { return []string{"www"} },
+		Back: func() {
+			if s := scheduler.Load(); s != nil {
+				s.Back()
+			}
+		},
 		Changed: func(name string) {
 			if s := scheduler.Load(); s != nil {
 				s.Poke(name)

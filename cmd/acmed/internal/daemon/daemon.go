@@ -87,7 +87,7 @@ func Open(o Options) (*Daemon, error) {
 	d.builder = newBuilder(d.store, log, o.Version)
 	d.builder.sockets, d.builder.observe = o.Sockets, d.recorder.Request
 	d.hub = d.newHub(c.StateDir)
-	if d.member, err = newMember(c, &o, d.store, log, d.joined, d.changedElsewhere); err != nil {
+	if d.member, err = newMember(c, &o, d.store, log, d.joined, d.back, d.changedElsewhere); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
 	d.builder.member = d.member

@@ -53,8 +53,9 @@ type member struct {
 }
 
 // newMember prepares this process for the fleet of the configuration; nil without one. It connects to nothing. Loaded is
-// told when everything was read from the store, changed when another node changed something about a certificate.
-func newMember(c *config.Config, o *Options, s *store.Store, log *zap.Logger, loaded func(), changed func(name string)) (*member, error) {
+// told when everything was read from the store, back when it answers again, changed when another node changed something about
+// a certificate.
+func newMember(c *config.Config, o *Options, s *store.Store, log *zap.Logger, loaded, back func(), changed func(name string)) (*member, error) {
 	if c.Fleet == nil {
 		return nil, nil //nolint:nilnil // documented
 	}
@@ -76,7 +77,7 @@ func newMember(c *config.Config, o *Options, s *store.Store, log *zap.Logger, lo
 		return nil, fmt.Errorf("fleet.etcd: %w", err)
 	}
 	m.ledger = fleet.New(fleet.Config{
-		Fleet: c.Fleet.Name, Engine: m.store, Sealer: sealer, Node: node, Loaded: loaded, Changed: changed,
+		Fleet: c.Fleet.Name, Engine: m.store, Sealer: sealer, Node: node, Loaded: loaded, Back: back, Changed: changed,
 		Names: func() []string { return m.engine.Names() },
 		Has:   func(name string) bool { _, ok := m.engine.Certificate(name); return ok },
 	})
@@ -127,6 +128,16 @@ func (d *Daemon) joined() {
 	d.mu.Unlock()
 	if scheduler != nil {
 		scheduler.Sweep()
+	}
+}
+
+// back makes the scheduler look at what it looked at while the store was away.
+func (d *Daemon) back() {
+	d.mu.Lock()
+	scheduler := d.scheduler
+	d.mu.Unlock()
+	if scheduler != nil {
+		scheduler.Back()
 	}
 }
 
