@@ -127,16 +127,25 @@ func (r *Report) Advice() advice.Code {
 		return advice.ResolverSilent
 	case len(r.Addresses) == 0 && r.DNS.Error != "":
 		return advice.NameNotResolved
-	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Taken }):
-		return advice.PortTaken
-	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Solver == "" && l.Path != "" }):
-		return advice.WebrootUnusable
+	case r.localAdvice() != "":
+		return r.localAdvice()
 	case r.Proxy != "":
 		return advice.ProxyInFront
 	case r.Class == HTTPPasses || r.Class == Terminated || r.Class == Elsewhere:
 		return advice.WrongAnswer
 	case r.Class == Unreachable:
 		return advice.PortClosed
+	}
+	return ""
+}
+
+// localAdvice is the code of what is wrong with this machine.
+func (r *Report) localAdvice() advice.Code {
+	switch {
+	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Taken }):
+		return advice.PortTaken
+	case slices.ContainsFunc(r.Local, func(l Local) bool { return l.Solver == "" && l.Path != "" }):
+		return advice.WebrootUnusable
 	}
 	return ""
 }
