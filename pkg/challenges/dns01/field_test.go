@@ -92,6 +92,8 @@ func TestServersThatSayNothing(t *testing.T) {
 			fails: []string{"no name server of the zone answers", "ns2.example.com (127.0.0.2:", "propagation: resolvers"}},
 		{name: "no server has an address", servers: "@ NS gone.example.net.\n",
 			fails: []string{"no name server of the zone answers", "gone.example.net.", "propagation: resolvers"}},
+		{name: "an address that leads to this machine without saying so", servers: "@ NS ns2\nns2 A 0.0.0.0\nns2 AAAA ::\nns2 AAAA ::ffff:0.0.0.0\n",
+			fails: []string{"name server ns2.example.com. has no address that this host can reach"}},
 		{name: "one does not have it", servers: twoServers + "@ NS gone.example.net.\n", second: lame(dns.RcodeNameError),
 			fails: []string{"ns2.example.com (127.0.0.2:", "does not have it", "propagation: resolvers"}},
 		{name: "one address does not have it", servers: "@ NS ns1\nns1 A 127.0.0.1\nns1 A 127.0.0.2\n", second: lame(dns.RcodeNameError),

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
 
 	"github.com/acmed/acmed/internal/guard"
+	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dnsquery"
 )
 
@@ -175,7 +177,7 @@ func (r resolver) addresses(ctx context.Context, name, port string) []server {
 		}
 		for _, rr := range m.Answer {
 			s := server{name: name, addr: net.JoinHostPort(addressOf(rr), port)}
-			if addressOf(rr) != "" && len(list) < maxAddresses && routed(ctx, s.addr) {
+			if ordinary(addressOf(rr)) && len(list) < maxAddresses && routed(ctx, s.addr) {
 				list = append(list, s)
 			}
 		}
@@ -195,6 +197,14 @@ func addressOf(rr dns.RR) string {
 		return a.AAAA.String()
 	}
 	return ""
+}
+
+// ordinary reports whether a server can have an address: one for special uses, which the kernel may take for this machine, was
+// put into the record by somebody who wants acmed to connect there.
+func ordinary(address string) bool {
+	addr, err := netip.ParseAddr(address)
+	addr = addr.Unmap()
+	return err == nil && (certs.PublicAddr(addr) || addr.IsPrivate() || addr.IsLoopback())
 }
 
 // routed reports whether there is a route to a UDP address. It sends nothing. Hosts without IPv6 skip IPv6 servers so.
