@@ -213,9 +213,9 @@ func next(now time.Time, s *renewal.Status) string {
 	case !s.Next.After(now):
 		return "due now"
 	case s.Health != renewal.HealthOK:
-		return "next try " + relative(now, s.Next)
+		return "next attempt " + relative(now, s.Next)
 	}
-	return "looks again " + relative(now, s.Next)
+	return "next check " + relative(now, s.Next)
 }
 
 // problem is the first thing that is wrong with a certificate, and when acmed tries again if that is known.
@@ -226,7 +226,7 @@ func problem(now time.Time, s *renewal.Status) (text, again string) {
 		text, at = otherProblem(s)
 	}
 	if at.After(now) && text != "" {
-		again = "Next try " + relative(now, at) + "."
+		again = "Next attempt " + relative(now, at) + "."
 	}
 	return text, again
 }

@@ -47,7 +47,7 @@ func (e *exposition) daemon(v *view, stuck error) {
 	e.sample(yes(slices.ContainsFunc(v.Conditions, func(c control.Condition) bool { return c.Code == advice.ClockWrong })))
 	e.family("acmed_condition", "gauge", "Whether acmed or its machine has this failure, as \"acmed status\" shows it above the table.")
 	e.conditions(v.Conditions)
-	e.family("acmed_snapshot_duration_seconds", "gauge", "How long it took to look at all certificates for these metrics.")
+	e.family("acmed_snapshot_duration_seconds", "gauge", "How long it took to read the state of all certificates for these metrics.")
 	e.sample(v.took.Seconds())
 	e.family("process_start_time_seconds", "gauge", "When the daemon began, in Unix time.")
 	e.sample(seconds(v.Started))
@@ -148,7 +148,7 @@ func (e *exposition) targets(v *view) {
 			}
 		}
 	}
-	e.family("acmed_target_serving", "gauge", "Whether the target was seen to serve the active version at the last look.")
+	e.family("acmed_target_serving", "gauge", "Whether the target was seen to serve the active version at the last check.")
 	each(func(t *renewal.TargetStatus) (float64, bool) { return yes(t.Installed && t.Error == ""), true })
 	e.family("acmed_target_verified_timestamp_seconds", "gauge", "When the target was last seen to serve the certificate.")
 	each(func(t *renewal.TargetStatus) (float64, bool) { return seconds(t.VerifiedAt), !t.VerifiedAt.IsZero() })
@@ -184,7 +184,7 @@ func (e *exposition) counts(c counts) {
 	told := slices.SortedFunc(maps.Keys(c.notified), func(a, b notified) int {
 		return cmp.Or(cmp.Compare(a.notifier, b.notifier), cmp.Compare(a.outcome, b.outcome))
 	})
-	e.family("acmed_notifications_total", "counter", "Notifications by outcome: sent, failed tries, and dropped for good.")
+	e.family("acmed_notifications_total", "counter", "Notifications by outcome: sent, failed attempts, and dropped for good.")
 	for _, k := range told {
 		e.sample(float64(c.notified[k]), "notifier", k.notifier, "outcome", string(k.outcome))
 	}

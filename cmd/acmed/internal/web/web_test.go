@@ -34,7 +34,7 @@ func TestIndex(t *testing.T) {
 		"<h1><span class=\"dot bad-text\"></span>acmed needs attention, and 2 of 3 certificates</h1>", "Next renewal: www, in 38 days.",
 		"a configuration file is broken</b> (<a href=\"/errors/configuration-broken\">configuration-broken</a>)\nconf.d/www.yaml, line 7</div>", `<a href="/?state=failing" class="bad-text"><b>1</b>failing</a>`,
 		`<b><a href="/certificate/mail">mail</a></b><div class="soft small">mail.example.com, imap.example.com</div>`,
-		"connection refused; is port 80 open?", `<td class="when keep" title="2026-12-15 12:00 UTC">in 24 days<meter`, "next try in 17 hours",
+		"connection refused; is port 80 open?", `<td class="when keep" title="2026-12-15 12:00 UTC">in 24 days<meter`, "next attempt in 17 hours",
 		"blog.example.com and 2 more", `<span class="bad-text">0 of 1</span>`, "1 to 3 of 3", "window of the CA 2026-12-28 to 2026-12-30",
 	)
 	if mail, www := strings.Index(page, "/certificate/mail"), strings.Index(page, "/certificate/www"); mail > www {
@@ -135,7 +135,7 @@ func TestCertificate(t *testing.T) {
 		t.Error("a link leads elsewhere")
 	}
 	_, page = get(t, s, "/certificate/mail")
-	has(t, page, "30 days before the end of its validity, as configured. The CA has asked for nothing else.", "Failed 4 times in a row.", "\nNext try in 17 hours.")
+	has(t, page, "30 days before the end of its validity, as configured. The CA has asked for nothing else.", "Failed 4 times in a row.", "\nNext attempt in 17 hours.")
 	code, page = get(t, s, "/certificate/%3Cb%3Eno%E2%80%AEbody")
 	if code != http.StatusNotFound {
 		t.Error(code)
