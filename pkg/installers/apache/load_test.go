@@ -8,10 +8,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/installers/installertest"
 )
 
-// TestNoFailedRequest installs and renews under constant load.
+// TestNoFailedRequest installs, renews, rolls back and uninstalls under constant load.
 func TestNoFailedRequest(t *testing.T) {
 	a := newInstance(t, map[string]string{"sites-available/a.conf": site("a.example", "site a")})
 	a.enableModule("ssl", "socache_shmcb")
@@ -23,6 +24,7 @@ func TestNoFailedRequest(t *testing.T) {
 	var good atomic.Int64
 	var wg sync.WaitGroup
 	var once sync.Once
+	var broken atomic.Bool
 	first := ""
 	for _, r := range [][3]string{{"https", "b.example", "site b"}, {"https", "b.example", "site b"}, {"http", "a.example", "site a"}} {
 		wg.Go(func() {
@@ -30,6 +32,7 @@ func TestNoFailedRequest(t *testing.T) {
 				_, body, err := a.request(r[0], r[1], "/")
 				if err != nil || body != r[2] {
 					once.Do(func() { first = fmt.Sprintf("%s://%s: %v, %q", r[0], r[1], err, body) })
+					broken.Store(true)
 					return
 				}
 				good.Add(1)
@@ -39,10 +42,17 @@ func TestNoFailedRequest(t *testing.T) {
 	l := newLineage(t, "a.example")
 	shop := newLineage(t, "b.example")
 	shop.Certificate = "shop"
-	for range 3 {
-		a.install(a.config(), l, "a.example")
-		a.install(a.config(), shop, "b.example")
+	for _, one := range []*lineage{l, shop} {
+		name := one.Names[0].Value
+		i, first := a.install(a.config(), one, name)
+		a.install(a.config(), one, name)
+		a.install(a.config(), one, name)
+		one.publish(first)
+		must(t, i.Install(t.Context(), first))
+		must(t, i.Uninstall(t.Context()))
 	}
+	served := good.Load() + 20
+	await.True(t, "requests after the uninstall", func() bool { return broken.Load() || good.Load() > served })
 	cancel()
 	wg.Wait()
 	if good.Load() == 0 {

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -84,11 +85,11 @@ func fixture(t *testing.T, o options) installertest.Fixture {
 	return f
 }
 
-// TestRenewalUnderLoad: twenty renewals while clients keep asking, each on a connection of its own.
+// TestRenewalUnderLoad: an installation, twenty renewals, a rollback and an uninstall while clients keep asking, each on a
+// connection of its own.
 func TestRenewalUnderLoad(t *testing.T) {
 	h := start(t, options{})
 	p, _ := mustNew(t, h.config())
-	mustInstall(t, p, installertest.Bundle(t, "www.example.com"))
 	worker := h.worker()
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -105,9 +106,17 @@ func TestRenewalUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	first := installertest.Bundle(t, "www.example.com")
+	mustInstall(t, p, first)
 	for range 20 {
 		mustInstall(t, p, installertest.Bundle(t, "www.example.com"))
 	}
+	mustInstall(t, p, first)
+	if err := p.Uninstall(t.Context()); err != nil {
+		t.Error(err)
+	}
+	served := asked.Load() + 20
+	await.True(t, "requests after the uninstall", func() bool { return asked.Load() > served })
 	stop()
 	wg.Wait()
 	if failed.Load() > 0 || asked.Load() < 100 {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -521,7 +522,8 @@ func TestNotActive(t *testing.T) {
 	}
 }
 
-// TestNoFailedRequest keeps asking over HTTPS, each time on a new connection, while certificates are installed.
+// TestNoFailedRequest keeps asking over HTTPS, each time on a new connection, while a certificate is installed, renewed, rolled
+// back and uninstalled.
 func TestNoFailedRequest(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{}
@@ -545,9 +547,15 @@ func TestNoFailedRequest(t *testing.T) {
 			}
 		})
 	}
-	for range 4 {
-		mustInstall(t, i, l, installertest.Bundle(t, "a.example"))
+	first := installertest.Bundle(t, "a.example")
+	for _, b := range []*certs.Bundle{first, installertest.Bundle(t, "a.example"), installertest.Bundle(t, "a.example"), first} {
+		mustInstall(t, i, l, b)
 	}
+	if err := i.Uninstall(t.Context()); err != nil {
+		t.Error(err)
+	}
+	served := asked.Load() + 20
+	await.True(t, "requests after the uninstall", func() bool { return asked.Load() > served }) // by the workers of after the uninstall
 	cancel()
 	wg.Wait()
 	t.Logf("%d of %d requests failed", failed.Load(), asked.Load())
