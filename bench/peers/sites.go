@@ -11,7 +11,8 @@ import (
 	"github.com/acmed/acmed/internal/acmetest"
 )
 
-// serve gives every site of an nginx its certificate, and prints how long that took until each was verified by a handshake.
+// serve gives every site of an nginx its certificate and renews them all, and prints what that took until each was verified by a
+// handshake, beside one test and one reload of nginx.
 func serve(ca *acmetest.CA, acmed string, sites int) error {
 	if _, err := exec.LookPath("nginx"); err != nil {
 		fmt.Println("nginx is not installed")
@@ -55,12 +56,25 @@ func serve(ca *acmetest.CA, acmed string, sites int) error {
 		return fmt.Errorf("nginx: %w\n%s", err, out)
 	}
 	defer func() { _ = exec.Command(run("")[0], run("-s stop")[1:]...).Run() }() //nolint:gosec // a fixed list
-	cmd := exec.Command(acmed, "-c", t.at("acmed.yaml"), "run", "--once")        //nolint:gosec // the program that is measured
-	begin := time.Now()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("acmed: %w\n%s", err, out)
+	fmt.Printf("\nnginx with %d sites:\n", sites)
+	for _, step := range []struct {
+		what string
+		argv [][]string
+	}{
+		{"all verified from nothing", [][]string{{acmed, "-c", t.at("acmed.yaml"), "run", "--once"}}},
+		{"all renewed and verified", [][]string{{acmed, "-c", t.at("acmed.yaml"), "renew", "--force", "--all"}}},
+		{"one test and one reload alone", [][]string{run("-t -q"), run("-s reload")}},
+	} {
+		begin, processor, memory := time.Now(), time.Duration(0), int64(0)
+		for _, argv := range step.argv {
+			cmd := exec.Command(argv[0], argv[1:]...) //nolint:gosec // the programs that are measured
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%s: %w\n%s", argv[0], err, out)
+			}
+			processor += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+			memory = max(memory, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
+		}
+		fmt.Printf("  %-30s %5.1f s, %5.1f s of processor time; %d MiB\n", step.what, time.Since(begin).Seconds(), processor.Seconds(), memory>>10)
 	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	fmt.Printf("\nnginx with %d sites: all verified after %.1fs, %.0f ms a site; %d MiB\n", sites, time.Since(begin).Seconds(), time.Since(begin).Seconds()*1000/float64(sites), usage.Maxrss>>10)
 	return nil
 }
