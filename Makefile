@@ -77,8 +77,8 @@ $(TOOLS)/govulncheck:
 licenses: ## docs/LICENSES.md, and a failure if one is not allowed
 	go run ./test/supply licenses >docs/LICENSES.md
 
-reproducible: ## two builds of acmed in different directories, the second from nothing, must be one
-	ACMED_FRESH=1 go test -count=1 -run TestReproducible -v ./test/supply
+reproducible: ## two builds of acmed, the second from nothing, and two of its packages must be the same to the byte
+	ACMED_FRESH=1 go test -count=1 -timeout 30m -run TestReproducible -v ./test/supply
 
 KEY ?=
 sign: ## dist/SHA256SUMS with KEY, a private key of OpenSSH whose public key is in deploy/release/allowed_signers

@@ -57,6 +57,9 @@ for arch; do
 			esac
 			[ $format != apk ] || rm -r usr/lib
 		)
+		rm -rf dist/package
+		cp -R deploy/package dist/package # nfpm.yaml takes the scripts from there, because packages have their times
+		find "$root-$format" dist/package -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 		number=$numbered
 		case $format in apk | archlinux) number=$plain ;; esac
 		PACKAGE_ARCH=$nfpm PACKAGE_VERSION=$number PACKAGE_ROOT=$root-$format .cache/bin/nfpm package -f deploy/package/nfpm.yaml -p "$format" -t dist/

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,6 +111,50 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
+// TestReproduciblePackages: the archive and the packages of two runs of "make packages", in different directories, with
+// different umasks, time zones and languages, are the same to the byte, and so are their checksums. It needs nfpm, so only
+// "make reproducible" runs it. acmed-dns, whose build takes minutes, is packed by the same lines.
+func TestReproduciblePackages(t *testing.T) {
+	if os.Getenv("ACMED_FRESH") == "" {
+		t.Skip("make reproducible runs this")
+	}
+	pack := func(umask, zone, language string) map[string]string {
+		dir := t.TempDir()
+		for _, name := range []string{"cmd", "pkg", "internal", "docs", "configs", "deploy", "test"} {
+			must(t, os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join(root, name))))
+		}
+		for _, name := range []string{"go.mod", "go.sum", "Makefile", "LICENSE", "CHANGELOG.md"} {
+			text, err := os.ReadFile(filepath.Join(root, name))
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+		}
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", "umask "+umask+"; exec make packages ACMED_DNS=0 VERSION=v1.2.3 CGO_ENABLED=0")
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000", "TZ="+zone, "LC_ALL="+language, "MAKEFLAGS=", "MAKEOVERRIDES=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		sums := map[string]string{}
+		for _, pattern := range []string{"acmed*", "SHA256SUMS"} {
+			files, err := filepath.Glob(filepath.Join(dir, "dist", pattern))
+			must(t, err)
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				must(t, err)
+				sums[filepath.Base(file)] = fmt.Sprintf("%x", sha256.Sum256(text))
+			}
+		}
+		return sums
+	}
+	first, second := pack("022", "UTC", "C"), pack("077", "Asia/Tokyo", "C.UTF-8")
+	for _, ending := range []string{".tar.gz", ".deb", ".rpm", ".apk", ".pkg.tar.zst", "SHA256SUMS"} {
+		found := slices.DeleteFunc(slices.Sorted(maps.Keys(first)), func(name string) bool { return !strings.HasSuffix(name, ending) })
+		if len(found) != 1 || first[found[0]] != second[found[0]] {
+			t.Errorf("*%s: %v, sums %v and %v", ending, found, first, second)
+		}
+	}
+}
+
 // TestSign: checksums that a listed key signed verify as the documentation says; changed ones, and those of another key,
 // do not, and a key that is not listed signs nothing.
 func TestSign(t *testing.T) {
@@ -160,6 +205,26 @@ func TestSign(t *testing.T) {
 	if err := verify(text); err != nil {
 		t.Error(err)
 	}
+	must(t, os.Rename(dir+"/signers", dist+"/allowed_signers"))
+	page, err := os.ReadFile(filepath.Join(root, "docs/SECURITY.md"))
+	must(t, err)
+	_, steps, _ := strings.Cut(string(page), "## Verify what you downloaded")
+	_, steps, _ = strings.Cut(steps, "```console\n")
+	steps, _, _ = strings.Cut(steps, "```")
+	if strings.Count(steps, "$ ") != 2 {
+		t.Errorf("docs/SECURITY.md does not say how to verify: %q", steps)
+	}
+	documented := func() error {
+		return run("", "sh", "-ec", "cd "+dist+"\n"+strings.ReplaceAll(steps, "$ ", ""))
+	}
+	if err := documented(); err != nil {
+		t.Error(err)
+	}
+	must(t, os.WriteFile(dist+"/acmed.tar.gz", []byte("another"), 0o600))
+	if documented() == nil {
+		t.Error("another archive verifies")
+	}
+	must(t, os.Rename(dist+"/allowed_signers", dir+"/signers"))
 	if verify(text+"x") == nil || verify("") == nil {
 		t.Error("other checksums verify")
 	}
