@@ -10,7 +10,7 @@ for file in $(grep -rl --include='*_test.go' '^func Fuzz' pkg internal cmd | sor
 	for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$file"); do
 		echo "== $dir $target"
 		result=ok
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$dir" || result=FAILED
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 50x "$dir" || result=FAILED
 		[ "$result" = ok ] || failed=$((failed + 1))
 		echo "$result $dir $target" >>"$summary"
 	done
