@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/config"
 )
 
@@ -76,5 +77,31 @@ func as(t *testing.T, dir, command string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", command, err, out)
+	}
+}
+
+// TestPlantedFiles: nothing is read through a link that another user made, whatever key names it, and no error has anything
+// of what the link leads to.
+func TestPlantedFiles(t *testing.T) {
+	theirs := acmetest.TheirDir(t)
+	dir := filepath.Dir(theirs)
+	writeFile(t, filepath.Join(dir, "shadow"), "root:$6$saltandhash:19000:0:99999:7:::\n", 0o600)
+	acmetest.AsNobody(t, theirs, "ln -s ../shadow x")
+	main := filepath.Join(dir, "acmed.yaml")
+	const certificate = "certificates: [{name: www, names: [www.example.com]}]\n"
+	for key, text := range map[string]string{
+		"ca_file":         "issuers: [{name: ca, directory: 'https://ca.internal/d', private: true, ca_file: %q}]\n" + certificate,
+		"hmac_file":       "issuers: [{name: ca, directory: 'https://ca.internal/d', eab: {kid: k, hmac_file: %q}}]\n" + certificate,
+		"proxy_auth_file": "proxy: 'http://proxy.internal:3128'\nproxy_auth_file: %q\n" + certificate,
+		"csr_file":        "certificates: [{name: www, names: [www.example.com], csr_file: %q}]\n",
+		"anchors":         "trust: [{name: t, anchors: %q}]\ncertificates: [{name: www, names: [www.example.com], trust: [t]}]\n",
+		"env_file":        "solvers: [{name: d, dns-01: {provider: cloudflare, env_file: %q}}]\ncertificates: [{name: www, names: [www.example.com], solvers: [d]}]\n",
+		"secret_file":     "notify: [{name: ops, webhook: {url: 'https://example.com/x', secret_file: %q}}]\n" + certificate,
+		"password_file":   "notify: [{name: ops, email: {server: 'mail.example.com:587', from: a@example.com, to: [a@example.com], username: u, password_file: %q}}]\n" + certificate,
+	} {
+		writeFile(t, main, "agree_tos: true\n"+fmt.Sprintf(text, filepath.Join(theirs, "x")), 0o600)
+		if c, _, err := config.Load(main); c != nil || err == nil || strings.Contains(err.Error(), "$6$") || !strings.Contains(err.Error(), "belongs to user 65534") {
+			t.Errorf("%s: %v", key, err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package dns01
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -274,5 +276,29 @@ func TestProtocolLines(t *testing.T) {
 	text, err := json.Marshal(Request{ID: 2, Op: OpPresent, Record: &Record{Domain: "d", FQDN: "f", Value: "v", Token: "t", KeyAuth: "k"}})
 	if want := `{"id":2,"op":"present","record":{"domain":"d","fqdn":"f","value":"v","token":"t","key_auth":"k"}}`; err != nil || string(text) != want {
 		t.Errorf("%s, %v; want %s", text, err, want)
+	}
+}
+
+// TestExecOfAnotherUser: a program that another user made or can change is not run, even if it became so after the start.
+func TestExecOfAnotherUser(t *testing.T) {
+	theirs := acmetest.TheirDir(t)
+	ran := filepath.Join(theirs, "ran")
+	acmetest.AsNobody(t, theirs, `printf '#!/bin/sh\ntouch ran\n' >hook; chmod 755 hook`)
+	open := filepath.Join(filepath.Dir(theirs), "open")
+	if err := errors.Join(os.WriteFile(open, []byte("#!/bin/sh\n"), 0o755), os.Chmod(open, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	acmetest.AsNobody(t, theirs, "echo touch "+ran+" >>"+open)
+	for program, want := range map[string]string{filepath.Join(theirs, "hook"): "belongs to user 65534", open: "can be changed by others"} {
+		p := &execProvider{command: []string{program}, timeout: 10 * time.Second}
+		r := recordOf(challenge(t, "example.com", "x"))
+		for _, err := range []error{p.Present(t.Context(), r), p.CleanUp(t.Context(), r)} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %q", program, err, want)
+			}
+		}
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("it was run")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/challenges/http01"
 	"github.com/google/go-cmp/cmp"
 )
@@ -379,5 +380,32 @@ func TestWebrootConcurrently(t *testing.T) {
 	wg.Wait()
 	if left := tree(t, dir); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestWebrootOfAnotherUser: the owner of a webroot puts links to a directory of root on every level, and at the webroot itself.
+// The links are real ones of that user. Nothing is written or removed behind them.
+func TestWebrootOfAnotherUser(t *testing.T) {
+	theirs := acmetest.TheirDir(t)
+	victim := filepath.Join(filepath.Dir(theirs), "victim")
+	mkdir(t, victim, ".well-known/acme-challenge")
+	write(t, filepath.Join(victim, token), challengeFor(token).KeyAuth)
+	before := tree(t, victim)
+	for _, plant := range []string{
+		"mkdir site; ln -s ../../victim site/.well-known",
+		"mkdir -p site/.well-known; ln -s ../../../victim site/.well-known/acme-challenge",
+		"mkdir -p site/.well-known/acme-challenge; ln -s ../../../../victim/x site/.well-known/acme-challenge/" + token,
+		"ln -s ../victim site",
+	} {
+		acmetest.AsNobody(t, theirs, plant)
+		w := http01.NewWebroot(http01.WebrootConfig{Dir: filepath.Join(theirs, "site")}, nil)
+		if err := w.Present(t.Context(), challengeFor(token)); err == nil {
+			t.Errorf("%s: written", plant)
+		}
+		_ = w.CleanUp(t.Context(), challengeFor(token))
+		if diff := cmp.Diff(before, tree(t, victim)); diff != "" {
+			t.Errorf("%s: %s", plant, diff)
+		}
+		acmetest.AsNobody(t, theirs, "rm -rf site")
 	}
 }

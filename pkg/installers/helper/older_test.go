@@ -2,6 +2,13 @@ package helper
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,5 +127,32 @@ func TestSocketUnit(t *testing.T) {
 		if n, err := strconv.Atoi(string(m[1])); err != nil || n < maxConns {
 			t.Errorf("%s=%s, and the helper answers %d connections", key, m[1], maxConns)
 		}
+	}
+}
+
+// TestHugeKey: a chain with an RSA key of 400,000 bits, whose use takes minutes, is refused before it is used, and the installed
+// certificate stays.
+func TestHugeKey(t *testing.T) {
+	h := start(t)
+	b := installertest.Bundle(t, "a.example")
+	h.want(h.client("www").Install(t.Context(), b), "")
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now()}
+	huge := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 400_000-1, 1), E: 65537}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, huge, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for _, chain := range []string{string(text), string(b.FullChainPEM()) + string(text)} {
+		_, err := dial(h.socket).send(t.Context(), verbInstall, request{Target: "www", Bundle: &bundle{FullChain: chain, Key: string(b.KeyPEM), Issuer: b.Issuer}})
+		h.want(err, "400000 bits")
+	}
+	have, err := h.store.Load("www")
+	if err != nil || have.Current.Fingerprint() != b.Fingerprint() {
+		t.Errorf("what is in place: %v, %v", have, err)
 	}
 }

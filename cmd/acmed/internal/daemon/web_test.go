@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -191,17 +192,36 @@ func (m *machine) taken() string {
 	return l.Addr().String()
 }
 
-// TestStatusPageOfAnotherRelease: a certificate whose state cannot be read is shown, with the reason.
+// TestStatusPageOfAnotherRelease: a certificate whose state cannot be read is shown, with the reason, and so are the others.
 func TestStatusPageOfAnotherRelease(t *testing.T) {
 	address := freeAddress(t)
-	m := newMachine(t, address)
-	m.until(address+"/", "The certificate is fine")
+	m := prepare(t)
+	m.configure("  - { name: b, names: [b.example.com] }\nweb: { listen: \"" + address + "\" }")
+	m.start()
+	m.until(address+"/", "2 certificates are fine")
 	state := filepath.Join(filepath.Dir(filepath.Dir(store.PathsIn(filepath.Join(m.dir, "state"), "www").Cert)), "state.json")
 	if err := os.WriteFile(state, []byte(`{"version": 99}`), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	m.until(address+"/", "needs attention", "format version 99")
 	m.until(address+"/certificate/www", "format version 99")
+	for _, other := range []func() error{
+		func() error { return nil },
+		func() error { return errors.Join(os.Remove(state), os.Mkdir(state, 0o750)) }, // set aside
+	} {
+		if err := other(); err != nil {
+			t.Fatal(err)
+		}
+		list, err := m.Status(t.Context(), control.StatusRequest{})
+		if err != nil || len(list.Certificates) != 2 {
+			t.Fatalf("status: %v, %+v", err, list)
+		}
+		for _, s := range list.Certificates {
+			if said := s.Error + strings.Join(s.Notes, "\n"); (s.Name == "www") != strings.Contains(said, "state.json") {
+				t.Errorf("status of %s: %q", s.Name, said)
+			}
+		}
+	}
 }
 
 // TestCADown: a CA that does not answer is one condition everywhere, for all certificates that wait for it, also after a
