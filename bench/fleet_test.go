@@ -116,7 +116,7 @@ func shareOne(ctx context.Context, s *store.Store, engine *etcd.Engine, spec *ce
 	var h certs.Head
 	h.SetVersion(1, have.Current, spec.Hash())
 	h.Committed, h.Node, h.By, h.Served, h.ServedAt = time.Now().UTC(), "one", "0123456789abcdef01234567", "one", time.Now().UTC()
-	h.ARICheckAt, h.Issued = have.State.ARI.CheckAt, []time.Time{time.Now().UTC()}
+	h.ARICheckAt = have.State.ARI.CheckAt
 	text, err := h.Encode()
 	if err != nil {
 		return err

@@ -108,6 +108,10 @@ func (m *member) issuersOf(id certs.Identifier) (issuers []string, working bool)
 		}
 		issuers, working = cert.Spec.Issuers, true
 	}
+	if !working { // the watch may come later than the CA
+		cert, _ := m.engine.Any()
+		issuers = cert.Spec.Issuers
+	}
 	return issuers, working
 }
 
@@ -261,10 +265,10 @@ func (l *lookups) take(now time.Time) bool {
 	return l.used <= mostLookups
 }
 
-// lookUp returns the answer of another node for a name, "" if there is none. It asks for names that are configured here, whether
-// the watch has told of a claim yet or not, and for others while any node works on something.
+// lookUp returns the answer of another node for a name, "" if there is none. It asks for any name: another node may have a newer
+// configuration, and the CA may come before the watch tells that a node works on it.
 func (m *member) lookUp(ctx context.Context, identifier certs.Identifier) string {
-	if issuers, _ := m.issuersOf(identifier); len(issuers) == 0 && m.ledger.Loaded() || !m.lookups.take(time.Now()) {
+	if !m.lookups.take(time.Now()) {
 		return ""
 	}
 	answer, err := m.ledger.Answer(ctx, fleet.AnswerTLSALPN, identifier.Value)
