@@ -1,7 +1,6 @@
 package haproxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -128,9 +127,13 @@ func (h *instance) write(name string, b *certs.Bundle) {
 // run starts HAProxy with a master process, as systemd does, and waits until it answers.
 func (h *instance) run() {
 	h.t.Helper()
-	var output bytes.Buffer
+	output, err := os.Create(h.path("output"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer output.Close()
 	h.cmd = exec.Command(binary, "-W", "-db", "-f", h.path("haproxy.cfg"))
-	h.cmd.Stdout, h.cmd.Stderr = &output, &output
+	h.cmd.Stdout, h.cmd.Stderr = output, output
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.cmd.Start(); err != nil {
 		h.t.Fatal(err)
@@ -138,7 +141,8 @@ func (h *instance) run() {
 	h.t.Cleanup(h.stop)
 	await.NoError(h.t, func() error {
 		if err := h.answers(); err != nil {
-			return fmt.Errorf("HAProxy does not answer: %w\n%s", err, output.String())
+			said, _ := os.ReadFile(output.Name())
+			return fmt.Errorf("HAProxy does not answer: %w\n%s", err, said)
 		}
 		return nil
 	})
