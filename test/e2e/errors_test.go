@@ -31,6 +31,7 @@ type failure struct {
 	prepare func(*sick)
 	exit    int         // of renew; 0 stands for 1
 	stored  advice.Code // what status shows afterwards; "" stands for code, "none" for nothing
+	says    string      // more that status says, because this machine knows it and the CA does not
 }
 
 // sick is a machine on which something is wrong: a CA, acmed's files, and what differs from a sound one.
@@ -148,18 +149,24 @@ func (s *sick) record(program string) {
 // nginx is a server for the certificate, which runs unless it is stopped or broken.
 func (s *sick) nginx(conf string, run bool) {
 	s.Helper()
-	plain, secure := acmetest.FreePort(s), acmetest.FreePort(s)
+	s.serve(fmt.Sprintf("listen 127.0.0.1:%d;", acmetest.FreePort(s)), conf, run)
+}
+
+// serve is nginx with these lines in its site.
+func (s *sick) serve(site, conf string, run bool) {
+	s.Helper()
+	secure := acmetest.FreePort(s)
 	s.file("nginx.conf", fmt.Sprintf(`pid %[1]s/nginx.pid;
 error_log %[1]s/error.log;
 events {}
 http {
 	access_log off;
 	server {
-		listen 127.0.0.1:%[2]d;
+		%[2]s
 		server_name example.com;
 	}
 }
-`, s.dir, plain))
+`, s.dir, site))
 	args := []string{"-p", s.dir, "-c", s.dir + "/nginx.conf", "-e", s.dir + "/error.log"}
 	if run {
 		if out, err := exec.Command("nginx", args...).CombinedOutput(); err != nil {
@@ -196,8 +203,12 @@ func failures() []failure {
 func proofFailures() []failure {
 	return []failure{
 		{code: advice.NameNotResolved, prepare: func(s *sick) { s.ca.DNS.SetDefaultDNSIPv4(""); s.ca.DNS.SetDefaultDNSIPv6("") }},
-		{code: advice.PortClosed, prepare: func(s *sick) { s.webroot() }},
-		{code: advice.WrongAnswer, prepare: func(s *sick) { s.webroot(); s.answer(http.NotFound) }},
+		{code: advice.PortClosed, prepare: func(s *sick) { s.webroot(); s.nginx("", false) }, says: "example.com: the address is this machine's, and nginx is not running there: start it (systemctl start nginx); "},
+		{code: advice.WrongAnswer, prepare: func(s *sick) { s.webroot(); s.answer(http.NotFound) }, says: "/web with the directory that the web server serves for this name"},
+		{code: advice.WrongAnswer, prepare: func(s *sick) {
+			s.webroot()
+			s.serve(fmt.Sprintf("listen 127.0.0.1:%d; root %s/other;", s.ca.HTTPPort, s.dir), "", true)
+		}, says: "/web, and the web server serves "},
 		{code: advice.WebrootUnusable, prepare: func(s *sick) { s.solver = fmt.Sprintf("http-01: { webroot: %s/gone }", s.dir) }},
 		{code: advice.PortTaken, prepare: func(s *sick) { s.answer(http.NotFound) }},
 		{code: advice.ProxyInFront, prepare: func(s *sick) { s.issuer += ", preflight: enforce"; s.webroot(); s.answer(proxied) }},
@@ -422,7 +433,7 @@ func (s *sick) night(f failure) {
 	}
 	e, _ := advice.Lookup(code)
 	out, exit := s.run("status")
-	for _, part := range []string{string(code), e.Do + " (acmed explain " + string(code) + ")"} {
+	for _, part := range []string{string(code), e.Do + " (acmed explain " + string(code) + ")", f.says} {
 		if !strings.Contains(out, part) || exit != 3 {
 			s.Errorf("status, with exit code %d, does not say %q:\n%s", exit, part, out)
 		}

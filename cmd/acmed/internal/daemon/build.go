@@ -143,7 +143,7 @@ func (b *builder) build(c *config.Config) (_ *wiring, err error) {
 	set.Revoke, set.Chains = revoker(issuers), chains(issuers)
 	set.Forewarn, set.ClockOffsets = b.forewarn(solvers, issuers), clockOffsets(issuers)
 	for name, made := range issuers {
-		set.Issuers[name] = made
+		set.Issuers[name] = explained{made, c, solvers}
 	}
 	return &wiring{set, solvers, issuers}, nil
 }
