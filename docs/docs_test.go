@@ -10,8 +10,8 @@ import (
 	"github.com/acmed/acmed/pkg/advice"
 )
 
-// TestPages: the pages are those of the catalogue, no more and no fewer, the index lists each, and each page says what the
-// program says, word for word.
+// TestPages: the pages are those of the catalogue, no more and no fewer, the index lists each in the order of
+// the catalogue, and each page says what the program says, word for word.
 func TestPages(t *testing.T) {
 	files, err := fs.Glob(docs.Errors, "errors/*.md")
 	if err != nil {
@@ -19,6 +19,7 @@ func TestPages(t *testing.T) {
 	}
 	index := read(t, "errors/README.md")
 	var want []string
+	rows := ""
 	for _, e := range advice.All() {
 		name := "errors/" + string(e.Code) + ".md"
 		want = append(want, name)
@@ -31,9 +32,10 @@ func TestPages(t *testing.T) {
 				t.Errorf("%s does not say %q", name, part)
 			}
 		}
-		if row := "| [`" + string(e.Code) + "`](" + string(e.Code) + ".md) | " + e.What + " |\n"; !strings.Contains(index, row) {
-			t.Errorf("the index lacks %q", row)
-		}
+		rows += "| [`" + string(e.Code) + "`](" + string(e.Code) + ".md) | " + e.What + " |\n"
+	}
+	if !strings.HasSuffix(index, "\n|---|---|\n"+rows) {
+		t.Errorf("the index does not list the codes in the order of the catalogue:\n%s", rows)
 	}
 	want = append(want, "errors/README.md")
 	slices.Sort(want)

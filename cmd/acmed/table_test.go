@@ -53,7 +53,7 @@ func TestTableFits(t *testing.T) {
 	}{
 		{width: 0, has: []string{long + "  failing ", "port-closed: 6 certificates: the CA could not connect: "}},
 		{width: 80, wide: true, has: []string{long + "  failing ", "port-closed: 6 certificates: the CA could not connect: "}},
-		{width: 80, cut: true, has: []string{"nnn…  failing  2026-12-15 (24d)  running            0/1 ", "port-closed: 6 certificates: the CA could not connect:\n    nnn", "  do: Start the server and open the port in every firewall, for IPv4 and IPv6,\n    or", "12 certificates: 6 failing, 6 ok\n"}},
+		{width: 80, cut: true, has: []string{"nnn…  failing  2026-12-15 (24d)  running            0/1 ", "port-closed: 6 certificates: the CA could not connect:\n    nnn", "  do: Start the server if the message names a stopped one. Otherwise open the\n    port", "12 certificates: 6 failing, 6 ok\n"}},
 		{width: 40, cut: true, has: []string{"nnn…  failing  2026-12-15 (24d)", "port-closed: 6 certificates: the CA\n    could not connect: nnn", "(acmed\n    explain no-permission)"}},
 	} {
 		var out bytes.Buffer

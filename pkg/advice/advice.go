@@ -222,7 +222,7 @@ func wordings() []wording {
 		{"unauthorized", "for DNS challenge", DNSPropagation},                   // Pebble, dns-01
 		{"rateLimited", "temporarily prevented from requesting", AccountPaused}, // Boulder; the detail has the URL to lift the pause
 		{"connection", "redirect", RedirectRefused},                             // Boulder: loops, ports, addresses, too many
-		{"connection", "Timeout after connect", ServerSlow},                     // Boulder
+		{"connection", "your server may be slow", ServerSlow},                   // Boulder: after connect, during read or write
 		{"dns", "no valid A records found", PrivateAddress},                     // Boulder
 		{"dns", "reserved", PrivateAddress},                                     // Boulder
 		{"connection", "reserved", PrivateAddress},                              // Boulder

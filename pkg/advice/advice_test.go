@@ -138,8 +138,9 @@ func TestOfProblem(t *testing.T) {
 		{"connection", "192.0.2.7: Fetching http://example.com/x: Redirect loop detected", advice.RedirectRefused},
 		{"connection", "192.0.2.7: Fetching http://example.com/x: Too many redirects", advice.RedirectRefused},
 		{"connection", "192.0.2.7: Fetching http://example.com/x: Timeout after connect (your server may be slow or overloaded)", advice.ServerSlow},
+		{"connection", "192.0.2.7: Fetching http://example.com/x: Timeout during read (your server may be slow or overloaded)", advice.ServerSlow},
 		{"dns", "no valid A records found for i.example.com; no valid AAAA records found for i.example.com", advice.PrivateAddress},
-		{"unauthorized", "OCSP must-staple extension is no longer available: see https://ca.example/ending-ocsp", advice.StapleRefused},
+		{"unauthorized", "OCSP must-staple extension is no longer available: see https://letsencrypt.org/2024/12/05/ending-ocsp", advice.StapleRefused},
 		{"rejectedIdentifier", `Profile "classic" does not permit ip type identifiers`, advice.ProfileNotOffered},
 		{"unauthorized", `account ID 7 is not permitted to use certificate profile "shortlived"`, advice.ProfileNotOffered},
 	} {

@@ -68,8 +68,8 @@ func causes() []Entry {
 		{
 			NoPermission,
 			"permission denied",
-			"The user that runs acmed may not read, write, listen or connect at the place that the message names.",
-			"Run the command with sudo, or add your user to the group acmed. For the daemon, give its user access to the named file or port.",
+			"The user that runs acmed may not read, write, listen or connect at the place in the message, or its file system is mounted read-only.",
+			"Run the command with sudo, or add your user to the group acmed. For the daemon, give its user access to the file or port in the message, or remount the file system.",
 		},
 	}
 }
@@ -86,7 +86,7 @@ func machine() []Entry {
 		{
 			DaemonStuck,
 			"the acmed daemon is stuck",
-			"The daemon runs, but it has not checked the certificates when it had to.",
+			"The daemon runs, but its scheduler or all of its jobs hang.",
 			"Run 'systemctl restart acmed', and report the log lines before it ('journalctl -u acmed') as a bug.",
 		},
 		{
@@ -110,7 +110,7 @@ func fleets() []Entry {
 		{
 			StoreNoQuorum,
 			"the fleet's store has no leader",
-			"Fewer than half of etcd's members can reach each other, so etcd accepts no change. Certificates are served as before; renewals wait.",
+			"No majority of etcd's members can reach each other, so etcd accepts no change. Certificates are served as before; renewals wait.",
 			"Start the members that are down, or repair the network between them ('etcdctl endpoint status').",
 		},
 		{
@@ -128,8 +128,8 @@ func fleets() []Entry {
 		{
 			StoreUntrusted,
 			"a value in the fleet's store is not trusted",
-			"The value does not open with the seal key, belongs elsewhere, or cannot be read. A user of etcd changed it, or nodes have different seal keys. acmed does not use it.",
-			"Run 'acmed fleet status' on each node, compare the files in fleet.seal_files, and find out who may write to etcd.",
+			"The value does not open with the seal key, was copied from another place, or cannot be read. A user of etcd changed it, or nodes have different seal keys. acmed does not use it.",
+			"Run 'acmed fleet status' on each node, compare the files in fleet.seal_files, and check which users may write to etcd.",
 		},
 		{
 			FleetMissing,
@@ -170,8 +170,8 @@ func orders() []Entry {
 		{
 			AccountRefused,
 			"the CA rejects the account",
-			"The CA requires an external account binding, new terms of service or another contact, or it no longer knows the account.",
-			"Set eab or email as the documentation of the CA says, then check with 'acmed account show'.",
+			"The CA requires an external account binding, new terms of service or another contact, or it no longer knows the account or its key.",
+			"Set eab, agree_tos or email as the documentation of the CA says. If the account key was replaced, run 'acmed account recover ISSUER KEYFILE' with the new one.",
 		},
 		{
 			CertificateRefused,
@@ -182,8 +182,8 @@ func orders() []Entry {
 		{
 			CAUnreachable,
 			"the CA is unavailable",
-			"No usable answer came. Common causes: DNS, network, firewall, a required proxy, or an outage of the CA.",
-			"Check the status page of the CA and the network of this machine ('acmed doctor', 'curl -v DIRECTORY'). acmed retries automatically.",
+			"acmed got no usable answer. Common causes: DNS, network, firewall, a required proxy, or an outage of the CA.",
+			"Check the status page of the CA and the network ('acmed doctor'). If this machine needs a proxy, set proxy of the issuer. acmed retries automatically.",
 		},
 	}...)
 }
@@ -218,14 +218,14 @@ func details() []Entry {
 		{
 			StapleRefused,
 			"the CA does not support must-staple",
-			"The certificate asks for the OCSP must-staple extension, which the CA does not issue.",
+			"The configuration requests the OCSP must-staple extension, which the CA does not issue.",
 			"Remove must_staple from the certificate, or use another issuer.",
 		},
 		{
 			NotSupported,
 			"the CA does not support this operation",
-			"The directory of the CA lacks the operation, or the CA answers that it is not implemented.",
-			"Use another way: for a key change, register a new account; for a profile or renewal information, remove the setting.",
+			"The directory of the CA lacks the operation, or the CA answers with status 404 or 501.",
+			"Keep the key of the account, or close the account ('acmed account deactivate ISSUER'). The next order then registers a new one.",
 		},
 	}
 }
@@ -237,7 +237,7 @@ func proofs() []Entry {
 			RateLimited,
 			"rate limit of the CA reached",
 			"A limit of the CA is used up: too many certificates for these names, too many orders, or too many failures.",
-			"Wait: acmed retries at the time in the message. Do not use --force until then, and test with a staging CA.",
+			"Wait until the time in the message, when acmed retries; --force does not override it. Use a staging CA for tests.",
 		},
 		{
 			DNSSECBroken,
@@ -273,13 +273,13 @@ func proofs() []Entry {
 			WrongAnswer,
 			"another server answered the CA",
 			"The CA reached a server that does not know the challenge. Either the name points elsewhere, or another site answers for it.",
-			"Check that every A and AAAA record points to this machine. Run 'acmed doctor' to see who answers, and which directory the web server serves instead of a webroot.",
+			"If the message names another directory than the webroot, make both the same. Otherwise check that every A and AAAA record points to this machine ('acmed doctor NAME').",
 		},
 		{
 			PortClosed,
 			"the CA could not connect",
 			"Nothing answers on port 80 (http-01) or 443 (tls-alpn-01) at the address of the name. Common causes: a stopped server, a firewall, a router, or a wrong address.",
-			"Start the server and open the port in every firewall, for IPv4 and IPv6, or use dns-01. Run 'acmed doctor' to see which server is not running.",
+			"Start the server if the message names a stopped one. Otherwise open the port in every firewall, for IPv4 and IPv6 ('acmed doctor NAME'), or use dns-01.",
 		},
 		{
 			WebrootUnusable,
@@ -320,7 +320,7 @@ func deliveries() []Entry {
 		{
 			ClientsLockedOut,
 			"clients that could connect before cannot any more",
-			"The server's protocols or cipher list do not fit the key of the new certificate, so the server is as it was before.",
+			"The server's protocols or cipher list do not fit the key of the new certificate, so acmed rolled the change back.",
 			"Set key_type to rsa2048 or to both key types, or add ECDHE-ECDSA suites to the server's list; then install again.",
 		},
 		{
