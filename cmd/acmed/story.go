@@ -107,7 +107,7 @@ func renewalLines(c renewal.Status, now time.Time) []string {
 func waitingLines(c renewal.Status) []string {
 	var lines []string
 	if c.Pinned != "" {
-		lines = append(lines, fmt.Sprintf("version %s is pinned by a rollback; 'acmed activate %s' ends that", c.Pinned, c.Name))
+		lines = append(lines, fmt.Sprintf("version %s is pinned by a rollback; run 'acmed activate %s' to end that", c.Pinned, c.Name))
 	}
 	if h := c.Held; h != nil {
 		line := fmt.Sprintf("version %s since %s: %s", h.Version, stamp(h.Since), h.Reason)

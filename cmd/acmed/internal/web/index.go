@@ -157,7 +157,7 @@ func upcoming(now time.Time, list []renewal.Status) string {
 	}
 	switch {
 	case running > 0:
-		return "acmed is at work on " + plural(running, "certificate") + "."
+		return "acmed is working on " + plural(running, "certificate") + "."
 	case next == nil:
 		return ""
 	}

@@ -35,21 +35,21 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *exposition) daemon(v *view, stuck error) {
-	e.family("acmed_build_info", "gauge", "The release that runs; the value is always 1.")
+	e.family("acmed_build_info", "gauge", "Version of the running daemon. The value is always 1.")
 	e.sample(1, "version", v.Version, "goversion", runtime.Version())
-	e.family("acmed_config_last_reload_success", "gauge", "Whether the configuration on disk is the one in use.")
+	e.family("acmed_config_last_reload_success", "gauge", "Whether the daemon uses the configuration on disk.")
 	e.sample(yes(!v.ReloadError))
-	e.family("acmed_config_last_reload_success_timestamp_seconds", "gauge", "When the configuration in use was read.")
+	e.family("acmed_config_last_reload_success_timestamp_seconds", "gauge", "When the daemon read the configuration in use, in Unix time.")
 	e.sample(seconds(v.Reloaded))
-	e.family("acmed_scheduler_healthy", "gauge", "Whether the daemon manages certificates.")
+	e.family("acmed_scheduler_healthy", "gauge", "Whether the scheduler of the daemon runs. 0 if the daemon is stuck.")
 	e.sample(yes(stuck == nil))
-	e.family("acmed_clock_doubted", "gauge", "Whether the clock of a CA, or a jump, contradicts the clock of this machine.")
+	e.family("acmed_clock_doubted", "gauge", "Whether the clock of this machine differs from that of a CA, or jumped.")
 	e.sample(yes(slices.ContainsFunc(v.Conditions, func(c control.Condition) bool { return c.Code == advice.ClockWrong })))
-	e.family("acmed_condition", "gauge", "Whether acmed or its machine has this failure, as \"acmed status\" shows it above the table.")
+	e.family("acmed_condition", "gauge", "Whether acmed or its machine has the failure with this code, as shown above the table of \"acmed status\".")
 	e.conditions(v.Conditions)
-	e.family("acmed_snapshot_duration_seconds", "gauge", "How long it took to read the state of all certificates for these metrics.")
+	e.family("acmed_snapshot_duration_seconds", "gauge", "Time to read the state of all certificates for these metrics.")
 	e.sample(v.took.Seconds())
-	e.family("process_start_time_seconds", "gauge", "When the daemon began, in Unix time.")
+	e.family("process_start_time_seconds", "gauge", "When the daemon started, in Unix time.")
 	e.sample(seconds(v.Started))
 	e.family("acmed_certificates", "gauge", "Number of configured certificates by state.")
 	for _, h := range states() {
@@ -68,9 +68,9 @@ func (e *exposition) fleet(f *Fleet) {
 		e.family("acmed_fleet_last_contact_seconds", "gauge", "When the fleet's store last answered this node, in Unix time.")
 		e.sample(seconds(f.Contact), "fleet", f.Name)
 	}
-	e.family("acmed_fleet_head_lag_seconds", "gauge", "The longest time that the fleet has had a newer version than this node serves.")
+	e.family("acmed_fleet_head_lag_seconds", "gauge", "Longest time that a newer version has been in the fleet's store and not active on this node.")
 	e.sample(f.Lag.Seconds(), "fleet", f.Name)
-	e.family("acmed_fleet_nodes", "gauge", "Nodes of the fleet that this node knows, by role.")
+	e.family("acmed_fleet_nodes", "gauge", "Number of nodes of the fleet that this node knows, by role.")
 	e.sample(float64(f.Issue), "fleet", f.Name, "role", "issue")
 	e.sample(float64(f.Install), "fleet", f.Name, "role", "install")
 }
@@ -124,17 +124,17 @@ func (e *exposition) certificates(v *view) {
 			return pick(s.Renewal)
 		}
 	}
-	e.family("acmed_certificate_state", "gauge", "The state of a certificate, as a label; the value is always 1.")
+	e.family("acmed_certificate_state", "gauge", "State of the certificate, as a label. The value is always 1.")
 	for _, s := range list {
 		e.sample(1, "certificate", s.Name, "state", string(s.Health))
 	}
-	at("acmed_certificate_not_after_seconds", "When the active version ends, in Unix time.", func(s *renewal.Status) time.Time { return s.NotAfter })
-	at("acmed_certificate_not_before_seconds", "When the active version began, in Unix time.", func(s *renewal.Status) time.Time { return s.From })
-	at("acmed_certificate_next_action_timestamp_seconds", "When acmed looks at the certificate next.", func(s *renewal.Status) time.Time { return s.Next })
-	at("acmed_certificate_renewal_timestamp_seconds", "When the active version is to be replaced.", planned(func(r *renewal.RenewalStatus) time.Time { return r.At }))
-	at("acmed_certificate_ari_start_timestamp_seconds", "Begin of the renewal window that the CA asks for (RFC 9773).", planned(func(r *renewal.RenewalStatus) time.Time { return r.Start }))
-	at("acmed_certificate_ari_end_timestamp_seconds", "End of the renewal window that the CA asks for (RFC 9773).", planned(func(r *renewal.RenewalStatus) time.Time { return r.End }))
-	each("acmed_certificate_failures", "Failed orders in a row.", func(s *renewal.Status) (float64, bool) { return float64(s.Failures), true })
+	at("acmed_certificate_not_after_seconds", "When the active version expires, in Unix time.", func(s *renewal.Status) time.Time { return s.NotAfter })
+	at("acmed_certificate_not_before_seconds", "When the validity of the active version starts, in Unix time.", func(s *renewal.Status) time.Time { return s.From })
+	at("acmed_certificate_next_action_timestamp_seconds", "Next scheduled check, attempt or renewal of the certificate, in Unix time.", func(s *renewal.Status) time.Time { return s.Next })
+	at("acmed_certificate_renewal_timestamp_seconds", "Planned renewal of the active version, in Unix time.", planned(func(r *renewal.RenewalStatus) time.Time { return r.At }))
+	at("acmed_certificate_ari_start_timestamp_seconds", "Start of the renewal window that the CA suggests (RFC 9773), in Unix time.", planned(func(r *renewal.RenewalStatus) time.Time { return r.Start }))
+	at("acmed_certificate_ari_end_timestamp_seconds", "End of the renewal window that the CA suggests (RFC 9773), in Unix time.", planned(func(r *renewal.RenewalStatus) time.Time { return r.End }))
+	each("acmed_certificate_failures", "Number of failed orders in a row.", func(s *renewal.Status) (float64, bool) { return float64(s.Failures), true })
 }
 
 func (e *exposition) targets(v *view) {
@@ -148,43 +148,43 @@ func (e *exposition) targets(v *view) {
 			}
 		}
 	}
-	e.family("acmed_target_serving", "gauge", "Whether the target was seen to serve the active version at the last check.")
+	e.family("acmed_target_serving", "gauge", "Whether the target served the active version at the last check.")
 	each(func(t *renewal.TargetStatus) (float64, bool) { return yes(t.Installed && t.Error == ""), true })
-	e.family("acmed_target_verified_timestamp_seconds", "gauge", "When the target was last seen to serve the certificate.")
+	e.family("acmed_target_verified_timestamp_seconds", "gauge", "When the target last served the right certificate in a check, in Unix time.")
 	each(func(t *renewal.TargetStatus) (float64, bool) { return seconds(t.VerifiedAt), !t.VerifiedAt.IsZero() })
 }
 
 // counts writes what was counted. Those of known reasons begin at 0, so that the first failure is seen as a change.
 func (e *exposition) counts(c counts) {
-	e.family("acmed_renewals_total", "counter", "New versions obtained, by the reason for it, since the daemon began.")
+	e.family("acmed_renewals_total", "counter", "New versions obtained since the daemon started, by reason.")
 	usual := []plan.Reason{plan.ReasonNeverIssued, plan.ReasonARI, plan.ReasonRenewBefore, plan.ReasonLastTenth, plan.ReasonForced}
 	reasons := slices.Compact(slices.Sorted(slices.Values(slices.AppendSeq(usual, maps.Keys(c.renewals)))))
 	for _, reason := range reasons {
 		e.sample(float64(c.renewals[reason]), "reason", string(reason))
 	}
-	e.family("acmed_failures_total", "counter", "Failed jobs by the kind of failure, since the daemon began.")
+	e.family("acmed_failures_total", "counter", "Failed jobs since the daemon started, by kind of failure.")
 	for _, reason := range failures() {
 		e.sample(float64(c.failures[reason]), "reason", reason)
 	}
-	e.family("acmed_failure_codes_total", "counter", "Failed jobs by the code that acmed explain tells about, since the daemon began.")
+	e.family("acmed_failure_codes_total", "counter", "Failed jobs since the daemon started, by the code of \"acmed explain\".")
 	for _, entry := range advice.All() {
 		e.sample(float64(c.codes[entry.Code]), "code", string(entry.Code))
 	}
 	kinds := slices.SortedFunc(maps.Keys(c.requests), func(a, b request) int {
 		return cmp.Or(cmp.Compare(a.issuer, b.issuer), cmp.Compare(a.endpoint, b.endpoint))
 	})
-	e.family("acmed_ca_request_duration_seconds", "histogram", "How long requests to CAs took.")
+	e.family("acmed_ca_request_duration_seconds", "histogram", "Duration of requests to CAs.")
 	for _, k := range kinds {
 		e.latency(k, c.requests[k])
 	}
-	e.family("acmed_ca_request_failures_total", "counter", "Requests to CAs that brought an error or no answer.")
+	e.family("acmed_ca_request_failures_total", "counter", "Requests to CAs that got an error or no answer.")
 	for _, k := range kinds {
 		e.sample(float64(c.requests[k].failed), "issuer", k.issuer, "endpoint", k.endpoint)
 	}
 	told := slices.SortedFunc(maps.Keys(c.notified), func(a, b notified) int {
 		return cmp.Or(cmp.Compare(a.notifier, b.notifier), cmp.Compare(a.outcome, b.outcome))
 	})
-	e.family("acmed_notifications_total", "counter", "Notifications by outcome: sent, failed attempts, and dropped for good.")
+	e.family("acmed_notifications_total", "counter", "Notifications by outcome: sent, failed (an attempt) and dropped (no further attempt).")
 	for _, k := range told {
 		e.sample(float64(c.notified[k]), "notifier", k.notifier, "outcome", string(k.outcome))
 	}

@@ -129,18 +129,18 @@ func TestCertificate(t *testing.T) {
 	}
 	has(t, page, `<h1>www<span class="badge good-tint">ok</span></h1>`, "<td>example.com</td><td>http-01</td>",
 		`<td>shop.example.com</td><td>tls-alpn-01<div class="soft small">http-01 failed: connection refused</div></td>`, `<td>firmware-1.2</td><td class="keep"><span class="good-text">yes</span></td>`,
-		"it does not know ISRG Root X1", "this moment was drawn at random",
+		"it does not know ISRG Root X1", "acmed chose a random time in this window",
 		"<code>https://ca.example/docs/ari</code>", "CN=R12,O=Let&#39;s Encrypt,C=US", "2026-09-02 12:00 UTC", "file:/etc/ssl/postgres", `<span class="badge good-tint">active</span>`)
 	if strings.Contains(page, `href="https://`) {
 		t.Error("a link leads elsewhere")
 	}
 	_, page = get(t, s, "/certificate/mail")
-	has(t, page, "30 days before the end of its validity, as configured. The CA has asked for nothing else.", "Failed 4 times in a row.", "\nNext attempt in 17 hours.")
+	has(t, page, "30 days before expiry, as configured. The CA suggests no renewal window.", "Failed 4 times in a row.", "\nNext attempt in 17 hours.")
 	code, page = get(t, s, "/certificate/%3Cb%3Eno%E2%80%AEbody")
 	if code != http.StatusNotFound {
 		t.Error(code)
 	}
-	has(t, page, "No certificate is called &lt;b&gt;no\\u202ebody")
+	has(t, page, "No certificate is named &lt;b&gt;no\\u202ebody")
 	if code, page := get(t, server(&fake{list: []renewal.Status{{Name: "new", Names: []string{"new.example.com"}, Health: renewal.HealthMissing, Message: "there is no certificate yet"}}}), "/certificate/new"); code != http.StatusOK {
 		t.Error(code, page)
 	}

@@ -85,15 +85,15 @@ func tone(h renewal.Health) string {
 	return "bad"
 }
 
-// because explains in one sentence why the active version gives way when it does.
+// because explains why the active version is renewed at the planned time.
 func because(r *renewal.RenewalStatus, notAfter time.Time) string {
 	if r.Reason == plan.ReasonARI {
-		return fmt.Sprintf("The CA asks for a renewal between %s and %s; this moment was drawn at random in between, once for this certificate.",
+		return fmt.Sprintf("The CA suggests a renewal between %s and %s. acmed chose a random time in this window, once for this version.",
 			stamp(r.Start), stamp(r.End))
 	}
-	text := fmt.Sprintf("%s before the end of its validity, as configured.", span(notAfter.Sub(r.At)))
+	text := fmt.Sprintf("%s before expiry, as configured.", span(notAfter.Sub(r.At)))
 	if r.Start.IsZero() {
-		return text + " The CA has asked for nothing else."
+		return text + " The CA suggests no renewal window."
 	}
-	return text + fmt.Sprintf(" The CA would be content with %s to %s, which is no earlier.", stamp(r.Start), stamp(r.End))
+	return text + fmt.Sprintf(" The CA suggests %s to %s, which is not earlier.", stamp(r.Start), stamp(r.End))
 }
