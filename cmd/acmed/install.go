@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmed/acmed/cmd/acmed/internal/control"
+	"github.com/acmed/acmed/pkg/renewal"
 )
 
 func newInstall(a *app) *cobra.Command {
@@ -50,7 +51,19 @@ func (a *app) install(ctx context.Context, r control.InstallRequest) error {
 	if err != nil {
 		return err
 	}
+	if s, err := b.Status(ctx, control.StatusRequest{Names: []string{r.Certificate}}); err == nil && !r.Undo {
+		for i := range s.Certificates {
+			a.printNotes(&s.Certificates[i])
+		}
+	}
 	return reportExit(report)
+}
+
+// printNotes prints what an operator should know about a certificate that is installed.
+func (a *app) printNotes(c *renewal.Status) {
+	for _, note := range c.Notes {
+		a.printf("%s: note: %s\n", c.Name, note)
+	}
 }
 
 // preview shows what a renewal would do.
@@ -85,6 +98,9 @@ func (a *app) preview(ctx context.Context, r control.RenewRequest, output string
 				a.printf("%s: %s: no file would change\n", c.Certificate, t.ID)
 			default:
 				a.printf("%s: %s:\n%s\n", c.Certificate, t.ID, strings.TrimRight(t.Diff, "\n"))
+			}
+			for _, note := range t.Notes {
+				a.printf("%s: %s: note: %s\n", c.Certificate, t.ID, note)
 			}
 		}
 	}

@@ -450,7 +450,7 @@ func failures(c *renewal.Status, now time.Time) []failure {
 		add(c.Hook.Code, "post hook: "+c.Hook.Error+again(now, c.Hook.RetryAt))
 	}
 	for _, note := range c.Notes {
-		add("", note)
+		add("", "note: "+note)
 	}
 	return list
 }

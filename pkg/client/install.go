@@ -55,8 +55,9 @@ type CertificatePreview struct {
 
 // TargetPreview is what would change at one target.
 type TargetPreview struct {
-	ID    string `json:"id"`
-	Diff  string `json:"diff,omitempty"`  // unified; empty when no file would change, or none can be shown
-	Error string `json:"error,omitempty"` // why it would fail
-	Off   bool   `json:"off,omitempty"`   // an operator took it away: it is left alone
+	ID    string   `json:"id"`
+	Diff  string   `json:"diff,omitempty"`  // unified; empty when no file would change, or none can be shown
+	Error string   `json:"error,omitempty"` // why it would fail
+	Notes []string `json:"notes,omitempty"` // what an operator should know although it would work
+	Off   bool     `json:"off,omitempty"`   // an operator took it away: it is left alone
 }

@@ -34,6 +34,12 @@ type Examiner interface {
 	Examine(ctx context.Context) error
 }
 
+// Noter is an [Installer] that reports what an operator should know about an installation of b that succeeds. It changes
+// nothing.
+type Noter interface {
+	Notes(ctx context.Context, b *certs.Bundle) ([]string, error)
+}
+
 // NoPreview is what to show for an [Installer] that is no [Previewer] and has something to do: a program decides, or
 // somebody else's service.
 const NoPreview = "what this changes cannot be shown\n"

@@ -37,3 +37,18 @@ func TestForewarn(t *testing.T) {
 		t.Errorf("looked up %d times", asked)
 	}
 }
+
+// TestTargetNotes: what a target notes about an installation is in status until the next look at the target.
+func TestTargetNotes(t *testing.T) {
+	b := newBench(t, 90*day)
+	b.server.notes = []string{"www.example.com has no site on this server"}
+	b.run(t, Options{})
+	for _, want := range [][]string{{"web: www.example.com has no site on this server"}, nil} {
+		status, err := b.engine.Status("www")
+		if err != nil || !slices.Equal(status.Notes, want) || status.Health != HealthOK {
+			t.Errorf("got %q, %v, want %q", status.Notes, err, want)
+		}
+		b.server.notes = nil
+		b.run(t, Options{Targets: InstallTargets})
+	}
+}

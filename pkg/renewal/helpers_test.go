@@ -155,7 +155,10 @@ type fakeServer struct {
 	err      error
 	only     string // the one fingerprint with which it works; "": it works with all
 	installs int
+	notes    []string
 }
+
+func (s *fakeServer) Notes(context.Context, *certs.Bundle) ([]string, error) { return s.notes, nil }
 
 func (s *fakeServer) Install(_ context.Context, b *certs.Bundle) error {
 	s.mu.Lock()

@@ -134,7 +134,7 @@ func (e *Engine) Status(name string) (Status, error) {
 	s := Status{
 		Name: name, Names: c.Spec.Names(), Reason: p.Reason, Message: p.Message, Order: p.Obtain, Next: p.Next,
 		Failures: have.State.Failures, Error: have.State.LastError, Code: have.State.LastCode, RetryAt: have.State.RetryAt,
-		Solved: have.State.Solved, Warnings: slices.Concat(have.State.Warnings, tlsaWarning(&c, have), ignored(&c.Spec, have), chainsWarning(have)), Notes: have.Notes, Running: e.running(name),
+		Solved: have.State.Solved, Warnings: slices.Concat(have.State.Warnings, tlsaWarning(&c, have), ignored(&c.Spec, have), chainsWarning(have)), Notes: slices.Clip(have.Notes), Running: e.running(name),
 	}
 	e.applyFailure(&s)
 	fillVersions(&s, have)
@@ -193,6 +193,9 @@ func fillTargets(s *Status, want *certs.Spec, have *store.Lineage) {
 			ID: id, Off: t.Off, VerifiedAt: t.VerifiedAt, Error: t.LastError, Code: t.LastCode, RetryAt: t.RetryAt,
 			Installed: have.Current != nil && t.Fingerprint == have.Current.Fingerprint(),
 		})
+		for _, note := range t.Notes {
+			s.Notes = append(s.Notes, id+": "+note)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package renewal
 import (
 	"context"
 	"errors"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -153,13 +154,13 @@ func TestDoubtedTargets(t *testing.T) {
 		b.engine.setClocks(t.Context(), clocks{jump: plan.Suspicion{Reason: "the clock jumped", Ahead: 2 * time.Hour}})
 		before := b.server.installs
 		r := b.engine.Run(t.Context(), "www", Options{}, nil)
-		if got := b.load(t).State.Installed["web"]; got != (store.Installed{}) || b.server.installs != before+1 || time.Until(r.Next) > clock.Slack {
+		if got := b.load(t).State.Installed["web"]; !reflect.DeepEqual(got, store.Installed{}) || b.server.installs != before+1 || time.Until(r.Next) > clock.Slack {
 			t.Errorf("%d installs, recorded %+v, next %s", b.server.installs-before, got, r.Next)
 		}
 		b.server.set(nil, "")
 		b.engine.Run(t.Context(), "www", Options{}, nil)
 		got := b.load(t).State.Installed["web"]
-		if got != (store.Installed{Fingerprint: b.load(t).Current.Fingerprint()}) || b.count(notify.InstallFailed) != 2 {
+		if !reflect.DeepEqual(got, store.Installed{Fingerprint: b.load(t).Current.Fingerprint()}) || b.count(notify.InstallFailed) != 2 {
 			t.Errorf("recorded %+v", got)
 		}
 	})

@@ -43,10 +43,10 @@ func (j *job) serve(ctx context.Context, p plan.Plan) error {
 		return err
 	}
 	for _, target := range p.Install {
-		j.recordInstall(target, installed[target])
+		j.recordInstall(ctx, target, installed[target])
 	}
 	for i, target := range p.Verify {
-		j.recordLook(target, outcomes[len(p.Install)+i])
+		j.recordLook(ctx, target, outcomes[len(p.Install)+i])
 	}
 	j.noteServed(ctx)
 	return nil
@@ -97,6 +97,23 @@ func (j *job) verify(ctx context.Context, target string, b *certs.Bundle) (err e
 	return installer.Verify(ctx, b)
 }
 
+// notes are what an operator should know although the target serves the certificate. A helper of an earlier release has none.
+func (j *job) notes(ctx context.Context, target string) (list []string) {
+	n, ok := j.Targets[target].(installers.Noter)
+	if !ok {
+		return nil
+	}
+	var err error
+	defer j.caught("target "+target, &err)
+	if list, err = n.Notes(ctx, j.record.Current); err != nil {
+		return nil
+	}
+	for i := range list {
+		list[i] = shorten(errors.New(list[i]))
+	}
+	return list
+}
+
 // caught turns a panic in a plugin into an error of its target or hook.
 func (j *job) caught(who string, err *error) {
 	if r := recover(); r != nil {
@@ -109,12 +126,12 @@ func (j *job) caught(who string, err *error) {
 // recordInstall notes the outcome of an installation. The fingerprint is only recorded when the target was seen to serve
 // the certificate. While the clock is doubted no time is recorded, and a target that failed is tried again with the next
 // look at the clock.
-func (j *job) recordInstall(target string, err error) {
+func (j *job) recordInstall(ctx context.Context, target string, err error) {
 	r, now := j.record, j.engine.clock()
 	t := r.State.Installed[target]
 	if err == nil {
 		j.targetRecovered(target, t)
-		t = store.Installed{Fingerprint: r.Current.Fingerprint(), At: now, VerifiedAt: now}
+		t = store.Installed{Fingerprint: r.Current.Fingerprint(), At: now, VerifiedAt: now, Notes: j.notes(ctx, target)}
 		if j.clock.Reason != "" {
 			t.At, t.VerifiedAt = time.Time{}, time.Time{}
 		}
@@ -176,11 +193,12 @@ func (j *job) postpone(target string, t *store.Installed, err error) (deferred b
 }
 
 // recordLook notes the outcome of a daily check. A target that serves something else is installed again at once.
-func (j *job) recordLook(target string, err error) {
+func (j *job) recordLook(ctx context.Context, target string, err error) {
 	t := j.record.State.Installed[target]
 	if err == nil {
 		j.targetRecovered(target, t)
 		t.VerifiedAt, t.Failures, t.LastError, t.LastCode, t.RetryAt = j.engine.clock(), 0, "", "", time.Time{}
+		t.Notes = j.notes(ctx, target)
 	} else {
 		t.Fingerprint, t.LastError, t.LastCode, t.RetryAt = "", shorten(err), advice.Of(err), time.Time{}
 		j.log(store.LogEntry{Event: "not_served", Target: target, Version: j.record.Version, Code: t.LastCode, Detail: t.LastError})

@@ -160,6 +160,7 @@ func (r *repairer) installed(field string, in *Installed) {
 	r.count(field+".failures", &in.Failures)
 	r.text(field+".last_error", &in.LastError)
 	r.text(field+".asked", &in.Asked)
+	r.texts(field+".notes", &in.Notes)
 }
 
 func (r *repairer) revocation(field string, rev *Revocation) {

@@ -122,8 +122,9 @@ type Installed struct {
 	LastError   string      `json:"last_error,omitzero"`
 	LastCode    advice.Code `json:"last_code,omitzero"`
 	RetryAt     time.Time   `json:"retry_at,omitzero"`
-	Asked       string      `json:"asked,omitzero"` // hash of the target's settings when it failed; when they change RetryAt is void
-	Off         bool        `json:"off,omitempty"`  // an operator took it away; it is left alone until it is put back
+	Asked       string      `json:"asked,omitzero"`  // hash of the target's settings when it failed; when they change RetryAt is void
+	Off         bool        `json:"off,omitempty"`   // an operator took it away; it is left alone until it is put back
+	Notes       []string    `json:"notes,omitempty"` // what an operator should know although it is installed
 }
 
 // Hook says that the operator's hook after a new version has not succeeded yet.

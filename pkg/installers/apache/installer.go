@@ -23,6 +23,7 @@ var (
 	_ installers.Uninstaller = (*Installer)(nil)
 	_ installers.Previewer   = (*Installer)(nil)
 	_ installers.Recoverer   = (*Installer)(nil)
+	_ installers.Noter       = (*Installer)(nil)
 )
 
 // editor is one target of one Apache.
@@ -153,7 +154,25 @@ func (e *editor) Plan(_ context.Context, c *configuration, b *certs.Bundle) (*we
 
 // served is what the configuration as it stands makes of the names.
 func (e *editor) served(c *configuration) *served {
-	return &served{cfg: e.cfg, m: c.model, target: e.target, names: e.names}
+	s := &served{cfg: e.cfg, m: c.model, target: e.target, names: e.names}
+	if found, err := pickAll(s.m, &e.cfg, e.names); err == nil { // without a site for any name, the endpoints say why
+		s.names = found.Names
+	}
+	return s
+}
+
+// Notes are what the operator should know.
+func (e *editor) Notes(c *configuration, b *certs.Bundle) ([]string, error) {
+	found, err := pickAll(c.model, &e.cfg, e.names)
+	notes := found.Notes
+	for _, k := range found.Sites {
+		d := c.last(k.Site, "SSLUseStapling")
+		if d != nil && strings.EqualFold(c.value(d), "on") && c.last(k.Site, "SSLStaplingForceURL") == nil && webserver.NoOCSP(b) {
+			notes = webserver.AppendNew(notes, d.errorf("SSLUseStapling has no effect because the certificate names no OCSP responder, and Apache logs an error at each start; "+
+				"remove the directive").Error())
+		}
+	}
+	return notes, err
 }
 
 // Endpoints are where the names are answered with TLS.

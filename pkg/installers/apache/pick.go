@@ -23,13 +23,21 @@ type picker struct {
 	port int // where TLS is served
 }
 
+// pickAll finds the virtual hosts for the names, and leaves out the names that have none.
+func pickAll(m *model, cfg *Config, names []certs.Identifier) (webserver.Picks[*vhost], error) {
+	finder := picker{m: m, port: cfg.Listen}
+	return webserver.PickAll(names, len(cfg.Names) > 0, finder.pickOne)
+}
+
 // pickOne prefers a virtual host that has the name: on the TLS port, then on port 80, then on another port. After them
 // come those that answer for every name that nobody has.
 func (p *picker) pickOne(id certs.Identifier) ([]*pick, error) {
 	looks := []look{
 		p.look(id, p.secure),
 		p.look(id, func(g *group, v *vhost) bool { return !p.secure(g, v) && p.m.reaches(g, httpPort) }),
-		p.look(id, func(g *group, v *vhost) bool { return !p.secure(g, v) && g.port != httpPort && g.port != 0 }),
+		p.look(id, func(g *group, v *vhost) bool {
+			return !p.m.tls(v) && !p.secure(g, v) && g.port != httpPort && g.port != 0
+		}),
 	}
 	for i, l := range looks {
 		if len(l.named) > 0 {
@@ -41,8 +49,13 @@ func (p *picker) pickOne(id certs.Identifier) ([]*pick, error) {
 			return p.picks(id, l.defaults, i == 0, true)
 		}
 	}
-	return nil, fmt.Errorf("no Apache virtual host has the name %q: add it to a ServerName or ServerAlias, or list the names that Apache serves under \"names\"",
-		id.Value)
+	other := p.look(id, func(g *group, v *vhost) bool { return p.m.tls(v) && g.port != p.port })
+	if len(other.named) > 0 {
+		return nil, other.named[0].errorf("this virtual host answers for %q with TLS, and not on port %d: set \"listen\" to its port", id.Value, p.port)
+	}
+	return nil, &webserver.NoSiteError{
+		Name: id.Value, Site: "Apache virtual host", Remedy: "add it to a ServerName or ServerAlias, or list the names that Apache serves under \"names\"",
+	}
 }
 
 // secure reports whether a virtual host is where TLS is served: on the TLS port, or on all ports and with TLS.

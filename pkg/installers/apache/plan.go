@@ -34,11 +34,11 @@ type planner struct {
 
 // make plans all edits.
 func (p *planner) make() ([]change.File, error) {
-	var err error
-	finder := picker{m: p.m, port: p.cfg.Listen}
-	if p.picks, err = webserver.PickAll(p.names, finder.pickOne); err != nil {
+	found, err := pickAll(p.m, &p.cfg, p.names)
+	if err != nil {
 		return nil, err
 	}
+	p.picks, p.names = found.Sites, found.Names
 	if err := p.m.checkPairs(p.picks); err != nil {
 		return nil, err
 	}

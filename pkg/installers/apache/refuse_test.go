@@ -45,6 +45,7 @@ func TestRefuses(t *testing.T) {
 		{"redirect in an expression", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\n<If \"%{HTTP:X-Forwarded-Proto} != 'https'\">\nRedirect / https://a.example/\n</If>\n</VirtualHost>\n"}, nil, "s.conf:4: this sends requests to HTTPS unless a proxy says"},
 		{"header taken away", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nHeader always unset Strict-Transport-Security\n</VirtualHost>\n"}, func(c *Config) { c.HSTS = time.Hour }, "s.conf:3: this takes Strict-Transport-Security away"},
 		{"redirect switched off", map[string]string{"s.conf": "<VirtualHost *:{plain}>\nServerName a.example\nRewriteEngine off\n</VirtualHost>\n"}, func(c *Config) { c.Redirect = true }, "s.conf:3: this switches a redirect off"},
+		{"TLS on another port", map[string]string{"s.conf": "<VirtualHost *:8443>\nServerName a.example\nSSLEngine on\n" + pair + "</VirtualHost>\n"}, nil, `s.conf:1: this virtual host answers for "a.example" with TLS, and not on port {tls}: set "listen" to its port`},
 		{"other ports", map[string]string{"s.conf": "<VirtualHost *:{plain} *:1>\nServerName a.example\n</VirtualHost>\n"}, nil, "s.conf:1: this virtual host answers on the ports"},
 		{"two on other ports", map[string]string{"s.conf": site("a.example", "x") + "<VirtualHost *:1>\nServerName a.example\n</VirtualHost>\n"}, nil, "s.conf:5: this virtual host answers for a.example, and {conf}/sites-enabled/s.conf:1 on another port"},
 		{"engine off elsewhere", map[string]string{

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/acmed/acmed/pkg/advice"
@@ -48,6 +49,7 @@ var (
 	_ installers.Uninstaller = (*Client)(nil)
 	_ installers.Previewer   = (*Client)(nil)
 	_ installers.Examiner    = (*Client)(nil)
+	_ installers.Noter       = (*Client)(nil)
 )
 
 // New makes a client. It touches neither network nor disk.
@@ -101,6 +103,12 @@ func (c *Client) Uninstall(ctx context.Context) error {
 func (c *Client) Preview(ctx context.Context, b *certs.Bundle) (string, error) {
 	a, err := c.call(ctx, verbPreview, pack(b, true))
 	return a.Diff, err
+}
+
+// Notes asks the helper what an operator should know about an installation.
+func (c *Client) Notes(ctx context.Context, b *certs.Bundle) ([]string, error) {
+	a, err := c.call(ctx, verbNotes, pack(b, false))
+	return strings.FieldsFunc(a.Diff, func(r rune) bool { return r == '\n' }), err
 }
 
 // Restart makes the helper at the socket, "" for the default one, read its configuration: running calls end, and the next

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,6 +74,10 @@ func (s *served) Verify(_ context.Context, b *certs.Bundle) error {
 }
 
 func (s *served) Preview(context.Context, *certs.Bundle) (string, error) { return "a diff", nil }
+
+func (s *served) Notes(context.Context, *certs.Bundle) ([]string, error) {
+	return []string{"one note", "another note"}, nil
+}
 
 func (s *served) Uninstall(context.Context) error {
 	s.mu.Lock()
@@ -277,6 +282,18 @@ func TestExamine(t *testing.T) {
 	err := h.client("www").Examine(t.Context())
 	if stopped := (*installers.NotRunningError)(nil); !errors.As(err, &stopped) || stopped.Server != "nginx" || h.server.runs.Load() != 0 {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestNotes: what the installer notes reaches the daemon.
+func TestNotes(t *testing.T) {
+	h, b := start(t), installertest.Bundle(t, "a.example")
+	notes, err := h.client("www").Notes(t.Context(), b)
+	if err != nil || !slices.Equal(notes, []string{"one note", "another note"}) {
+		t.Errorf("notes %q, %v", notes, err)
+	}
+	if notes, err := h.client("plain").Notes(t.Context(), b); err != nil || len(notes) > 0 {
+		t.Errorf("notes %q, %v of an installer that has none", notes, err)
 	}
 }
 

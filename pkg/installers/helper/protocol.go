@@ -20,6 +20,7 @@ const (
 	verbVerify    = "verify"
 	verbUninstall = "uninstall"
 	verbPreview   = "preview"
+	verbNotes     = "notes"
 	verbExamine   = "examine" // takes no certificate
 	verbRestart   = "restart" // names no target
 )
@@ -43,7 +44,7 @@ type bundle struct {
 
 // answer is what comes back; an empty one is success.
 type answer struct {
-	Diff  string   `json:"diff,omitempty"`
+	Diff  string   `json:"diff,omitempty"` // or the notes, one a line
 	Error *failure `json:"error,omitempty"`
 }
 

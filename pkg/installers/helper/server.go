@@ -67,6 +67,7 @@ func verbs() map[string]verb {
 		verbInstall: func(ctx context.Context, t *Target, b *certs.Bundle) (string, error) { return "", t.Install(ctx, b) },
 		verbVerify:  func(ctx context.Context, t *Target, b *certs.Bundle) (string, error) { return "", t.Verify(ctx, b) },
 		verbPreview: func(ctx context.Context, t *Target, b *certs.Bundle) (string, error) { return t.Preview(ctx, b) },
+		verbNotes:   func(ctx context.Context, t *Target, b *certs.Bundle) (string, error) { return t.Notes(ctx, b) },
 
 		verbUninstall: func(ctx context.Context, t *Target, _ *certs.Bundle) (string, error) { return "", t.Uninstall(ctx) },
 		verbExamine:   func(ctx context.Context, t *Target, _ *certs.Bundle) (string, error) { return "", t.Examine(ctx) },

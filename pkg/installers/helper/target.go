@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/acmed/acmed/pkg/certs"
@@ -213,6 +214,16 @@ func (t *Target) unseen(b *certs.Bundle) (string, error) {
 		return "", err
 	}
 	return installers.NoPreview, nil
+}
+
+// Notes are what an operator should know about an installation, one a line.
+func (t *Target) Notes(ctx context.Context, b *certs.Bundle) (string, error) {
+	n, ok := t.installer.(installers.Noter)
+	if !ok {
+		return "", nil
+	}
+	notes, err := n.Notes(ctx, b)
+	return strings.Join(notes, "\n"), err
 }
 
 // Uninstall takes back all that was changed for the target and removes the copies.

@@ -25,6 +25,7 @@ var (
 	_ installers.Uninstaller = (*Installer)(nil)
 	_ installers.Previewer   = (*Installer)(nil)
 	_ installers.Recoverer   = (*Installer)(nil)
+	_ installers.Noter       = (*Installer)(nil)
 )
 
 // editor is one target of one nginx.
@@ -145,9 +146,7 @@ func (c *configuration) Files() []string {
 // Endpoints are where the names are answered with TLS.
 func (e *editor) Endpoints(c *configuration) ([]endpoint.Endpoint, error) {
 	p := e.planner(c, nil)
-	finder := picker{m: p.m, port: e.cfg.Listen}
-	var err error
-	if p.picks, err = webserver.PickAll(e.names, finder.pickOne); err != nil {
+	if _, err := p.find(); err != nil {
 		return nil, err
 	}
 	for _, k := range p.picks {
@@ -156,6 +155,11 @@ func (e *editor) Endpoints(c *configuration) ([]endpoint.Endpoint, error) {
 		}
 	}
 	return p.endpoints(p.m)
+}
+
+// Notes are what the operator should know.
+func (e *editor) Notes(c *configuration, b *certs.Bundle) ([]string, error) {
+	return e.planner(c, b).notes()
 }
 
 // Withdraw takes acmed's lines out of the files of an undo record.

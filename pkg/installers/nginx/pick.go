@@ -1,7 +1,6 @@
 package nginx
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -43,11 +42,11 @@ func (p *picker) pickOne(id certs.Identifier) ([]*pick, error) {
 		s := other.named[0]
 		return nil, s.d.errorf("this server block answers for %q with TLS, and not on port %d: set \"listen\" to its port", id.Value, p.port)
 	}
-	if id.IsWildcard() {
-		return nil, fmt.Errorf("no nginx server block has the name %q: list the names that nginx serves under \"names\"", id.Value)
+	remedy := "list the names that nginx serves under \"names\""
+	if !id.IsWildcard() {
+		remedy = "add it to a server_name, or " + remedy
 	}
-	return nil, fmt.Errorf("no nginx server block has the name %q: add it to a server_name, or list the names that nginx serves under \"names\"",
-		id.Value)
+	return nil, &webserver.NoSiteError{Name: id.Value, Site: "nginx server block", Remedy: remedy}
 }
 
 // look is which blocks answer for one name at the sockets of one kind.

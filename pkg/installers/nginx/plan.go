@@ -58,9 +58,7 @@ func (p *planner) native(ds []*directive) []*directive {
 
 // make plans the edits, then looks at the configuration as it will be and refuses what would come out differently.
 func (p *planner) make() (*plan, error) {
-	var err error
-	finder := picker{m: p.m, port: p.cfg.Listen}
-	if p.picks, err = webserver.PickAll(p.names, finder.pickOne); err != nil {
+	if _, err := p.find(); err != nil {
 		return nil, err
 	}
 	p.edits, p.srcs, p.copies = map[string][]change.Edit{}, map[string]*source{}, map[*server][]string{}
@@ -79,6 +77,26 @@ func (p *planner) make() (*plan, error) {
 	}
 	p.reconcileAll(lines)
 	return p.finish()
+}
+
+// find finds the server blocks, and leaves out the names that have none, with a note for each.
+func (p *planner) find() (notes []string, err error) {
+	finder := picker{m: p.m, port: p.cfg.Listen}
+	found, err := webserver.PickAll(p.names, len(p.cfg.Names) > 0, finder.pickOne)
+	p.picks, p.names = found.Sites, found.Names
+	return found.Notes, err
+}
+
+// notes are what the operator should know about an installation that succeeds.
+func (p *planner) notes() ([]string, error) {
+	notes, err := p.find()
+	for _, k := range p.picks {
+		d := k.Site.last("ssl_stapling")
+		if d != nil && slices.Equal(d.args(), []string{"on"}) && k.Site.last("ssl_stapling_file") == nil && k.Site.last("ssl_stapling_responder") == nil && webserver.NoOCSP(p.bundle) {
+			notes = webserver.AppendNew(notes, d.errorf("ssl_stapling has no effect because the certificate names no OCSP responder; remove the directive").Error())
+		}
+	}
+	return notes, err
 }
 
 // secure returns the lines that make a server block serve the bundle, and plans the edits of lines it has.

@@ -35,6 +35,11 @@ type Editor[C Configuration] interface {
 	Withdraw(ctx context.Context, originals []change.Original) ([]change.File, error)
 }
 
+// Noter is an [Editor] that knows what an operator should know about an installation of b that succeeds.
+type Noter[C Configuration] interface {
+	Notes(c C, b *certs.Bundle) ([]string, error)
+}
+
 // Foreseer is an [Editor] that knows what files would make of a configuration before they are written.
 type Foreseer[C Configuration] interface {
 	Foresee(c C, files []change.File) (C, error)
@@ -110,15 +115,37 @@ func (i *Installer[C]) Verify(ctx context.Context, b *certs.Bundle) error {
 
 // Endpoints are where the server serves the target, as its configuration says.
 func (i *Installer[C]) Endpoints(ctx context.Context) ([]endpoint.Endpoint, error) {
-	c, ok := recall[C](i.target.Server)
-	if !ok {
-		var err error
-		if c, err = i.editor.Read(ctx); err != nil {
-			return nil, err
-		}
-		remember(i.target.Server, c)
+	c, err := i.known(ctx)
+	if err != nil {
+		return nil, err
 	}
 	return i.editor.Endpoints(c)
+}
+
+// Notes are what an operator should know about an installation of b that succeeds.
+func (i *Installer[C]) Notes(ctx context.Context, b *certs.Bundle) ([]string, error) {
+	n, ok := i.editor.(Noter[C])
+	if !ok {
+		return nil, nil
+	}
+	c, err := i.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return n.Notes(c, b)
+}
+
+// known is the configuration for those who only look.
+func (i *Installer[C]) known(ctx context.Context) (C, error) {
+	c, ok := recall[C](i.target.Server)
+	if ok {
+		return c, nil
+	}
+	c, err := i.editor.Read(ctx)
+	if err == nil {
+		remember(i.target.Server, c)
+	}
+	return c, err
 }
 
 // Preview shows what Install would change.

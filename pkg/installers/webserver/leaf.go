@@ -1,6 +1,7 @@
 package webserver
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"os"
@@ -10,6 +11,11 @@ import (
 	"github.com/acmed/acmed/pkg/installers"
 	"github.com/acmed/acmed/pkg/installers/endpoint"
 )
+
+// NoOCSP reports whether a CA issued the certificate and names no OCSP responder in it, so that a server has nothing to staple.
+func NoOCSP(b *certs.Bundle) bool {
+	return len(b.Leaf.OCSPServer) == 0 && !bytes.Equal(b.Leaf.RawIssuer, b.Leaf.RawSubject)
+}
 
 // ReadLeaf reads the first certificate of a file; nil when there is none to read.
 func ReadLeaf(path string) *x509.Certificate {

@@ -67,25 +67,55 @@ func NewPicks[S comparable](id certs.Identifier, sites []S, tls, isDefault bool)
 	return list
 }
 
-// PickAll finds a site for every name and refuses the lot when one has none.
-func PickAll[S comparable](names []certs.Identifier, pick func(certs.Identifier) ([]*Pick[S], error)) ([]*Pick[S], error) {
-	var picks []*Pick[S]
-	var errs []error
+// Picks are the sites for the names of a certificate.
+type Picks[S comparable] struct {
+	Sites []*Pick[S]
+	Names []certs.Identifier // those that have a site
+	Notes []string           // one for each name that has none
+}
+
+// NoSiteError reports that the server has no site for a name.
+type NoSiteError struct{ Name, Site, Remedy string }
+
+// Error names the name and the kind of site.
+func (e *NoSiteError) Error() string {
+	return fmt.Sprintf("no %s has the name %q: %s", e.Site, e.Name, e.Remedy)
+}
+
+// PickAll finds a site for every name. A name without one is left out with a note, unless none has one or the operator chose
+// the names for this server.
+func PickAll[S comparable](names []certs.Identifier, chosen bool, pick func(certs.Identifier) ([]*Pick[S], error)) (Picks[S], error) {
+	var picks Picks[S]
+	var errs, missing []error
 	for _, id := range names {
 		found, err := pick(id)
-		if err != nil {
+		none := (*NoSiteError)(nil)
+		switch {
+		case errors.As(err, &none):
+			missing = append(missing, err)
+			picks.Notes = append(picks.Notes, fmt.Sprintf("%s has no site on this server, and the certificate is installed without it: %s", none.Name, none.Remedy))
+		case err != nil:
 			errs = append(errs, err)
-			continue
-		}
-		for _, f := range found {
-			i := slices.IndexFunc(picks, func(k *Pick[S]) bool { return k.Site == f.Site })
-			if i < 0 {
-				picks = append(picks, f)
-				continue
-			}
-			picks[i].Names = append(picks[i].Names, f.Names...)
-			picks[i].IsDefault = picks[i].IsDefault || f.IsDefault
+		default:
+			picks.Names = append(picks.Names, id)
+			picks.add(found)
 		}
 	}
+	if chosen || len(picks.Names) == 0 {
+		errs = append(errs, missing...)
+	}
 	return picks, errors.Join(errs...)
+}
+
+// add joins the sites of one more name.
+func (p *Picks[S]) add(found []*Pick[S]) {
+	for _, f := range found {
+		i := slices.IndexFunc(p.Sites, func(k *Pick[S]) bool { return k.Site == f.Site })
+		if i < 0 {
+			p.Sites = append(p.Sites, f)
+			continue
+		}
+		p.Sites[i].Names = append(p.Sites[i].Names, f.Names...)
+		p.Sites[i].IsDefault = p.Sites[i].IsDefault || f.IsDefault
+	}
 }

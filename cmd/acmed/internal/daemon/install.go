@@ -131,6 +131,9 @@ func previewTarget(ctx context.Context, id string, to installers.Installer, was 
 	if t.Diff, err = previewer.Preview(ctx, b); err != nil {
 		t.Error = err.Error()
 	}
+	if n, ok := to.(installers.Noter); ok && err == nil {
+		t.Notes, _ = n.Notes(ctx, b) // a helper of an earlier release has none
+	}
 	return t
 }
 
