@@ -38,7 +38,16 @@ func (a *app) choose(ctx context.Context, q *asker, m *setup.Machine, f *enableR
 func (a *app) chooseNames(ctx context.Context, q *asker, m *setup.Machine, f *enableRequest, sites []setup.Site) ([]*setup.Wish, error) {
 	var site *setup.Site
 	serving := map[string]setup.Site{}
+	var absent []string
 	for i, name := range f.domains {
+		if other := counterpart(name); len(setup.Serves(sites, name)) == 0 && slices.Contains(f.domains, other) && len(setup.Serves(sites, other)) > 0 {
+			if f.ways() == 0 {
+				return nil, usageError(fmt.Errorf("no site is called %q, so a CA cannot validate it through the web server; add it to the site of %s, "+
+					"or validate the names another way, such as --dns", name, other))
+			}
+			absent = append(absent, name)
+			continue
+		}
 		s, err := a.serving(ctx, q, sites, name)
 		if err != nil {
 			return nil, err
@@ -59,7 +68,9 @@ func (a *app) chooseNames(ctx context.Context, q *asker, m *setup.Machine, f *en
 	if err != nil {
 		return nil, err
 	}
+	w.Absent = absent
 	a.mentionOthers(m, w, serving)
+	a.mentionCounterparts(m, w, sites)
 	return []*setup.Wish{w}, nil
 }
 
@@ -77,6 +88,29 @@ func (a *app) mentionOthers(m *setup.Machine, w *setup.Wish, serving map[string]
 	if slices.Sort(others); len(others) > 0 {
 		a.printf("note: the same site serves %s, which the certificate will not have; add -d %s\n", strings.Join(others, ", "), strings.Join(others, " -d "))
 	}
+}
+
+// mentionCounterparts names www.example.com beside example.com, and the other way round, where another site serves it.
+func (a *app) mentionCounterparts(m *setup.Machine, w *setup.Wish, sites []setup.Site) {
+	for _, name := range w.Names {
+		other := counterpart(name)
+		if slices.Contains(w.Names, other) || m.Covering(other) != nil {
+			continue
+		}
+		for _, s := range setup.Serves(sites, other) {
+			if slices.Contains(s.Names, other) && !slices.Contains(s.Names, name) {
+				a.printf("note: another site (%s) serves %s, which the certificate will not have; add -d %[2]s\n", s.Place, other)
+			}
+		}
+	}
+}
+
+// counterpart is www.example.com for example.com, and example.com for www.example.com.
+func counterpart(name string) string {
+	if bare, found := strings.CutPrefix(name, "www."); found {
+		return bare
+	}
+	return "www." + name
 }
 
 // served is a name with its site.

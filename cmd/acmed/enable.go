@@ -359,9 +359,13 @@ func (a *app) printEnabled(e *setup.Enabling, done setup.Enabled) {
 			port = ":" + strconv.Itoa(n)
 		}
 		for _, name := range w.Names {
+			if slices.Contains(w.Absent, name) {
+				continue // a note says so
+			}
 			a.printf("https://%s%s/ works now\n", name, port)
 		}
 	}
+	a.printNotes(&c)
 	if c.Renewal != nil {
 		a.printf("%s: valid until %s, will be renewed about %s\n", c.Name, c.NotAfter.Local().Format(time.DateOnly), c.Renewal.At.Local().Format(time.DateOnly))
 	}

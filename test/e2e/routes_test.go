@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -223,6 +224,48 @@ func TestEnableLooksBeforeItOrders(t *testing.T) {
 		t.Errorf("exit %d, %d orders", code, n)
 	}
 	m.untouched("after the refusal", before)
+}
+
+// TestEnableWithoutSite: a name that has no site is left out with a note when its counterpart has one and the names are not
+// validated through their sites. A counterpart that another site serves is mentioned.
+func TestEnableWithoutSite(t *testing.T) {
+	m := newMinute(t, "")
+	m.kind = "nginx"
+	m.place(`
+	server {
+		listen 127.0.0.1:{plain};
+		server_name {name} shop.{name};
+		root {dir}/html;
+	}
+	server {
+		listen 127.0.0.1:{plain};
+		server_name www.shop.{name};
+	}
+`, 1)
+	enable := slices.Concat([]string{"enable", "--yes", "--directory", m.ca.Directory, "--ca-file", m.dir + "/ca.pem", "--state-dir", m.dir + "/state",
+		"--socket", m.dir + "/acmed.sock", "-d", "example.com", "-d", "www.example.com", "-d", "shop.example.com"}, m.flags)
+	out, code := m.run(enable...)
+	if want := `no site is called "www.example.com", so a CA cannot validate it through the web server; add it to the site of example.com`; code != 2 || !strings.Contains(out, want) {
+		t.Errorf("exit %d, want %q:\n%s", code, want, out)
+	}
+	out, code = m.run(append(enable, "--webroot", m.dir+"/html")...)
+	note := ": www.example.com has no site on this server, and the certificate is installed without it: add it to a server_name"
+	for _, want := range []string{
+		") serves www.shop.example.com, which the certificate will not have; add -d www.shop.example.com\n",
+		fmt.Sprintf("https://example.com:%d/ works now\n", m.tls), "example.com: note: nginx:" + m.nginxConf + note,
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not said:\n%s", want, out)
+		}
+	}
+	if code != 0 || strings.Contains(out, "https://www.example.com") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	for _, args := range [][]string{{"install", "example.com"}, {"renew", "--dry-run", "--force", "example.com"}, {"status", "example.com"}} {
+		if out, _ := m.run(args...); !strings.Contains(out, note) {
+			t.Errorf("%v:\n%s", args, out)
+		}
+	}
 }
 
 // place starts the web server with one site.

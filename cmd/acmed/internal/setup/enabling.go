@@ -70,6 +70,8 @@ type Wish struct {
 	Site  *Site                    // nil without a web server
 	Root  func(name string) string // the directory from which a name is served; "" when there is none
 
+	Absent []string // names that have no site here
+
 	old      *Dropin        // what an earlier enable wrote
 	settings map[string]any // of the web server's section, as planned
 	changed  bool           // the certificate existed, and is obtained or validated otherwise now
