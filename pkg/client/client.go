@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/acmed/acmed/pkg/notify"
 )
@@ -25,9 +26,13 @@ func Forbidden(uid int) *Error {
 
 // Client is a [Backend] that asks the daemon. It is safe for use by many at once.
 type Client struct {
-	path string
-	http *http.Client
+	path    string
+	http    *http.Client
+	streams *http.Client // for verbs whose answer begins at once
 }
+
+// beginTime is how long the daemon may take to begin a stream. One that cannot accept a connection would be waited for without end.
+const beginTime = 30 * time.Second
 
 var _ Backend = (*Client)(nil)
 
@@ -51,7 +56,10 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
 	_ = conn.Close()
-	return &Client{path: path, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}, nil
+	client := func(answers time.Duration) *http.Client {
+		return &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, ResponseHeaderTimeout: answers}}
+	}
+	return &Client{path: path, http: client(0), streams: client(beginTime)}, nil
 }
 
 // Status asks the daemon.
@@ -92,7 +100,7 @@ func (c *Client) Fleet(ctx context.Context, r FleetRequest) (Fleet, error) {
 // ask sends one request and reads one answer.
 func ask[A any](ctx context.Context, c *Client, verb string, request any) (A, error) {
 	var answer A
-	return answer, c.call(ctx, verb, request, func(dec *json.Decoder) error { return dec.Decode(&answer) })
+	return answer, c.call(ctx, c.http, verb, request, func(dec *json.Decoder) error { return dec.Decode(&answer) })
 }
 
 // Renew asks the daemon and follows its progress. When ctx ends, the daemon goes on alone.
@@ -107,7 +115,7 @@ func (c *Client) Install(ctx context.Context, r InstallRequest, progress func(Pr
 
 // Events follows what happens until ctx ends, event returns an error, or the daemon ends.
 func (c *Client) Events(ctx context.Context, r EventsRequest, event func(notify.Event) error) error {
-	return c.call(ctx, "events", r, func(dec *json.Decoder) error {
+	return c.call(ctx, c.streams, "events", r, func(dec *json.Decoder) error {
 		for {
 			var l Line
 			if err := dec.Decode(&l); err != nil {
@@ -144,7 +152,7 @@ func (c *Client) Forget(ctx context.Context, r ForgetRequest) error {
 // follow sends one request and reads progress until the report.
 func (c *Client) follow(ctx context.Context, verb string, request any, progress func(Progress)) (Report, error) {
 	var report *Report
-	err := c.call(ctx, verb, request, func(dec *json.Decoder) error {
+	err := c.call(ctx, c.streams, verb, request, func(dec *json.Decoder) error {
 		for report == nil {
 			var l Line
 			if err := dec.Decode(&l); err != nil {
@@ -166,7 +174,7 @@ func (c *Client) follow(ctx context.Context, verb string, request any, progress 
 	return *report, nil
 }
 
-func (c *Client) call(ctx context.Context, verb string, request any, read func(*json.Decoder) error) error {
+func (c *Client) call(ctx context.Context, by *http.Client, verb string, request any, read func(*json.Decoder) error) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return err
@@ -175,7 +183,11 @@ func (c *Client) call(ctx context.Context, verb string, request any, read func(*
 	if err != nil {
 		return err
 	}
-	resp, err := c.http.Do(req)
+	resp, err := by.Do(req)
+	var slow net.Error
+	if by == c.streams && ctx.Err() == nil && errors.As(err, &slow) && slow.Timeout() {
+		return fmt.Errorf("the daemon accepts no work: it did not answer on %s for %s; it may have no file descriptors left, see its log", c.path, beginTime)
+	}
 	if err != nil {
 		return fmt.Errorf("control socket %s: %w", c.path, err)
 	}

@@ -204,7 +204,7 @@ func (s *stream) write(w http.ResponseWriter) {
 	defer close(s.done)
 	control := http.NewResponseController(w)
 	enc := json.NewEncoder(w)
-	var broken bool
+	broken := control.Flush() != nil // the header: the client knows that its work has begun
 	for l := range s.lines {
 		if broken {
 			continue
