@@ -61,6 +61,7 @@ func (st *State) Believe(now time.Time) (changed bool) {
 	}
 	if st.Fleet != nil {
 		b.drop(&st.Fleet.RetryAt, clock.LongestPause)
+		b.drop(&st.Fleet.UnableUntil, clock.LongestPause)
 	}
 	if st.Held != nil {
 		b.held(st.Held)
