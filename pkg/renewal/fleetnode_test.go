@@ -386,14 +386,7 @@ func TestStoreBackUnderAWatch(t *testing.T) {
 		one.run(t, Options{})
 		two.schedule(t)
 		time.Sleep(10 * time.Minute)
-		var cut atomic.Bool
-		two.fault.Before = func(_ context.Context, what string) error {
-			if cut.Load() && what != "watch" {
-				return fleettest.Away()
-			}
-			return nil
-		}
-		cut.Store(true)
+		two.fault.CutCalls.Store(true)
 		time.Sleep(fleet.BeatEvery + time.Second) // the node knows
 		if r := one.run(t, Options{Force: true}); !r.Obtained {
 			t.Fatalf("%+v", r)
@@ -402,7 +395,7 @@ func TestStoreBackUnderAWatch(t *testing.T) {
 		if n := two.load(t).State.Fleet.N; n != 1 {
 			t.Fatalf("version %d although the store is away", n)
 		}
-		cut.Store(false)
+		two.fault.CutCalls.Store(false)
 		time.Sleep(fleet.BeatEvery + 2*time.Second)
 		if n := two.load(t).State.Fleet.N; n != 2 {
 			t.Fatalf("version %d after the store came back", n)

@@ -2,8 +2,8 @@
 
 package renewal
 
-// years is how long the life in TestTenYears is.
-const years = 10
+// tenYearsLast is how long the life in TestTenYears is.
+const tenYearsLast = 10 * 365 * day
 
 // lifeDays is how long the lives in TestLives are, shortRuns how many lifetimes TestShortLives sees.
 const (

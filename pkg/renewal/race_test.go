@@ -2,9 +2,9 @@
 
 package renewal
 
-// years is how long the life in TestTenYears is. With the race detector it is shorter: everything takes ten times as long,
-// and races show in the first weeks.
-const years = 1
+// tenYearsLast is how long the life in TestTenYears is. With the race detector it is shorter: everything takes ten times as
+// long, and races show in the first weeks.
+const tenYearsLast = 70 * day
 
 // lifeDays is how long the lives in TestLives are, shortRuns how many lifetimes TestShortLives sees.
 const (

@@ -16,6 +16,8 @@ type Faulty struct {
 	fleet.Engine
 	// Cut lets all calls fail without an effect.
 	Cut atomic.Bool
+	// CutCalls is the same for all but a watch, which goes on.
+	CutCalls atomic.Bool
 	// Before is called before each call. It may sleep, to pause the process, or return an error, with which the call fails
 	// and has no effect. What names the call: read, commit, watch, grant, keepalive or revoke.
 	Before func(ctx context.Context, what string) error
@@ -26,7 +28,7 @@ type Faulty struct {
 }
 
 func (f *Faulty) before(ctx context.Context, what string) error {
-	if f.Cut.Load() {
+	if f.Cut.Load() || f.CutCalls.Load() && what != "watch" {
 		return Away()
 	}
 	if f.Before == nil {
