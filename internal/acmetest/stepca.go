@@ -45,6 +45,11 @@ func StartStepCA(t testing.TB, opts ...Option) *StepCA {
 	return s
 }
 
+// InstallStepCA builds step-ca when it is missing, which takes minutes and a network, and returns its directory.
+func InstallStepCA(ctx context.Context) (string, error) {
+	return install(ctx, "step-ca-"+stepVersion, []string{"CGO_ENABLED=0"}, "github.com/smallstep/certificates/cmd/step-ca@"+stepVersion)
+}
+
 // NewStepCA runs step-ca with its files in dir until Close or the end of this process. Building it, when it is
 // missing, takes minutes.
 func NewStepCA(ctx context.Context, dir string, opts ...Option) (*StepCA, error) {
@@ -52,8 +57,7 @@ func NewStepCA(ctx context.Context, dir string, opts ...Option) (*StepCA, error)
 	for _, set := range opts {
 		set(o)
 	}
-	bin, err := install(ctx, "step-ca-"+stepVersion, []string{"CGO_ENABLED=0"},
-		"github.com/smallstep/certificates/cmd/step-ca@"+stepVersion)
+	bin, err := InstallStepCA(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/internal/acmetest/await"
@@ -35,6 +38,11 @@ func buildAndRun(m *testing.M) int {
 	if os.Getenv(spying) != "" {
 		spy(os.Args[1:])
 		return 0
+	}
+	// What this process inherited is for none that it starts: some of them may have few descriptors.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	dir, err := os.MkdirTemp("", "acmed-e2e")
 	if err != nil {

@@ -23,22 +23,33 @@ import (
 )
 
 // ownDirectories gives this process, which has mounts of its own, empty directories in the place of those that all users of
-// the machine share: tests of other packages use them too. What the binary under test is in stays.
+// the machine share: tests of other packages use them too. What the binary under test is in stays, and what looks for secrets.
 func ownDirectories(t *testing.T) {
 	t.Helper()
-	kept, err := os.Open(filepath.Dir(acmed))
-	if err != nil {
-		t.Fatal(err)
+	kept := map[string]*os.File{filepath.Dir(acmed): nil}
+	if dir := os.Getenv(canary.Variable); dir != "" {
+		kept[dir] = nil
 	}
-	defer kept.Close()
+	for dir := range kept {
+		f, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		kept[dir] = f
+	}
 	for _, dir := range []string{"/tmp", "/var/tmp", "/dev/shm", "/run", "/run/lock"} {
 		if err := errors.Join(os.MkdirAll(dir, 0o755), unix.Mount("none", dir, "tmpfs", 0, "mode=1777")); err != nil {
 			t.Fatal(dir, err)
 		}
 	}
-	err = errors.Join(os.Chmod("/run", 0o755), os.MkdirAll(filepath.Dir(acmed), 0o755), os.MkdirAll(os.TempDir(), 0o755))
-	if err := errors.Join(err, unix.Mount(fmt.Sprintf("/proc/self/fd/%d", kept.Fd()), filepath.Dir(acmed), "", unix.MS_BIND, "")); err != nil {
+	if err := errors.Join(os.Chmod("/run", 0o755), os.MkdirAll(os.TempDir(), 0o755)); err != nil {
 		t.Fatal(err)
+	}
+	for dir, f := range kept {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), unix.Mount(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), dir, "", unix.MS_BIND, "")); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

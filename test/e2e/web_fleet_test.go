@@ -3,8 +3,8 @@ package e2e
 import (
 	"fmt"
 	"image/color"
+	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,13 +13,19 @@ import (
 	"github.com/acmed/acmed/internal/acmetest/fleet"
 )
 
-// fleet replaces the certificates of a site by many that are all in order, without an order for any.
+// fleet replaces the certificates of a site by many that are all in order, without an order for any. Their files are in memory:
+// a disk would flush tens of thousands.
 func (s *site) fleet(count int) {
 	s.t.Helper()
-	if err := fleet.Fill(filepath.Join(s.dir, "state"), count, "test-ca", func(int) []string { return nil }); err != nil {
+	state, err := os.MkdirTemp("/dev/shm", "acmed-fleet")
+	if err != nil {
 		s.t.Fatal(err)
 	}
-	main, _, _ := strings.Cut(s.read("acmed.yaml"), "certificates:")
+	s.t.Cleanup(func() { _ = os.RemoveAll(state) })
+	if err := fleet.Fill(state, count, "test-ca", func(int) []string { return nil }); err != nil {
+		s.t.Fatal(err)
+	}
+	main, _, _ := strings.Cut(strings.Replace(s.read("acmed.yaml"), s.dir+"/state", state, 1), "certificates:")
 	var text strings.Builder
 	text.WriteString(main + "certificates:\n")
 	for i := range count {

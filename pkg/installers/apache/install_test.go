@@ -177,9 +177,10 @@ func TestExistingTLS(t *testing.T) {
 	if diff := cmp.Diff(want, a.read("sites-enabled/a.conf")); diff != "" {
 		t.Errorf("Uninstall after an edit:\n%s", diff)
 	}
-	if _, body := a.get("https", "a.example", "/"); body != "edited" {
-		t.Errorf("after Uninstall: %q", body)
-	}
+	await.True(t, "a worker with the configuration after Uninstall answers", func() bool {
+		_, body := a.get("https", "a.example", "/")
+		return body == "edited"
+	})
 }
 
 func TestDual(t *testing.T) {
