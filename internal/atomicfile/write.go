@@ -145,7 +145,7 @@ func (d *Dir) create(name string, data []byte, mode fs.FileMode, uid, gid int) e
 	}
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode&0o600)
 	if err != nil {
-		return err
+		return fmt.Errorf("in %s: %w", path.Join(d.root.Name(), path.Dir(name)), err)
 	}
 	steps := []struct {
 		op string

@@ -171,10 +171,12 @@ func takeLock(d *atomicfile.Dir, dir string) (*os.File, error) {
 	f, err := d.Open(lockFile, os.O_RDWR|os.O_CREATE, publicFile)
 	readOnly := errors.Is(err, syscall.EROFS)
 	if readOnly {
-		f, err = d.Open(lockFile, os.O_RDONLY, 0)
+		if old, missing := d.Open(lockFile, os.O_RDONLY, 0); missing == nil {
+			f, err = old, nil
+		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock the state directory: %w", err)
+		return nil, fmt.Errorf("lock the state directory %s: %w", dir, err)
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
