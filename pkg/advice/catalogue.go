@@ -165,7 +165,7 @@ func orders() []Entry {
 			ProfileNotOffered,
 			"the CA does not offer the profile",
 			"Each CA has its own profiles and may withdraw them.",
-			"Set profile to one that the message or the documentation of the CA lists (IP addresses need a short-lived one), or remove it.",
+			"Set profile to one that the message or the documentation of the CA lists (IP addresses at Let's Encrypt need shortlived), or remove it.",
 		},
 		{
 			AccountRefused,

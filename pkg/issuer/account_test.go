@@ -17,6 +17,7 @@ import (
 
 	"github.com/acmed/acmed/internal/acmetest"
 	_ "github.com/acmed/acmed/internal/acmetest/umask"
+	"github.com/acmed/acmed/pkg/advice"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/issuer"
 	"github.com/acmed/acmed/pkg/store"
@@ -193,11 +194,14 @@ func TestRollover(t *testing.T) {
 		name    string
 		fault   acmetest.Fault
 		changed bool
+		code    advice.Code
 	}{
-		{"done", nil, true},
-		{"answer lost", acmetest.ResetAfter(), true},
-		{"request lost", acmetest.Reset(), false},
-		{"refused", acmetest.Problem(http.StatusConflict, "malformed", "no", ""), false},
+		{"done", nil, true, ""},
+		{"answer lost", acmetest.ResetAfter(), true, advice.CAUnreachable},
+		{"request lost", acmetest.Reset(), false, advice.CAUnreachable},
+		{"refused", acmetest.Problem(http.StatusConflict, "malformed", "no", ""), false, ""},
+		{"not found", acmetest.Problem(http.StatusNotFound, "malformed", "no such page", ""), false, advice.NotSupported},
+		{"not implemented", acmetest.Problem(http.StatusNotImplemented, "serverInternal", "not yet", ""), false, advice.NotSupported},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -206,8 +210,8 @@ func TestRollover(t *testing.T) {
 			if tc.fault != nil {
 				w.ca.Use(acmetest.At(tc.fault, acmetest.KeyChange))
 			}
-			if err := w.Rollover(t.Context()); (err == nil) != (tc.fault == nil) {
-				t.Fatalf("got %v", err)
+			if err := w.Rollover(t.Context()); (err == nil) != (tc.fault == nil) || advice.Of(err) != tc.code {
+				t.Fatalf("got %v, %q", err, advice.Of(err))
 			}
 			if tc.fault != nil && w.account().NextKey == nil {
 				t.Error("the next key was not stored before the request")

@@ -31,7 +31,9 @@ type failure struct {
 	prepare func(*sick)
 	exit    int         // of renew; 0 stands for 1
 	stored  advice.Code // what status shows afterwards; "" stands for code, "none" for nothing
-	says    string      // more that status says, because this machine knows it and the CA does not
+	says    string      // more that status says, such as what this machine knows and the CA does not
+
+	condition bool // of acmed or its machine, which status shows above the table and stores nowhere
 }
 
 // sick is a machine on which something is wrong: a CA, acmed's files, and what differs from a sound one.
@@ -99,6 +101,12 @@ func (s *sick) run(args ...string) (out string, exit int) {
 		s.Fatal(err)
 	}
 	return string(text), cmd.ProcessState.ExitCode()
+}
+
+// readOnly runs acmed where the state directory is mounted read-only.
+func (s *sick) readOnly() []string {
+	mount := fmt.Sprintf("mount --bind %[1]s/state %[1]s/state && mount -o remount,bind,ro %[1]s/state && exec \"$@\"", s.dir)
+	return []string{"unshare", "-m", "sh", "-c", mount, "sh"}
 }
 
 // answer serves HTTP where the CA validates.
@@ -243,6 +251,11 @@ func caFailures() []failure {
 		{code: advice.ProfileNotOffered, prepare: func(s *sick) { s.cert = "    profile: sixdays\n" }},
 		{code: advice.AccountRefused, options: []acmetest.Option{acmetest.WithEAB(map[string]string{"kid": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"})}, prepare: func(*sick) {}},
 		{code: advice.CAUnreachable, prepare: func(s *sick) { s.directory = fmt.Sprintf("https://127.0.0.1:%d/dir", acmetest.FreePort(s)) }},
+		{code: advice.CAUnreachable, says: "lookup ca.example.com", prepare: func(s *sick) { // a network whose only way out is a proxy
+			s.directory = "https://ca.example.com/dir"
+			s.file("nsswitch.conf", "hosts: files\n")
+			s.prefix = []string{"unshare", "-m", "sh", "-c", "mount --bind " + s.dir + "/nsswitch.conf /etc/nsswitch.conf && exec \"$@\"", "sh"}
+		}},
 		{code: advice.CAUntrusted, prepare: func(s *sick) { s.issuer = "email: ops@example.com" }},
 		{code: advice.ClockWrong, options: []acmetest.Option{acmetest.WithServerFault(acmetest.ServerExpired)}, prepare: func(*sick) {}},
 		{code: advice.CertificateRefused, prepare: func(s *sick) {
@@ -261,14 +274,22 @@ func wordedFailures() []failure {
 		return func(s *sick) { s.ca.Use(acmetest.At(acmetest.Problem(status, kind, detail, ""), acmetest.NewOrder)) }
 	}
 	return []failure{
-		{code: advice.AccountPaused, exit: 75, prepare: boulder(http.StatusTooManyRequests, "rateLimited",
+		{code: advice.AccountPaused, exit: 75, says: "https://sfe.example/unpause", prepare: boulder(http.StatusTooManyRequests, "rateLimited",
 			"Your account is temporarily prevented from requesting certificates for example.com and possibly others. Please visit: https://sfe.example/unpause")},
 		{code: advice.RedirectRefused, prepare: boulder(http.StatusBadRequest, "connection", "Fetching http://example.com/x: Redirect loop detected")},
+		{code: advice.RedirectRefused, says: "not 8443", prepare: boulder(http.StatusBadRequest, "connection",
+			"Fetching https://example.com:8443/x: Invalid port in redirect target. Only ports 80 and 443 are supported, not 8443")},
+		{code: advice.ProfileNotOffered, prepare: boulder(http.StatusBadRequest, "rejectedIdentifier", `Profile "classic" does not permit ip type identifiers`)},
+		{code: advice.AccountRefused, prepare: boulder(http.StatusBadRequest, "malformed", "JWS verification error")},
 		{code: advice.PrivateAddress, prepare: boulder(http.StatusBadRequest, "dns", "no valid A records found for example.com; no valid AAAA records found for example.com")},
 		{code: advice.ServerSlow, prepare: boulder(http.StatusBadRequest, "connection", "Fetching http://example.com/x: Timeout after connect (your server may be slow or overloaded)")},
-		{code: advice.StapleRefused, prepare: boulder(http.StatusForbidden, "unauthorized", "OCSP must-staple extension is no longer available")},
+		{code: advice.StapleRefused, prepare: boulder(http.StatusForbidden, "unauthorized", "OCSP must-staple extension is no longer available: see https://letsencrypt.org/2024/12/05/ending-ocsp")},
 		{code: advice.NotSupported, stored: "none", prepare: func(s *sick) {
 			s.ca.Use(acmetest.At(acmetest.ChangeJSON(func(doc map[string]any) { delete(doc, "keyChange") }), acmetest.Directory))
+			s.command = []string{"account", "rollover", "test-ca"}
+		}},
+		{code: advice.NotSupported, stored: "none", prepare: func(s *sick) {
+			s.ca.Use(acmetest.At(acmetest.Problem(http.StatusNotImplemented, "serverInternal", "key change is not implemented", ""), acmetest.KeyChange))
 			s.command = []string{"account", "rollover", "test-ca"}
 		}},
 	}
@@ -284,7 +305,7 @@ func conditionFailures() []failure {
 	}
 	return []failure{
 		{code: advice.DaemonNotRunning, exit: 3, stored: "none", prepare: status(func(*sick) {})},
-		{code: advice.ConfigBroken, exit: 3, stored: "none", prepare: func(s *sick) {
+		{code: advice.ConfigBroken, exit: 3, stored: "none", condition: true, prepare: func(s *sick) {
 			s.more = "include: conf.d/*.yaml\n"
 			status(func(s *sick) {
 				if err := os.Mkdir(filepath.Join(s.dir, "conf.d"), 0o755); err != nil {
@@ -293,7 +314,7 @@ func conditionFailures() []failure {
 				s.file("conf.d/broken.yaml", "certifcates: []\n")
 			})(s)
 		}},
-		{code: advice.StateRepaired, exit: 3, stored: "none", prepare: status(func(s *sick) { s.file("state/certs/www/state.json", "{ cut off") })},
+		{code: advice.StateRepaired, exit: 3, stored: "none", condition: true, prepare: status(func(s *sick) { s.file("state/certs/www/state.json", "{ cut off") })},
 	}
 }
 
@@ -361,7 +382,12 @@ func machineFailures() []failure {
 				s.Fatal(err)
 			}
 		}},
-		{code: advice.DiskFull, stored: "none", prepare: func(s *sick) {
+		{code: advice.NoPermission, stored: "none", prepare: func(s *sick) { s.prefix = s.readOnly() }}, // before the first start
+		{code: advice.NoPermission, stored: "none", condition: true, says: "/state cannot be written: ", prepare: func(s *sick) {
+			s.command = []string{"renew", "--force", "--yes"}
+			s.before = func() { s.run("renew"); s.prefix = s.readOnly() }
+		}},
+		{code: advice.DiskFull, stored: "none", condition: true, says: "/state cannot be written: ", prepare: func(s *sick) {
 			mount := fmt.Sprintf("mount -t tmpfs -o size=64k,mode=0750 none %[1]s/state && { head -c 100000 /dev/zero > %[1]s/state/ballast; exec \"$@\"; }", s.dir)
 			s.prefix = []string{"unshare", "-m", "sh", "-c", mount, "sh"}
 		}},
@@ -424,12 +450,11 @@ func TestFailures(t *testing.T) {
 func (s *sick) night(f failure) {
 	s.Helper()
 	code := cmp.Or(f.stored, f.code)
-	machine := f.code == advice.ConfigBroken || f.code == advice.StateRepaired
-	if len(s.prefix) > 0 || code == "none" && !machine {
-		return
-	}
-	if machine {
+	if f.condition {
 		code = f.code
+	}
+	if code == "none" {
+		return
 	}
 	e, _ := advice.Lookup(code)
 	out, exit := s.run("status")
@@ -438,7 +463,8 @@ func (s *sick) night(f failure) {
 			s.Errorf("status, with exit code %d, does not say %q:\n%s", exit, part, out)
 		}
 	}
-	daemon := exec.CommandContext(s.Context(), acmed, "-c", filepath.Join(s.dir, "acmed.yaml"), "run")
+	argv := append(slices.Clone(s.prefix), acmed, "-c", filepath.Join(s.dir, "acmed.yaml"), "run")
+	daemon := exec.CommandContext(s.Context(), argv[0], argv[1:]...)
 	if err := daemon.Start(); err != nil {
 		s.Fatal(err)
 	}
@@ -453,7 +479,7 @@ func (s *sick) night(f failure) {
 	}
 	s.until("/healthz", string(code)+": ")
 	s.until("/livez", "ok\n")
-	if machine {
+	if f.condition {
 		s.until("/metrics", fmt.Sprintf("acmed_condition{code=%q} 1", code))
 	}
 }
