@@ -38,6 +38,7 @@ func TestLives(t *testing.T) {
 		{90 * day, 6}, {45 * day, 12}, {6 * day, 121}, {398 * day, 1},
 	} {
 		t.Run(c.life.String(), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, c.life)
 				live(t, b, lifeDays*day, func(now time.Time) {

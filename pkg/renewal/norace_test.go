@@ -2,7 +2,7 @@
 
 package renewal
 
-// tenYearsLast is how long the life in TestTenYears is.
+// tenYearsLast is how long a life in TestTenYears is at most.
 const tenYearsLast = 10 * 365 * day
 
 // lifeDays is how long the lives in TestLives are, shortRuns how many lifetimes TestShortLives sees.

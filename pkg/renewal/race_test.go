@@ -2,7 +2,7 @@
 
 package renewal
 
-// tenYearsLast is how long the life in TestTenYears is. With the race detector it is shorter: everything takes ten times as
+// tenYearsLast is how long a life in TestTenYears is at most. With the race detector it is shorter: everything takes ten times as
 // long, and races show in the first weeks.
 const tenYearsLast = 70 * day
 

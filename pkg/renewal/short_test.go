@@ -42,6 +42,7 @@ func TestShortLives(t *testing.T) {
 			},
 		} {
 			t.Run(life.String()+" "+name, func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					b := newBench(t, life)
 					b.ca.setWindow(window(time.Now()))
