@@ -83,7 +83,7 @@ func TestSizesGolden(t *testing.T) {
 }
 
 // TestTenThousand: every certificate has its line, a cause is one line however many have it, nothing is longer than the
-// terminal is wide, and memory grows with the number of certificates alone.
+// terminal is wide, and memory grows with the number of certificates alone. The beginning and the end are in testdata/status.
 func TestTenThousand(t *testing.T) {
 	for _, width := range []int{80, 100} {
 		all := fleet(10_000)
@@ -97,6 +97,7 @@ func TestTenThousand(t *testing.T) {
 			t.Errorf("%d lines", n)
 		}
 		tail := strings.Join(lines[10_001:], "\n")
+		golden(t, filepath.Join("testdata", "status", fmt.Sprintf("table-10000-%d.txt", width)), []byte(strings.Join(lines[:20], "\n")+"\n[...]\n"+tail+"\n"))
 		for _, want := range []string{"port-closed: 556 certificates: ", "server-test-failed: 555 certificates: ", "10000 certificates: 556 failing, 555 not-installed, 8889 ok"} {
 			if !strings.Contains(tail, want) {
 				t.Errorf("no %q in\n%s", want, tail)

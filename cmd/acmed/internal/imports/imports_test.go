@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmed/acmed/internal/acmetest"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/challenges/dns01/catalog"
 )
@@ -174,20 +175,13 @@ func TestHostileFolder(t *testing.T) {
 	write(t, home+"/other", "inside", 0o600)
 	write(t, home+"/open", "inside", 0o600)
 	write(t, home+"/huge", strings.Repeat("x", maxFile+1), 0o600)
-	const user, stranger = 65534, 1234
+	const user, stranger = acmetest.Nobody, 1234
 	for name, uid := range map[string]int{"": user, "own": user, "other": stranger, "open": user, "huge": user} {
 		if err := os.Chown(filepath.Join(home, name), uid, uid); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, err := range []error{
-		os.Chmod(home+"/open", 0o666), os.Symlink("../secret", home+"/up"), os.Symlink(dir+"/secret", home+"/absolute"),
-		os.Symlink("own", home+"/link"), syscall.Mkfifo(home+"/fifo", 0o600), os.Mkdir(home+"/dir", 0o755),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	acmetest.AsNobody(t, home, "chmod 666 open; ln -s ../secret up; ln -s "+dir+"/secret absolute; ln -s own link; mkfifo fifo; mkdir dir")
 	f, err := openFolder(home)
 	if err != nil {
 		t.Fatal(err)
