@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -367,7 +366,7 @@ func (a *app) printEnabled(e *setup.Enabling, done setup.Enabled) {
 	}
 	a.printNotes(&c)
 	if c.Renewal != nil {
-		a.printf("%s: valid until %s, will be renewed about %s\n", c.Name, c.NotAfter.Local().Format(time.DateOnly), c.Renewal.At.Local().Format(time.DateOnly))
+		a.printf("%s: valid until %s, will be renewed about %s\n", c.Name, date(c.NotAfter), date(c.Renewal.At))
 	}
 }
 

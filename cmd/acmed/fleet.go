@@ -199,9 +199,9 @@ func nodeNeedsAttention(n client.FleetNode) bool {
 func (a *app) showFleet(f *client.Fleet, now time.Time) {
 	store := "store up"
 	if !f.Store.Up {
-		store = "store away"
+		store = "store unavailable"
 		if !f.Store.Contact.IsZero() {
-			store += " since " + f.Store.Contact.Local().Format(time.DateTime)
+			store += " since " + stamp(f.Store.Contact)
 		}
 		if f.Store.Error != "" {
 			store += ": " + f.Store.Error
@@ -211,7 +211,7 @@ func (a *app) showFleet(f *client.Fleet, now time.Time) {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "NODE\tHOST\tROLE\tRELEASE\tSINCE\tREMARKS")
 	for _, n := range f.Nodes {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", text.Printable(n.ID), text.Printable(n.Address), n.Role, text.Printable(n.Release), n.Since.Local().Format(time.DateTime), text.Printable(nodeRemarks(&n)))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", text.Printable(n.ID), text.Printable(n.Address), n.Role, text.Printable(n.Release), stamp(n.Since), text.Printable(nodeRemarks(&n)))
 	}
 	_ = w.Flush() // as in printf
 	a.printf("\n")
@@ -221,7 +221,7 @@ func (a *app) showFleet(f *client.Fleet, now time.Time) {
 		if !c.Active {
 			serves = "no"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", text.Printable(c.Name), c.N, serves, text.Printable(c.Node), c.NotAfter.Local().Format(time.DateOnly), text.Printable(certificateRemarks(&c, now)))
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", text.Printable(c.Name), c.N, serves, text.Printable(c.Node), date(c.NotAfter), text.Printable(certificateRemarks(&c, now)))
 	}
 	_ = w.Flush()
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -132,7 +131,7 @@ func (a *app) tellImport(tree *imports.Tree, moves *setup.Import, written bool) 
 	waiting := 0
 	for _, l := range moves.Lineages {
 		last := l.Versions[len(l.Versions)-1]
-		a.printf("%s: %s (%d of its versions), valid until %s\n", l.Name, verb, len(l.Versions), last.Leaf.NotAfter.Local().Format(time.DateOnly))
+		a.printf("%s: %s (%d of its versions), valid until %s\n", l.Name, verb, len(l.Versions), date(last.Leaf.NotAfter))
 		for _, note := range l.Notes {
 			a.printf("%s: look: %s\n", l.Name, note)
 		}

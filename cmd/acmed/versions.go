@@ -110,7 +110,7 @@ func (a *app) warnPinned(r control.Result) {
 	if r.Error != "" {
 		return
 	}
-	a.errf("warning: %s is pinned to version %s, which expires on %s; 'acmed activate %s' ends that\n",
+	a.errf("warning: %s is pinned to version %s, which expires on %s; run 'acmed activate %s' to end that\n",
 		r.Certificate, r.Version, stamp(r.NotAfter), r.Certificate)
 }
 

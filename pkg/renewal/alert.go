@@ -19,7 +19,7 @@ func (j *job) remind(p plan.Plan) {
 	leaf := r.Current.Leaf
 	j.event(notify.Event{
 		Kind: notify.Expiring, Version: r.Version, NotAfter: leaf.NotAfter,
-		Message: fmt.Sprintf("the version is pinned by a rollback, %s; 'acmed activate %s' ends that",
+		Message: fmt.Sprintf("the version is pinned by a rollback, %s; run 'acmed activate %s' to end that",
 			plan.Remaining(j.engine.clock(), leaf.NotAfter), j.Spec.Name),
 	})
 }
