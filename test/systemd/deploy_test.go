@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -28,10 +27,11 @@ func TestAnsible(t *testing.T) {
 		t.Helper()
 		return m.do("bash", "-ec", "cd /root/ansible; ansible-playbook -i localhost, -c local site.yml "+more)
 	}
-	if out := play(`-e '{"acmed_secrets": {"example": "a-secret-of-ansible"}}'`); strings.Contains(out, m.secret("a-secret-of-ansible")) {
+	m.write("/root/ansible/secrets.json", `{"acmed_secrets": {"example": "a-secret-of-ansible"}}`)
+	if out := play("-e @secrets.json"); strings.Contains(out, m.secret("a-secret-of-ansible")) {
 		t.Errorf("Ansible shows a secret: %s", out)
 	}
-	m.until("nginx serves the certificate", time.Minute, func() error {
+	m.until("nginx serves the certificate", func() error {
 		_, err := m.try("curl", "-sf", "https://www.example.com/")
 		return err
 	})
@@ -91,7 +91,7 @@ func TestCloudInit(t *testing.T) {
 	for _, command := range user.Run {
 		m.do(command...)
 	}
-	m.until("nginx serves the certificate", time.Minute, func() error {
+	m.until("nginx serves the certificate", func() error {
 		_, err := m.try("curl", "-sf", "https://www.example.com/")
 		return err
 	})

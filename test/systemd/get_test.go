@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
@@ -188,12 +187,12 @@ func TestImage(t *testing.T) {
 	m.do("systemd-run", "--quiet", "--unit=acmed-image", "chroot", "--userspec=65532:65532", "/image", "/usr/bin/acmed", "run")
 	m.do("systemctl", "--quiet", "start", "nginx")
 	m.shell("sh /docker-entrypoint.d/50-reload.sh >/dev/null 2>&1") // it stays behind, as in the container
-	m.until("nginx serves the certificate", time.Minute, func() error {
+	m.until("nginx serves the certificate", func() error {
 		_, err := m.try("curl", "-sf", "https://www.example.com/")
 		return err
 	})
 	m.do("chroot", "--userspec=65532:65532", "/image", "/usr/bin/acmed", "status", "--live")
-	m.until("it is verified", time.Minute, func() error {
+	m.until("it is verified", func() error {
 		_, err := m.try("chroot", "--userspec=65532:65532", "/image", "/usr/bin/acmed", "status")
 		return err
 	})

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/acmed/acmed/internal/acmetest/await"
 	"github.com/acmed/acmed/internal/acmetest/canary"
 )
 
@@ -76,7 +77,7 @@ func boot(t *testing.T) *machine {
 		}
 	})
 	t.Cleanup(m.confess)
-	m.until("systemd is up", time.Minute, func() error {
+	m.until("systemd is up", func() error {
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
 		if m.leader = strings.TrimSpace(string(children)); err != nil || m.leader == "" {
 			return fmt.Errorf("no child of systemd-nspawn yet (%w)", err)
@@ -267,15 +268,19 @@ func (m *machine) copy(from, to string, mode os.FileMode) {
 }
 
 // until waits for something.
-func (m *machine) until(what string, most time.Duration, check func() error) {
+func (m *machine) until(what string, check func() error) {
 	m.t.Helper()
-	var err error
-	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if err = check(); err == nil {
-			return
+	defer func() {
+		if m.t.Failed() {
+			m.t.Log(m.journal())
 		}
-	}
-	m.t.Fatalf("%s: not within %s: %v\n%s", what, most, err, m.journal())
+	}()
+	await.NoError(m.t, func() error {
+		if err := check(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	})
 }
 
 // journal is what the units of acmed said last.

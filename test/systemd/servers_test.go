@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -206,7 +205,7 @@ func orRoot(group string) string {
 // presents is the serial number of the certificate that a client gets, once its issuer is the one that is wanted.
 func (m *machine) presents(s server, issuer string) (serial string) {
 	m.t.Helper()
-	m.until("the server presents the certificate of "+issuer, 2*time.Minute, func() error {
+	m.until("the server presents the certificate of "+issuer, func() error {
 		out, err := m.try("bash", "-c", "timeout 10 openssl s_client -servername chat.example.com -connect "+s.connect+" </dev/null 2>&1 | openssl x509 -noout -issuer -serial")
 		if err == nil && !strings.Contains(out, issuer) {
 			err = fmt.Errorf("it presents %s", out)

@@ -112,7 +112,7 @@ func obtain(m *machine) {
 	m.do("systemctl", "restart", "nginx", "apache2")
 	m.write("/etc/acmed/acmed.yaml", daemonConfig)
 	m.write("/etc/acmed/installd.yaml", helperConfig)
-	m.until("the CA answers", 2*time.Minute, func() error {
+	m.until("the CA answers", func() error {
 		_, err := m.try("curl", "-sf", "--cacert", "/etc/acmed/ca.pem", "https://127.0.0.1:14000/dir")
 		return err
 	})
@@ -130,7 +130,7 @@ func obtain(m *machine) {
 	if mode := m.do("stat", "-c", "%U %a", "/var/lib/acmed-installd", "/var/lib/acmed-installd/certs/www/current/privkey.pem"); mode != "root 700\nroot 600" {
 		m.t.Errorf("the copies are %q", mode)
 	}
-	m.until("the status line", 10*time.Second, func() error {
+	m.until("the status line", func() error {
 		if text := m.property("acmed.service", "StatusText"); !strings.HasPrefix(text, "2 certificates, none needs attention") {
 			return errors.New(text)
 		}
@@ -164,7 +164,7 @@ func (m *machine) status() (s status, err error) {
 // healthy waits until certificates are obtained, installed and verified.
 func (m *machine) healthy(names ...string) {
 	m.t.Helper()
-	m.until("all is well", 40*time.Second, func() error {
+	m.until("all is well", func() error {
 		s, err := m.status()
 		if err != nil {
 			return err
@@ -208,7 +208,7 @@ func reload(m *machine) {
 	m.healthy("www", "shop", "more")
 	m.write("/etc/acmed/acmed.yaml", daemonConfig+"nonsense: 1\n")
 	m.fails(1, "Job for acmed.service failed", "systemctl", "reload", "acmed")
-	m.until("the journal says what is wrong", 10*time.Second, func() error { return m.logged("nonsense") })
+	m.until("the journal says what is wrong", func() error { return m.logged("nonsense") })
 	m.healthy("www", "shop", "more")
 	m.write("/etc/acmed/acmed.yaml", daemonConfig)
 	m.do("systemctl", "reload", "acmed")
@@ -308,7 +308,7 @@ func (m *machine) dropIn(unit, text string) (remove func()) {
 // restarts waits for systemd to put a new process in the place of pid.
 func (m *machine) restarts(pid int) {
 	m.t.Helper()
-	m.until("systemd restarts the daemon", time.Minute, func() error {
+	m.until("systemd restarts the daemon", func() error {
 		if now := m.property("acmed.service", "MainPID"); now == "0" || now == fmt.Sprint(pid) {
 			return fmt.Errorf("the process is %s", now)
 		}
@@ -365,7 +365,7 @@ func outOfMemory(m *machine) {
 	pid := m.pid("acmed.service")
 	lift := limit(m, "acmed.service", 256<<10)
 	_, _ = m.try("acmed", "renew", "--force", "--yes", "more")
-	m.until("the kernel kills the daemon", 2*time.Minute, func() error { return m.logged("status=9/KILL") })
+	m.until("the kernel kills the daemon", func() error { return m.logged("status=9/KILL") })
 	lift()
 	m.restarts(pid)
 	m.healthy("www", "shop", "more")
@@ -420,7 +420,7 @@ func upgrade(m *machine) {
 	m.write("/etc/acmed/acmed.toml", "")
 	m.fails(1, "another program named acmed", "dpkg", "-i", "/root/acmed.deb")
 	m.do("rm", "/etc/acmed/acmed.toml")
-	m.until("the daemon runs", 2*time.Minute, func() error { _, err := m.status(); return err })
+	m.until("the daemon runs", func() error { _, err := m.status(); return err })
 	before, pid := m.versions(), m.pid("acmed.service")
 	m.do("dpkg", "-i", "/root/acmed.deb")
 	m.restarts(pid)
@@ -435,7 +435,7 @@ func sockets(m *machine) {
 	m.do("systemctl", "stop", "nginx", "acmed.service")
 	remove := m.dropIn("acmed.service", "CapabilityBoundingSet=\nAmbientCapabilities=")
 	m.do("systemd-run", "--unit=testca80", "/usr/local/bin/testca", "-listen", "127.0.0.1:14001", "-http-port", "80", "-root", "/etc/acmed/ca80.pem")
-	m.until("the CA answers", 2*time.Minute, func() error {
+	m.until("the CA answers", func() error {
 		_, err := m.try("curl", "-sf", "--cacert", "/etc/acmed/ca80.pem", "https://127.0.0.1:14001/dir")
 		return err
 	})
@@ -469,7 +469,7 @@ certificates:
   - { name: port, names: [port.test], solvers: [port-80], renew_before: 1h }
 `)
 	m.do("systemctl", "reload", "acmed")
-	m.until("doctor names nginx", 2*time.Minute, func() error {
+	m.until("doctor names nginx", func() error {
 		if out, _ := m.try("acmed", "doctor", "port"); !regexp.MustCompile(`127\.0\.0\.1:80: nginx \(pid \d+\) is listening there\n.*acmed snippet nginx`).MatchString(out) {
 			return errors.New(out)
 		}
@@ -500,7 +500,7 @@ func single(m *machine) {
 // webroot: what enable sets up for a site with files is renewed by the confined daemon too.
 func webroot(m *machine) {
 	m.do("systemd-run", "--unit=testca81", "/usr/local/bin/testca", "-listen", "127.0.0.1:14001", "-http-port", "80", "-root", "/etc/acmed/ca80.pem")
-	m.until("the CA answers", 2*time.Minute, func() error {
+	m.until("the CA answers", func() error {
 		_, err := m.try("curl", "-sf", "--cacert", "/etc/acmed/ca80.pem", "https://127.0.0.1:14001/dir")
 		return err
 	})

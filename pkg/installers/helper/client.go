@@ -122,16 +122,21 @@ func (c *Client) call(ctx context.Context, verb string, b *bundle) (answer, erro
 	return c.send(ctx, verb, request{Target: c.target, Bundle: b})
 }
 
+// again is how often a call is repeated that got no answer at all. Each verb may be.
+const again = 2
+
 func (c *Client) send(ctx context.Context, verb string, q request) (answer, error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return answer{}, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://acmed-installd/v1/"+verb, bytes.NewReader(body))
-	if err != nil {
-		return answer{}, err
+	resp, err := c.post(ctx, verb, body)
+	for range again { // a helper that is about to restart may drop a connection which it just accepted
+		if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			break
+		}
+		resp, err = c.post(ctx, verb, body)
 	}
-	resp, err := c.http.Do(req)
 	if err != nil {
 		return answer{}, c.explain(err)
 	}
@@ -147,6 +152,14 @@ func (c *Client) send(ctx context.Context, verb string, q request) (answer, erro
 		return answer{}, fmt.Errorf("the helper at %s: unexpected answer %s", c.socket, resp.Status)
 	}
 	return a, nil
+}
+
+func (c *Client) post(ctx context.Context, verb string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://acmed-installd/v1/"+verb, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	return c.http.Do(req)
 }
 
 // explain says what to do when the helper cannot be reached.
