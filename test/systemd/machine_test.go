@@ -219,7 +219,7 @@ func (m *machine) do(argv ...string) string {
 	m.t.Helper()
 	out, err := m.try(argv...)
 	if err != nil {
-		m.t.Fatal(err)
+		m.t.Fatalf("%v\n%s", err, m.journal())
 	}
 	return out
 }
