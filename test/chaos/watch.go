@@ -180,7 +180,7 @@ type prober struct {
 }
 
 func (p *prober) run(ctx context.Context, s *store) {
-	p.last = time.Now()
+	p.take()
 	var engine *etcd.Engine
 	for n := 0; ctx.Err() == nil; n++ {
 		if engine == nil {
@@ -206,6 +206,9 @@ func (p *prober) run(ctx context.Context, s *store) {
 func (p *prober) take() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.last.IsZero() {
+		p.last = time.Now()
+	}
 	d := max(p.longest, time.Since(p.last))
 	p.longest = 0
 	return d
