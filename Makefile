@@ -39,7 +39,7 @@ demo: acmed ## the main job end to end, on loopback
 test: ## all tests, with the race detector; then a look for secrets in all that came out of them
 	@sh test/needs.sh $(TEST_NEEDS)
 	@sh test/steps.sh \
-		"packages: go run ./test/canary .cache/test-output $(RACE) test -json -race -p 3 -timeout 30m ./test/e2e ./pkg/renewal ./..." \
+		"packages: go run ./test/canary .cache/test-output $(RACE) test -json -race -p 3 -timeout 30m ./test/e2e ./pkg/renewal ./test/chaos ./..." \
 		"ten years: ACMED_SEEDS=200 go test -run 'TestTenYears|TestLives|TestShortLives|TestFleetSimulation' ./pkg/renewal" \
 		"etcd: go run ./test/canary -optional .cache/test-output-etcd $(RACE) -C pkg/fleet/etcd/etcdtest test -json -race -count=1 -timeout 20m ./..." \
 		"acmed-dns: go run ./test/canary .cache/test-output-dns go -C cmd/acmed-dns test -json -count=1 ./..." \
