@@ -68,6 +68,16 @@ func (g *Group) Wait() {
 	}
 }
 
+// Each runs do for the numbers below n, at most limit of them at a time, and waits as a [Group] does.
+func Each(n, limit int, do func(i int)) {
+	var g Group
+	g.SetLimit(limit)
+	for i := range n {
+		g.Go(func() { do(i) })
+	}
+	g.Wait()
+}
+
 // Err makes a panic of f its error.
 func Err(f func() error) func() error {
 	return func() (err error) {

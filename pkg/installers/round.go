@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// pause is the least time between the beginnings of two rounds that test or reload one server, so that however many targets ask, it is
-// tested and reloaded no more often than that.
+// pause is the least time between the beginnings of two rounds that test or reload one server, so that however many targets
+// ask, it is tested and reloaded no more often than that.
 const pause = time.Second
 
 // Job is one call of [Server.Together] in its round.
@@ -61,7 +61,8 @@ func (r *rounds) use() {
 
 // Together does what several callers want of the server in one round: those who call while a round runs share the next
 // one. The first of them leads it: run gets all jobs of the round, edits the configuration under the server's lock and
-// finishes every job; one that it leaves has failed. A round begins at once when none tested or reloaded the server in the last second.
+// finishes every job; one that it leaves has failed. A round begins at once when none tested or reloaded the server in the
+// last second.
 //
 // The context of a round ends when those of all of its jobs have. A caller whose ctx ends before its round begins is not
 // in it; afterwards it waits for the end, so that nothing is left half done when Together returns.

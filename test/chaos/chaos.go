@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	many "github.com/acmed/acmed/internal/acmetest/fleet"
 	"github.com/acmed/acmed/pkg/certs"
 	"github.com/acmed/acmed/pkg/fleet"
 )
@@ -177,7 +176,7 @@ func (c *chaos) edit(change func(*certs.Head)) error {
 	for _, n := range c.nodes {
 		n.kill(syscall.SIGTERM)
 		for _, k := range c.list {
-			if err := forgetIssued(filepath.Join(n.dir, "state/certs", k.name, "state.json")); err != nil {
+			if err := many.AskAtOnce(filepath.Join(n.dir, "state/certs", k.name, "state.json")); err != nil {
 				return err
 			}
 		}
@@ -207,23 +206,6 @@ func (c *chaos) edit(change func(*certs.Head)) error {
 		}
 	}
 	return c.startAll()
-}
-
-func forgetIssued(path string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var state map[string]any
-	if err := json.Unmarshal(text, &state); err != nil {
-		return err
-	}
-	delete(state, "issued")
-	delete(state, "ari")
-	if text, err = json.Marshal(state); err != nil {
-		return err
-	}
-	return os.WriteFile(path, text, 0o600)
 }
 
 // roll gives the nodes another configuration, one after the other, the last one much later.

@@ -10,7 +10,6 @@ package main
 import (
 	"bufio"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"flag"
@@ -23,6 +22,7 @@ import (
 	"time"
 
 	"github.com/acmed/acmed/internal/acmetest"
+	many "github.com/acmed/acmed/internal/acmetest/fleet"
 )
 
 func main() {
@@ -169,28 +169,11 @@ func (f *fleet) flag(versions map[string]string) error {
 		if err := f.ca.SetRenewalInfo(leaf, past, past.Add(time.Minute)); err != nil {
 			return err
 		}
-		if err := askAtOnce(filepath.Join(dir, "state.json")); err != nil {
+		if err := many.AskAtOnce(filepath.Join(dir, "state.json")); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func askAtOnce(path string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var state map[string]any
-	if err := json.Unmarshal(text, &state); err != nil {
-		return err
-	}
-	delete(state, "ari")
-	delete(state, "issued") // as if they were not issued today
-	if text, err = json.Marshal(state); err != nil {
-		return err
-	}
-	return os.WriteFile(path, text, 0o600)
 }
 
 func (f *fleet) stop(sig syscall.Signal) {

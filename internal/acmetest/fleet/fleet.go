@@ -7,9 +7,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -77,4 +79,23 @@ func add(s *store.Store, key *ecdsa.PrivateKey, i int, issuer string, targets []
 		state.Installed[id] = store.Installed{Fingerprint: bundle.Fingerprint(), At: now, VerifiedAt: now}
 	}
 	return errors.Join(s.Activate(Name(i), version), s.SaveState(Name(i), state))
+}
+
+// AskAtOnce changes a state.json so that a certificate was not issued today, and the CA is asked for its renewal window with
+// the next look.
+func AskAtOnce(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var state map[string]any
+	if err := json.Unmarshal(text, &state); err != nil {
+		return err
+	}
+	delete(state, "issued")
+	delete(state, "ari")
+	if text, err = json.Marshal(state); err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o600)
 }

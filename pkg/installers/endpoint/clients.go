@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -28,6 +29,15 @@ const (
 	RSA       Family = "RSA"
 	ECDSA     Family = "ECDSA"
 )
+
+// ParallelProofs bounds how many targets of a server are proved at once.
+const ParallelProofs = 64
+
+// SameForClients reports whether those who accept a leaf accept a bundle for the same reasons: the issuer and the kind of key
+// stay.
+func SameForClients(leaf *x509.Certificate, b *certs.Bundle) bool {
+	return b.RSA == nil && FamilyOf(leaf) == FamilyOf(b.Leaf) && bytes.Equal(leaf.RawIssuer, b.Leaf.RawIssuer)
+}
 
 // FamilyOf is the family of a certificate's key.
 func FamilyOf(c *x509.Certificate) Family {

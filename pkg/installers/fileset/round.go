@@ -1,7 +1,6 @@
 package fileset
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -32,8 +31,6 @@ const (
 	spacing = time.Second
 	// maxPasses bounds that search: where all fail, the rest need not be tried one by one.
 	maxPasses = 32
-	// parallelProofs bounds how many targets are proved at once.
-	parallelProofs = 64
 )
 
 // runRound installs all targets of a round.
@@ -73,7 +70,7 @@ func try(ctx context.Context, tasks []*task, last bool) (again [][]*task) {
 		edit := together(tasks, always)
 		edit.Test = func(ctx context.Context) error { // before the first file is written, and after the last
 			if !tested {
-				parallel(tasks, func(t *task) { t.before = endpoint.AskAll(ctx, t.Endpoints, t.same) })
+				guard.Each(len(tasks), endpoint.ParallelProofs, func(i int) { tasks[i].before = endpoint.AskAll(ctx, tasks[i].Endpoints, tasks[i].same) })
 			}
 			tested = true
 			return nil
@@ -160,13 +157,10 @@ func update(ctx context.Context, tasks []*task) error {
 
 // unserved finishes the tasks whose endpoints serve what they should, and returns the others.
 func unserved(ctx context.Context, tasks []*task) (rest []*task) {
-	stale := make(map[*task]*error, len(tasks))
-	for _, t := range tasks {
-		stale[t] = new(error)
-	}
-	parallel(tasks, func(t *task) { *stale[t] = endpoint.Look(ctx, t.Endpoints, t.bundle) })
-	for _, t := range tasks {
-		if *stale[t] != nil {
+	stale := make([]error, len(tasks))
+	guard.Each(len(tasks), endpoint.ParallelProofs, func(i int) { stale[i] = endpoint.Look(ctx, tasks[i].Endpoints, tasks[i].bundle) })
+	for i, t := range tasks {
+		if stale[i] != nil {
 			rest = append(rest, t)
 		} else {
 			t.finish(nil)
@@ -175,27 +169,10 @@ func unserved(ctx context.Context, tasks []*task) (rest []*task) {
 	return rest
 }
 
-func parallel(tasks []*task, do func(*task)) {
-	slots := make(chan struct{}, parallelProofs)
-	var wg guard.Group
-	for _, t := range tasks {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			do(t)
-		})
-	}
-	wg.Wait()
-}
-
 // prove makes the proofs of all tasks.
 func prove(ctx context.Context, tasks []*task) []error {
 	errs := make([]error, len(tasks))
-	at := make(map[*task]*error, len(tasks))
-	for i, t := range tasks {
-		at[t] = &errs[i]
-	}
-	parallel(tasks, func(t *task) { *at[t] = t.prove(ctx) })
+	guard.Each(len(tasks), endpoint.ParallelProofs, func(i int) { errs[i] = tasks[i].prove(ctx) })
 	return errs
 }
 
@@ -220,10 +197,7 @@ func (t *task) prove(ctx context.Context) error {
 }
 
 // same reports whether nothing changes for clients: the issuer and the kind of key stay.
-func (t *task) same(leaf *x509.Certificate) bool {
-	b := t.bundle
-	return b.RSA == nil && endpoint.FamilyOf(leaf) == endpoint.FamilyOf(b.Leaf) && bytes.Equal(leaf.RawIssuer, b.Leaf.RawIssuer)
-}
+func (t *task) same(leaf *x509.Certificate) bool { return endpoint.SameForClients(leaf, t.bundle) }
 
 // failed finishes those who caused the failure of a change that was put back, and lets the others try again without them.
 func failed(ctx context.Context, tasks []*task, results []error, err error, last bool) [][]*task {

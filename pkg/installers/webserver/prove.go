@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/acmed/acmed/internal/guard"
@@ -87,8 +86,8 @@ func (p *pass[C]) reread(ctx context.Context) error {
 
 // look finds out who can connect before the reload, and where the server's log ends.
 func (p *pass[C]) look(ctx context.Context) error {
-	parallel(p.tasks, func(t *task[C]) {
-		if t.reason == nil {
+	guard.Each(len(p.tasks), endpoint.ParallelProofs, func(i int) {
+		if t := p.tasks[i]; t.reason == nil {
 			t.before = endpoint.AskAll(ctx, t.endpoints, t.changesNothing)
 		}
 	})
@@ -103,48 +102,20 @@ func (p *pass[C]) look(ctx context.Context) error {
 // changesNothing reports whether clients that accept a leaf now accept the new one for the same reasons: the key is of the
 // same kind, its issuer is the same, and the server's configuration stays.
 func (t *task[C]) changesNothing(leaf *x509.Certificate) bool {
-	if len(t.files) > 0 || t.bundle.RSA != nil {
-		return false
-	}
-	return endpoint.FamilyOf(leaf) == endpoint.FamilyOf(t.bundle.Leaf) && string(leaf.RawIssuer) == string(t.bundle.Leaf.RawIssuer)
+	return len(t.files) == 0 && endpoint.SameForClients(leaf, t.bundle)
 }
 
 func (p *pass[C]) reload(ctx context.Context) error { return p.server.Reload(ctx) }
 
 // prove makes the proofs of all tasks.
 func prove[C Configuration](ctx context.Context, tasks []*task[C]) []error {
-	errs := make(map[*task[C]]error, len(tasks))
-	var mu sync.Mutex
-	parallel(tasks, func(t *task[C]) {
-		if t.reason != nil {
-			return
+	errs := make([]error, len(tasks))
+	guard.Each(len(tasks), endpoint.ParallelProofs, func(i int) {
+		if t := tasks[i]; t.reason == nil {
+			errs[i] = t.plan.Log.Explain(t.prove(ctx))
 		}
-		err := t.plan.Log.Explain(t.prove(ctx))
-		mu.Lock()
-		defer mu.Unlock()
-		errs[t] = err
 	})
-	list := make([]error, len(tasks))
-	for i, t := range tasks {
-		list[i] = errs[t]
-	}
-	return list
-}
-
-// parallelProofs bounds how many targets are proved at once.
-const parallelProofs = 64
-
-func parallel[C Configuration](tasks []*task[C], do func(*task[C])) {
-	slots := make(chan struct{}, parallelProofs)
-	var wg guard.Group
-	for _, t := range tasks {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			do(t)
-		})
-	}
-	wg.Wait()
+	return errs
 }
 
 // handover is how long the workers of before and after a reload answer side by side: nginx starts the new ones, waits
